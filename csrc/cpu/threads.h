@@ -1,0 +1,57 @@
+// OpenMP's pool, shared with torch: its libgomp has the same soname, so torch.set_num_threads is obeyed.
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <exception>
+
+namespace nk::cpu {
+
+// Threads that a parallel region may use here; 1 inside another region.
+inline int max_threads() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
+
+// Runs f(tid, n) on n threads; the first exception is thrown again in the caller.
+template <class F>
+void parallel(int threads, F&& f) {
+    if (threads <= 1) {
+        f(0, 1);
+        return;
+    }
+    std::exception_ptr error;
+    std::atomic_flag failed = ATOMIC_FLAG_INIT;
+#pragma omp parallel num_threads(threads)
+    {
+        try {
+            f(omp_get_thread_num(), omp_get_num_threads());
+        } catch (...) {
+            if (!failed.test_and_set()) error = std::current_exception();
+        }
+    }
+    if (error) std::rethrow_exception(error);
+}
+
+// Splits [0, n) into one range per thread, each a multiple of `grain` long (but the last).
+template <class F>
+void parallel_for(int64_t n, int64_t grain, F&& f) {
+    const int64_t blocks = (n + grain - 1) / grain;
+    const int threads = static_cast<int>(std::min<int64_t>(max_threads(), blocks));
+    if (threads <= 1) {
+        if (n > 0) f(int64_t{0}, n);
+        return;
+    }
+    parallel(threads, [&](int tid, int count) {
+        const int64_t begin = blocks * tid / count * grain;
+        const int64_t end = std::min(n, blocks * (tid + 1) / count * grain);
+        if (begin < end) f(begin, end);
+    });
+}
+
+// A barrier among the threads of the innermost parallel(); a thread that throws before it would hang the others.
+inline void barrier() {
+#pragma omp barrier
+}
+
+}  // namespace nk::cpu

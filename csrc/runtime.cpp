@@ -1,0 +1,54 @@
+// What is true of the module as a whole: CPU level, threads, trace.
+#include "../kernels/activation.h"
+#include "cpu/table.h"
+#include "cpu/threads.h"
+#include "register.h"
+#include "tensor_caster.h"
+#include "trace.h"
+
+namespace py = pybind11;
+
+namespace nk {
+
+void register_runtime(py::module_& m) {
+    py::dict ids;
+    for (int i = 0; i < kActivations; ++i) ids[kActivationNames[i]] = i;
+    m.attr("ACTIVATIONS") = ids;
+
+    m.def("cpu_level", [] { return cpu::name_of(cpu::table().level); }, "The instruction set whose kernels are in force.");
+    m.def("cpu_detected", [] { return cpu::name_of(cpu::detect()); }, "The highest instruction set of this machine.");
+    m.def("cpu_model", [] { return cpu::model_name(); }, "The processor's brand string.");
+    m.def("set_cpu_level", [](const char* name) { cpu::set_level(name); }, py::arg("name"),
+          "Use the kernels of this instruction set (scalar, avx2, avx512, avx512bf16); ValueError if the machine lacks it.");
+    m.def("cpu_threads", [] { return cpu::max_threads(); }, "Threads that a kernel may use.");
+
+    m.def("trace_start", [](bool on) { trace::enabled = on; }, py::arg("on"), "Record launches from now on, or stop.");
+    m.def(
+        "trace_take",
+        [] {
+            py::list out;
+            for (auto& l : trace::take()) out.append(py::make_tuple(l.op, l.backend, l.kernel, l.plan, l.reason));
+            return out;
+        },
+        "Take the launches recorded so far, as (op, backend, kernel, plan, reason).");
+    m.def(
+        "describe",
+        [](py::handle t) {
+            const Argument a(t, "describe", "tensor");
+            py::list shape, stride;
+            for (int i = 0; i < a->ndim; ++i) shape.append(a->shape[i]), stride.append(a->stride[i]);
+            return py::make_tuple(name_of(a->dtype), to_string(a->device), shape, stride,
+                                  reinterpret_cast<uintptr_t>(a->data));
+        },
+        py::arg("tensor"), "What a kernel sees of a tensor: (dtype, device, shape, strides, address).");
+    m.def(
+        "overlap",
+        [](py::handle x, py::handle y) {
+            const Argument a(x, "overlap", "a"), b(y, "overlap", "b");
+            constexpr const char* names[] = {"none", "same", "partial"};
+            return names[static_cast<int>(overlap(a, b))];
+        },
+        py::arg("a"), py::arg("b"), "How two tensors share memory: 'none', 'same' (the very same view) or 'partial'.");
+}
+
+}  // namespace nk

@@ -1,0 +1,200 @@
+#include "tensor.h"
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <algorithm>
+
+#include "check.h"
+#include "dlpack.h"
+
+namespace nk {
+
+namespace {
+
+// The exchange table hangs on the tensor's class; torch.Tensor and its subclasses share one.
+struct ApiCache {
+    PyTypeObject* type = nullptr;
+    const dlpack::ExchangeApi* api = nullptr;
+};
+ApiCache cache[2];                            // torch.Tensor and Parameter, as a rule
+const dlpack::ExchangeApi* latest = nullptr;  // for questions about streams
+
+const dlpack::ExchangeApi* find_api(PyObject* object, const char* op, const char* argument) {
+    PyTypeObject* type = Py_TYPE(object);
+    for (const ApiCache& c : cache)
+        if (c.type == type) return c.api;
+    PyObject* capsule = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__");
+    if (capsule == nullptr) {
+        PyErr_Clear();
+        fail_type(op, "argument ", argument, " is a ", type->tp_name, ", expected a torch.Tensor of torch >= 2.10");
+    }
+    auto* api = static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
+    Py_DECREF(capsule);
+    while (api != nullptr && api->version.major != 1) api = api->previous;
+    if (api == nullptr || api->view_from_object == nullptr) {
+        PyErr_Clear();
+        fail_type(op, "argument ", argument, " is a ", type->tp_name, " whose DLPack exchange API is not version 1");
+    }
+    cache[1] = cache[0];
+    Py_INCREF(type);  // the cache keeps the class alive, so that its address can't be reused
+    cache[0] = {type, api};
+    latest = api;
+    return api;
+}
+
+bool dtype_from(dlpack::DataType t, DType& out) {
+    if (t.lanes != 1) return false;
+    switch (t.code) {
+        case dlpack::kFloat:
+            if (t.bits == 32) return out = DType::f32, true;
+            if (t.bits == 64) return out = DType::f64, true;
+            if (t.bits == 16) return out = DType::f16, true;
+            return false;
+        case dlpack::kBfloat: return out = DType::bf16, t.bits == 16;
+        case dlpack::kInt:
+            if (t.bits == 64) return out = DType::i64, true;
+            if (t.bits == 32) return out = DType::i32, true;
+            return out = DType::i8, t.bits == 8;
+        case dlpack::kUInt: return out = DType::u8, t.bits == 8;
+        case dlpack::kBool: return out = DType::b8, t.bits == 8;
+        default: return false;
+    }
+}
+
+// Half-open range of bytes that a non-empty view can touch.
+std::pair<const char*, const char*> extent(const TensorView& t) {
+    int64_t low = 0, high = 0;
+    for (int i = 0; i < t.ndim; ++i) (t.stride[i] < 0 ? low : high) += (t.shape[i] - 1) * t.stride[i];
+    const char* base = static_cast<const char*>(t.data);
+    const int64_t size = size_of(t.dtype);
+    return {base + low * size, base + (high + 1) * size};
+}
+
+// Dense: the elements fill their extent with neither gap nor repetition, in some order of dimensions.
+bool is_dense(const TensorView& t) {
+    int64_t span = 1;
+    for (int i = 0; i < t.ndim; ++i) span += (t.shape[i] - 1) * t.stride[i];
+    return span == t.numel() && !overlaps_itself(t);
+}
+
+}  // namespace
+
+std::string to_string(Device device) {
+    return device.kind == Device::cpu ? "cpu" : concat("cuda:", device.index);
+}
+
+std::string shape_string(const TensorView& t) {
+    std::ostringstream s;
+    s << '[';
+    for (int i = 0; i < t.ndim; ++i) s << (i ? ", " : "") << t.shape[i];
+    s << ']';
+    return s.str();
+}
+
+bool overlaps_itself(const TensorView& t) {
+    if (t.is_contiguous()) return false;
+    int order[kMaxDims];
+    int n = 0;
+    for (int i = 0; i < t.ndim; ++i) {
+        if (t.shape[i] == 0) return false;
+        if (t.shape[i] > 1) order[n++] = i;
+    }
+    std::sort(order, order + n, [&](int a, int b) { return t.stride[a] < t.stride[b]; });
+    int64_t reach = 0;  // largest offset that the dimensions so far can address
+    for (int k = 0; k < n; ++k) {
+        if (t.stride[order[k]] <= reach) return true;
+        reach += (t.shape[order[k]] - 1) * t.stride[order[k]];
+    }
+    return false;
+}
+
+Overlap overlap(const TensorView& a, const TensorView& b) {
+    if (a.data == nullptr || b.data == nullptr || a.numel() == 0 || b.numel() == 0) return Overlap::none;
+    const auto [a0, a1] = extent(a);
+    const auto [b0, b1] = extent(b);
+    if (a1 <= b0 || b1 <= a0) return Overlap::none;
+    if (a.data == b.data && a.dtype == b.dtype && a.same_shape(b)) {
+        bool same = true;
+        for (int i = 0; i < a.ndim; ++i) same = same && (a.shape[i] == 1 || a.stride[i] == b.stride[i]);
+        if (same) return Overlap::same;
+    }
+    if (is_dense(a) || is_dense(b)) return Overlap::partial;
+    // Two interleaved views (halves of one tensor): disjoint when their rows, taken at a common pitch, do not meet.
+    int64_t pitch = 0;
+    for (const TensorView* t : {&a, &b})
+        for (int i = 0; i < t->ndim; ++i)
+            if (t->shape[i] > 1) pitch = std::max(pitch, t->stride[i]);
+    if (pitch == 0 || a.dtype != b.dtype) return Overlap::partial;
+    // Look for the smallest stride that both views' outer dimensions are multiples of.
+    auto inner_reach = [](const TensorView& t, int64_t p) {
+        int64_t reach = 0;
+        for (int i = 0; i < t.ndim; ++i)
+            if (t.shape[i] > 1 && t.stride[i] % p != 0) reach += (t.shape[i] - 1) * t.stride[i];
+        return reach;
+    };
+    const int64_t size = size_of(a.dtype);
+    const int64_t distance = (static_cast<const char*>(b.data) - static_cast<const char*>(a.data)) / size;
+    for (const TensorView* t : {&a, &b})
+        for (int i = 0; i < t->ndim; ++i) {
+            const int64_t p = t->stride[i];
+            if (t->shape[i] <= 1 || p <= 1) continue;
+            const int64_t ra = inner_reach(a, p), rb = inner_reach(b, p);
+            const int64_t d = ((distance % p) + p) % p;  // where b's rows start within a's pitch
+            if (ra < d && d + rb < p) return Overlap::none;
+        }
+    return Overlap::partial;
+}
+
+void read_tensor(void* object, const char* op, const char* argument, TensorView& out) {
+    auto* py = static_cast<PyObject*>(object);
+    const dlpack::ExchangeApi* api = find_api(py, op, argument);
+    dlpack::Tensor t;
+    if (api->view_from_object(object, &t) != 0) {
+        std::string why = "unknown";
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        if (PyObject* text = value ? PyObject_Str(value) : nullptr) {
+            if (const char* utf8 = PyUnicode_AsUTF8(text)) why = utf8;
+            Py_DECREF(text);
+        }
+        Py_XDECREF(type), Py_XDECREF(value), Py_XDECREF(trace);
+        PyErr_Clear();
+        fail_runtime(op, "argument ", argument, " can't be read: ", why);
+    }
+    if (t.ndim > kMaxDims) fail_runtime(op, "argument ", argument, " has ", t.ndim, " dimensions, expected at most 64");
+    if (!dtype_from(t.dtype, out.dtype))
+        fail_runtime(op, "argument ", argument, " has an unsupported dtype (DLPack code ", int(t.dtype.code), ", ",
+                     int(t.dtype.bits), " bits), expected float32, float64, float16 or bfloat16");
+    switch (t.device.type) {
+        case dlpack::kCPU:
+        case dlpack::kCUDAHost: out.device = {Device::cpu, 0}; break;
+        case dlpack::kCUDA:
+        case dlpack::kCUDAManaged: out.device = {Device::cuda, t.device.id}; break;
+        default:
+            fail_runtime(op, "argument ", argument, " is on a device of DLPack type ", t.device.type,
+                         ", expected cpu or cuda");
+    }
+    out.ndim = t.ndim;
+    bool empty = false;
+    int64_t expected = 1;
+    for (int i = t.ndim - 1; i >= 0; --i) {
+        out.shape[i] = t.shape[i];
+        out.stride[i] = t.strides != nullptr ? t.strides[i] : expected;
+        expected *= t.shape[i];
+        empty = empty || t.shape[i] == 0;
+    }
+    out.data = t.data == nullptr ? nullptr : static_cast<char*>(t.data) + t.byte_offset;
+    if (out.data == nullptr && !empty)
+        fail_runtime(op, "argument ", argument, " of shape ", shape_string(out),
+                     " has no storage (a fake or meta tensor); expected a tensor with data");
+}
+
+void* current_stream(Device device) {
+    void* stream = nullptr;
+    if (latest != nullptr && device.kind == Device::cuda)
+        if (latest->current_stream(dlpack::kCUDA, device.index, &stream) != 0) PyErr_Clear();
+    return stream;
+}
+
+}  // namespace nk

@@ -1,0 +1,29 @@
+// How tensors and None arrive in functions bound by pybind11: as py::handle, read by the op that knows their names.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include "tensor.h"
+
+namespace nk {
+
+namespace py = pybind11;
+
+struct Argument {
+    TensorView view;
+    Argument(py::handle object, const char* op, const char* name) { read_tensor(object.ptr(), op, name, view); }
+    operator const TensorView&() const { return view; }
+    const TensorView* operator->() const { return &view; }
+};
+
+// An argument that may be None; `get()` is null then.
+struct OptionalArgument {
+    TensorView view;
+    bool present;
+    OptionalArgument(py::handle object, const char* op, const char* name) : present(!object.is_none()) {
+        if (present) read_tensor(object.ptr(), op, name, view);
+    }
+    const TensorView* get() const { return present ? &view : nullptr; }
+};
+
+}  // namespace nk

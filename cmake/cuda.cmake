@@ -1,0 +1,105 @@
+# CUDA kernels: finds nvcc and compiles every kernels/cuda/<family>/<file>.cu to <family>_<file>.fatbin.
+#
+# NEUROKERN_CUDA        AUTO: with CUDA when nvcc can be had; ON: an error without it; OFF: never.
+# NEUROKERN_CUDA_ARCHS  what to compile for, e.g. "80;90a;90-virtual" (machine code, or PTX with -virtual).
+# Both are also read from the environment, for `pip install .`.
+
+foreach(option NEUROKERN_CUDA NEUROKERN_CUDA_ARCHS)
+  if(NOT DEFINED ${option} AND DEFINED ENV{${option}})
+    set(${option} "$ENV{${option}}" CACHE STRING "")
+  endif()
+endforeach()
+set(NEUROKERN_CUDA AUTO CACHE STRING "Compile the CUDA kernels: AUTO, ON or OFF")
+# sm_80 runs on 8.x, sm_90a on 9.0, and the driver compiles the PTX for whatever comes later.
+set(NEUROKERN_CUDA_ARCHS "80;90a;90-virtual" CACHE STRING "Architectures of the CUDA kernels")
+
+# Whether an nvcc can compile at all (a host compiler that it accepts, its headers beside it).
+function(nk_nvcc_works nvcc result)
+  set(probe ${PROJECT_BINARY_DIR}/cuda_probe)
+  file(WRITE ${probe}.cu "#include <cuda_fp16.h>\nextern \"C\" __global__ void probe(__half* x) { *x = __float2half(1.f); }\n")
+  execute_process(COMMAND ${nvcc} -arch=sm_80 -fatbin -o ${probe}.fatbin ${probe}.cu RESULT_VARIABLE code
+                  OUTPUT_VARIABLE text ERROR_VARIABLE text)
+  if(code)
+    string(REGEX REPLACE "\n.*" "" first_line "${text}")
+    message(STATUS "CUDA: ${nvcc} does not compile: ${first_line}")
+  endif()
+  if(code)
+    set(${result} FALSE PARENT_SCOPE)
+  else()
+    set(${result} TRUE PARENT_SCOPE)
+  endif()
+endfunction()
+
+# The machine's nvcc, or else the one of the PyPI wheels in the building interpreter's site-packages.
+function(nk_find_nvcc result)
+  if(NEUROKERN_NVCC AND EXISTS ${NEUROKERN_NVCC})
+    set(${result} ${NEUROKERN_NVCC} PARENT_SCOPE)
+    return()
+  endif()
+  execute_process(COMMAND ${Python_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/nvcc.py find OUTPUT_VARIABLE candidates
+                  OUTPUT_STRIP_TRAILING_WHITESPACE)
+  string(REPLACE "\n" ";" candidates "${candidates}")
+  foreach(candidate ${candidates})
+    nk_nvcc_works(${candidate} works)
+    if(works)
+      set(NEUROKERN_NVCC ${candidate} CACHE FILEPATH "nvcc" FORCE)
+      set(${result} ${candidate} PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+  set(${result} "" PARENT_SCOPE)
+endfunction()
+
+function(nk_add_cuda_kernels)
+  if(NEUROKERN_CUDA STREQUAL "OFF")
+    message(STATUS "CUDA: off as asked; building without CUDA kernels")
+    return()
+  endif()
+  nk_find_nvcc(nvcc)
+  if(NOT nvcc)
+    if(NEUROKERN_CUDA STREQUAL "ON")
+      message(FATAL_ERROR "CUDA: NEUROKERN_CUDA=ON, but there is no nvcc on the machine nor among PyPI's wheels")
+    endif()
+    message(STATUS "CUDA: no nvcc on the machine nor among PyPI's wheels; building without CUDA kernels")
+    return()
+  endif()
+  message(STATUS "CUDA: ${nvcc}, architectures ${NEUROKERN_CUDA_ARCHS}")
+
+  set(codes "")
+  foreach(arch ${NEUROKERN_CUDA_ARCHS})
+    if(arch MATCHES "^(.+)-virtual$")
+      list(APPEND codes -gencode=arch=compute_${CMAKE_MATCH_1},code=compute_${CMAKE_MATCH_1})
+    else()
+      list(APPEND codes -gencode=arch=compute_${arch},code=sm_${arch})
+    endif()
+  endforeach()
+
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*/*.cu)
+  set(out ${PROJECT_BINARY_DIR}/cuda)
+  set(driver ${Python_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/nvcc.py)
+  set(fatbins "")
+  set(records "")
+  foreach(source ${sources})
+    get_filename_component(file ${source} NAME_WE)
+    get_filename_component(family ${source} DIRECTORY)
+    get_filename_component(family ${family} NAME)
+    set(name ${family}_${file})
+    add_custom_command(
+      OUTPUT ${out}/${name}.fatbin ${out}/${name}.resources.txt
+      COMMAND ${driver} compile ${nvcc} ${source} ${out}/${name} -- ${codes}
+      DEPENDS ${source} ${PROJECT_SOURCE_DIR}/cmake/nvcc.py
+      DEPFILE ${out}/${name}.d
+      COMMENT "CUDA: compiling ${name}"
+      VERBATIM)
+    list(APPEND fatbins ${out}/${name}.fatbin)
+    list(APPEND records ${out}/${name}.resources.txt)
+  endforeach()
+  add_custom_command(
+    OUTPUT ${out}/resources.json
+    COMMAND ${driver} collect ${out}/resources.json ${records}
+    DEPENDS ${records} ${PROJECT_SOURCE_DIR}/cmake/nvcc.py
+    COMMENT "CUDA: registers, spills and shared memory of every kernel"
+    VERBATIM)
+  add_custom_target(cuda_kernels ALL DEPENDS ${fatbins} ${out}/resources.json)
+  install(FILES ${fatbins} ${out}/resources.json DESTINATION neurokern/_cuda)
+endfunction()

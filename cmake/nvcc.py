@@ -1,0 +1,105 @@
+"""Finds nvcc, runs it on one file, and reads what ptxas says of registers, spills and shared memory.
+
+    nvcc.py find                                        candidates, best first, one a line
+    nvcc.py compile NVCC SOURCE OUT -- [NVCC ARGS]      OUT.fatbin, OUT.d, OUT.resources.txt
+    nvcc.py collect RESOURCES.json RESOURCES.txt...     one table of all kernels
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+
+def find() -> list[str]:
+    """The nvcc that the user names, the machine's, or the one among the PyPI wheels."""
+    named = [os.environ.get(name) for name in ("CUDACXX", "NVCC")]
+    machine = [shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc"]
+    wheels = []
+    places = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *sys.path]
+    for place in dict.fromkeys(p for p in places if p):
+        wheels += sorted(map(str, Path(place).glob("nvidia/cu1*/bin/nvcc")), reverse=True)
+    found = []
+    for candidate in [*named, *machine, *wheels]:
+        path = shutil.which(candidate) if candidate else None
+        if path and path not in found:
+            found.append(path)
+    return found
+
+
+def compile_one(nvcc: str, source: str, out: str, arguments: list[str]) -> int:
+    """One .cu to one fatbin; ptxas's report goes to a file, errors to the terminal."""
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        nvcc, "-fatbin", "-std=c++20", "-O3", "-Xptxas=-v", "-MD", "-MF", f"{out}.d", "-MT", f"{out}.fatbin",
+        "--expt-relaxed-constexpr", *arguments, "-o", f"{out}.fatbin", source,
+    ]  # fmt: skip
+    start = time.perf_counter()
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        print(f"{' '.join(command)}\n{done.stdout}", file=sys.stderr)
+        return done.returncode
+    warnings = [line for line in done.stdout.splitlines() if "warning" in line]
+    kernels = done.stdout.count("Compiling entry function")
+    Path(f"{out}.resources.txt").write_text(done.stdout)
+    seconds = time.perf_counter() - start
+    print("\n".join([*warnings, f"CUDA: {Path(out).name}: {kernels} kernels in {seconds:.1f} s"]), flush=True)
+    return 0
+
+
+def parse(text: str) -> list[dict]:
+    """One row per kernel and architecture from the output of `ptxas -v`."""
+    rows: list[dict] = []
+    row: dict = {}
+    entry = ""
+    for line in text.splitlines():
+        if m := re.search(r"Compiling entry function '(\w+)' for '(\w+)'", line):
+            entry = m[1]
+            row = {"kernel": m[1], "arch": m[2], "registers": 0, "stack": 0, "spill_stores": 0,
+                   "spill_loads": 0, "shared": 0}  # fmt: skip
+            rows.append(row)
+        elif m := re.search(r"Function properties for (\w+)", line):
+            entry = m[1]
+        elif m := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
+            # A function that kernels call counts towards each of them, as their sum tells whether anything spills.
+            target = row if entry == row.get("kernel") else row.setdefault("callees", {}).setdefault(entry, {})
+            target.update(stack=int(m[1]), spill_stores=int(m[2]), spill_loads=int(m[3]))
+        elif m := re.search(r"Used (\d+) registers", line):
+            row["registers"] = int(m[1])
+            if m := re.search(r"(\d+) bytes smem", line):
+                row["shared"] = int(m[1])
+    return rows
+
+
+def collect(target: str, records: list[str]) -> None:
+    """All reports as one JSON file, kept beside the fatbins."""
+    table = {}
+    for record in sorted(records):
+        name = Path(record).name.removesuffix(".resources.txt")
+        table[name] = parse(Path(record).read_text())
+    Path(target).write_text(json.dumps(table, indent=1) + "\n")
+
+
+def main(arguments: list[str]) -> int:
+    match arguments:
+        case ["find"]:
+            print("\n".join(find()))
+        case ["compile", nvcc, source, out, "--", *rest]:
+            return compile_one(nvcc, source, out, rest)
+        case ["collect", target, *records]:
+            collect(target, records)
+        case _:
+            print(__doc__, file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,63 @@
+// What Python asks of CUDA as a whole: is there a driver, which devices, where are the kernels.
+#include <dlfcn.h>
+
+#include <filesystem>
+
+#include "driver/launch.h"
+#include "register.h"
+
+namespace py = pybind11;
+
+namespace nk {
+
+namespace {
+
+// Fatbins are installed in the folder _cuda beside the extension module itself.
+std::string default_kernel_dir() {
+    Dl_info self;
+    if (dladdr(reinterpret_cast<void*>(&default_kernel_dir), &self) == 0) return "_cuda";
+    return (std::filesystem::path(self.dli_fname).parent_path() / "_cuda").string();
+}
+
+py::dict cuda_info() {
+    py::dict info;
+    const driver::DriverTable* table = driver::table();
+    int version = 0;
+    if (table != nullptr) table->cuDriverGetVersion(&version);
+    info["driver"] = version ? py::object(py::str(std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10)))
+                             : py::object(py::none());
+    info["reason"] = table == nullptr ? driver::why_not() : std::string();
+    py::list devices;
+    for (int i = 0; i < driver::device_count(); ++i) {
+        const driver::DeviceInfo& d = driver::device_info(i);
+        py::dict row;
+        row["name"] = d.name;
+        row["capability"] = py::make_tuple(d.major, d.minor);
+        row["multiprocessors"] = d.multiprocessors;
+        row["shared_per_block"] = d.shared_per_block;
+        row["shared_per_multiprocessor"] = d.shared_per_multiprocessor;
+        row["l2_bytes"] = d.l2_bytes;
+        devices.append(row);
+    }
+    info["devices"] = devices;
+    info["kernel_dir"] = driver::kernel_dir();
+    py::list kernels;
+    std::error_code ignored;
+    for (const auto& file : std::filesystem::directory_iterator(driver::kernel_dir(), ignored))
+        if (file.path().extension() == ".fatbin") kernels.append(file.path().stem().string());
+    kernels.attr("sort")();
+    info["fatbins"] = kernels;
+    return info;
+}
+
+}  // namespace
+
+void register_cuda(py::module_& m) {
+    driver::set_kernel_dir(default_kernel_dir());
+    m.def("set_kernel_dir", &driver::set_kernel_dir, py::arg("path"),
+          "Load CUDA kernels from this folder instead of _cuda beside the module.");
+    m.def("cuda_info", &cuda_info,
+          "What there is of CUDA: driver version or None and the reason, devices, kernel folder, compiled fatbins.");
+}
+
+}  // namespace nk

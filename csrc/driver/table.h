@@ -1,0 +1,65 @@
+// The CUDA driver API as a table of function pointers. Nothing here needs CUDA's headers or a driver to build:
+// the few types are declared below, and the table is filled from libcuda.so.1 when it is first asked for.
+// The whole table can be replaced, so that an emulator can stand in for the driver.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace nk::driver {
+
+using Result = int;     // CUresult; 0 is success
+using DeviceId = int;   // CUdevice
+using Context = void*;  // CUcontext
+using Module = void*;   // CUmodule
+using Function = void*; // CUfunction
+using Stream = void*;   // CUstream
+
+// CUdevice_attribute and CUfunction_attribute, with the numbers that the driver gives them.
+enum DeviceAttribute : int {
+    kWarpSize = 10,
+    kMultiprocessors = 16,
+    kL2Bytes = 38,
+    kMajor = 75,
+    kMinor = 76,
+    kSharedPerMultiprocessor = 81,
+    kSharedPerBlockOptin = 97,
+};
+enum FunctionAttribute : int { kMaxDynamicShared = 8 };
+
+// X(name, arguments): every driver function in use, in the order of the table.
+#define NK_DRIVER_FUNCTIONS(X)                                                                                        \
+    X(cuInit, (unsigned flags))                                                                                       \
+    X(cuDriverGetVersion, (int* version))                                                                             \
+    X(cuGetErrorName, (Result error, const char** name))                                                              \
+    X(cuGetErrorString, (Result error, const char** text))                                                            \
+    X(cuDeviceGetCount, (int* count))                                                                                 \
+    X(cuDeviceGet, (DeviceId * device, int ordinal))                                                                  \
+    X(cuDeviceGetName, (char* name, int length, DeviceId device))                                                     \
+    X(cuDeviceGetAttribute, (int* value, DeviceAttribute attribute, DeviceId device))                                 \
+    X(cuDevicePrimaryCtxRetain, (Context * context, DeviceId device))                                                 \
+    X(cuCtxGetCurrent, (Context * context))                                                                           \
+    X(cuCtxSetCurrent, (Context context))                                                                             \
+    X(cuModuleLoadData, (Module * module, const void* image))                                                         \
+    X(cuModuleGetFunction, (Function * function, Module module, const char* name))                                    \
+    X(cuFuncSetAttribute, (Function function, FunctionAttribute attribute, int value))                                \
+    X(cuLaunchKernel, (Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,        \
+                       unsigned block_y, unsigned block_z, unsigned shared, Stream stream, void** params, void** extra))
+
+struct DriverTable {
+#define NK_MEMBER(name, arguments) Result(*name) arguments = nullptr;
+    NK_DRIVER_FUNCTIONS(NK_MEMBER)
+#undef NK_MEMBER
+};
+
+// The table in force, initialised; null when there is no driver, and then `why_not()` says why.
+const DriverTable* table();
+const std::string& why_not();
+
+// Puts another table in the place of the driver's (null: the driver's again) and forgets every loaded module.
+void replace_table(const DriverTable* table);
+
+// How often the table was replaced: caches of what came from an older table compare it.
+unsigned generation();
+
+}  // namespace nk::driver

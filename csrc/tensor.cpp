@@ -156,6 +156,7 @@ void read_tensor(void* object, const char* op, const char* argument, TensorView&
         PyErr_Fetch(&type, &value, &trace);
         if (PyObject* text = value ? PyObject_Str(value) : nullptr) {
             if (const char* utf8 = PyUnicode_AsUTF8(text)) why = utf8;
+            why = why.substr(0, why.find('\n'));  // torch appends its C++ stack
             Py_DECREF(text);
         }
         Py_XDECREF(type), Py_XDECREF(value), Py_XDECREF(trace);

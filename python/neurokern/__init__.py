@@ -1,5 +1,21 @@
-"""neurokern: hand-written kernels for neural networks, as drop-in layers for PyTorch."""
+"""neurokern: hand-written CUDA, Triton and SIMD kernels for neural networks, as drop-in layers for PyTorch.
 
-import torch as _torch  # noqa: F401  (loads the OpenMP runtime that the kernels share)
+``from neurokern import nn`` has the names, arguments and state_dict of ``torch.nn``; ``neurokern.functional`` those of
+``torch.nn.functional``, plus fused forms. ``backend()``, ``trace()`` and ``strict()`` choose, show and enforce what runs.
+"""
+
+from pathlib import Path as _Path
+
+import torch as _torch  # noqa: F401  (first: its OpenMP runtime is the one that the kernels share)
+
+from . import _C
+
+if hasattr(_C, "set_kernel_dir"):
+    _C.set_kernel_dir(str(_Path(_C.__file__).parent / "_cuda"))
+
+from . import functional, nn
+from .nn.patch import patch, unpatch
+from .ops.backends import Launch, backend, strict, trace
 
 __version__ = "0.1.0"
+__all__ = ["Launch", "backend", "functional", "nn", "patch", "strict", "trace", "unpatch"]

@@ -1,0 +1,1 @@
+"""One ``autograd.Function`` per op: what is saved, and which ops make the gradient."""

@@ -1,0 +1,221 @@
+"""Gradients of the elementwise, gated and softmax ops; every backward is itself differentiable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, is_grad_enabled
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from ..ops import activation as ops
+from ..ops.backends import to_torch, why_not_ours
+
+# activations whose derivative can be told from the output, so that in place needs no copy of the input
+_FROM_OUTPUT = {"relu", "relu6", "hardtanh"}
+
+
+def recording(*tensors: Tensor | None) -> bool:
+    """Whether autograd will want a graph of this op."""
+    return is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+class Unary(Function):
+    """y = act(x)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.spec = (act, p0, p1)
+        return ops.unary(x, act, p0, p1)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        return unary_backward(g, x, *ctx.spec), None, None, None
+
+
+class UnaryInplace(Function):
+    """x = act(x) in place; saves the output where it tells the derivative, else a copy of the input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+        from_output = act in _FROM_OUTPUT or (act == "leaky_relu" and p0 > 0)
+        before = None if from_output else x.clone()
+        ops.unary_(x, act, p0, p1)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x if from_output else before)
+        ctx.spec = (act, p0, p1)
+        return x
+
+    backward = Unary.backward
+
+
+class UnaryBackward(Function):
+    """gx = g * act'(x)."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+        ctx.save_for_backward(g, x)
+        ctx.spec = (act, p0, p1)
+        return ops.unary_backward(g, x, act, p0, p1)
+
+    @staticmethod
+    def backward(ctx: Any, gg: Tensor) -> tuple[Tensor | None, ...]:
+        g, x = ctx.saved_tensors
+        dg = unary_backward(gg, x, *ctx.spec) if ctx.needs_input_grad[0] else None
+        dx = UnaryBackward2.apply(gg, g, x, *ctx.spec) if ctx.needs_input_grad[1] else None
+        return dg, dx, None, None, None
+
+
+class UnaryBackward2(Function):
+    """gg * g * act''(x); linear in gg and g, and there the chain of derivatives of x ends."""
+
+    @staticmethod
+    def forward(ctx: Any, gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+        return ops.unary_backward2(gg, g, x, act, p0, p1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, ggg: Tensor) -> tuple[Tensor | None, ...]:
+        raise NotImplementedError("neurokern: third derivatives of activations are not implemented")
+
+
+def unary(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
+    """act(x), recorded for autograd when it is wanted."""
+    if not (is_grad_enabled() and x.requires_grad):
+        return ops.unary(x, act, p0, p1)
+    reason = why_not_ours(x)
+    if reason is not None:
+        return to_torch(act, reason, lambda: ops.TORCH[act](x, p0, p1))
+    return Unary.apply(x, act, p0, p1)
+
+
+def unary_(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
+    """x = act(x) in place, recorded for autograd when it is wanted; returns x."""
+    if is_grad_enabled() and x.requires_grad:
+        if x.is_leaf:
+            raise RuntimeError(
+                f"neurokern.{act}: a leaf tensor of shape {list(x.shape)} that requires grad is used in place; "
+                "expected a tensor that was computed, or inplace=False"
+            )
+        return UnaryInplace.apply(x, act, p0, p1)
+    ops.unary_(x, act, p0, p1)
+    return x
+
+
+def unary_backward(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    """g * act'(x), recorded when a second derivative is wanted."""
+    if recording(g, x):
+        return UnaryBackward.apply(g, x, act, p0, p1)
+    return ops.unary_backward(g, x, act, p0, p1)
+
+
+class Gated(Function):
+    """y = act(one half of x) * the other half."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dim: int, act: str, first: bool) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.spec = (dim, act, first)
+        return ops.glu(x, dim, act, first)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        dim, act, first = ctx.spec
+        if not recording(g, x):
+            return ops.glu_backward(g, x, dim, act, first), None, None, None
+        a, b = x.chunk(2, dim) if first else reversed(x.chunk(2, dim))
+        ga, gb = unary_backward(g * b, a, act, 0.0, 0.0), g * unary(a, act)
+        return torch.cat((ga, gb) if first else (gb, ga), dim), None, None, None
+
+
+def glu(x: Tensor, dim: int, act: str, first: bool) -> Tensor:
+    """Gated unit over the halves of x along dim, recorded for autograd when it is wanted."""
+    return Gated.apply(x, dim, act, first) if recording(x) else ops.glu(x, dim, act, first)
+
+
+class PReLU(Function):
+    """y = x where x > 0, else weight * x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return ops.prelu(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        if not recording(g, x, weight):
+            return ops.prelu_backward(g, x, weight)
+        # piecewise linear: the mask is a constant of the second derivative
+        w = ops.expand_weight(x, weight)
+        positive = x > 0
+        gx = torch.where(positive, g, g * w)
+        gw = torch.where(positive, torch.zeros_like(x), g * x).sum_to_size(_reduced(x, weight))
+        return gx, gw.reshape(weight.shape)
+
+
+def _reduced(x: Tensor, weight: Tensor) -> list[int]:
+    per_channel = weight.numel() > 1 and x.dim() > 1
+    return [x.shape[i] if per_channel and i == 1 else 1 for i in range(x.dim())]
+
+
+def prelu(x: Tensor, weight: Tensor) -> Tensor:
+    """PReLU, recorded for autograd when it is wanted."""
+    return PReLU.apply(x, weight) if recording(x, weight) else ops.prelu(x, weight)
+
+
+class RReLU(Function):
+    """y = x where x > 0, else noise * x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, noise: Tensor) -> Tensor:
+        ctx.save_for_backward(x, noise)
+        return ops.rrelu(x, noise)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, noise = ctx.saved_tensors
+        if recording(g):
+            return torch.where(x > 0, g, g * noise), None
+        return ops.rrelu_backward(g, x, noise), None
+
+
+def rrelu(x: Tensor, noise: Tensor) -> Tensor:
+    """Randomized leaky ReLU with the factors given, recorded for autograd when it is wanted."""
+    return RReLU.apply(x, noise) if recording(x) else ops.rrelu(x, noise)
+
+
+class Softmax(Function):
+    """softmax, log_softmax or softmin along one dimension; the output is all that the gradient needs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dim: int, kind: str) -> Tensor:
+        y = ops.softmax(x, dim, kind)
+        ctx.save_for_backward(y)
+        ctx.spec = (dim, kind)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (y,) = ctx.saved_tensors
+        dim, kind = ctx.spec
+        if not recording(g, y):
+            return ops.softmax_backward(g, y, dim, kind), None, None
+        if kind == "log_softmax":
+            gx = g - y.exp() * g.sum(dim, keepdim=True)
+        else:
+            gx = y * (g - (g * y).sum(dim, keepdim=True))
+            if kind == "softmin":
+                gx = -gx
+        return gx, None, None
+
+
+def softmax(x: Tensor, dim: int, kind: str) -> Tensor:
+    """The softmax family, recorded for autograd when it is wanted."""
+    if is_grad_enabled() and x.requires_grad:
+        return Softmax.apply(x, dim, kind)
+    return ops.softmax(x, dim, kind)

@@ -1,0 +1,118 @@
+"""Gradients of the matrix products: dgrad, wgrad, bias and activation, from the same ops that made the forward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, is_grad_enabled
+from torch.autograd import Function
+
+from ..ops import matmul as ops
+from .activation import recording, unary_backward
+
+
+def _rows(t: Tensor) -> Tensor:
+    """All leading dimensions as one; a view where strides allow."""
+    if t.dim() == 2:
+        return t
+    return t.unsqueeze(0) if t.dim() == 1 else t.flatten(0, -2)
+
+
+class Linear(Function):
+    """y = act(x @ weight.T + bias) + residual."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        residual: Tensor | None,
+        act: str,
+        p0: float,
+        p1: float,
+    ) -> Tensor:
+        ctx.spec = (act, p0, p1)
+        if act == "identity":
+            ctx.save_for_backward(x, weight, bias, None)
+            return ops.linear(x, weight, bias, residual)
+        out, preact = ops.linear_preact(x, weight, bias, residual, act, p0, p1)
+        ctx.save_for_backward(x, weight, bias, preact)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, preact = ctx.saved_tensors
+        act, p0, p1 = ctx.spec
+        wants_x, wants_w, wants_b, wants_r = ctx.needs_input_grad[:4]
+        gr = g if wants_r else None
+        if recording(g, x, weight, bias):
+            # the preactivation is made again, as a function that can be differentiated once more
+            gz = g if act == "identity" else unary_backward(g, linear(x, weight, bias), act, p0, p1)
+            gz = _rows(gz)
+            gx = matmul(gz, weight).view(x.shape) if wants_x else None
+            gw = matmul(gz.t(), _rows(x)) if wants_w else None
+            return gx, gw, gz.sum(0) if wants_b else None, gr, None, None, None
+        gz, gb = _rows(g), None
+        if preact is not None and (wants_x or wants_w or wants_b):
+            gz, gb = ops.activation_bias_backward(gz, _rows(preact), act, p0, p1)
+        elif wants_b:
+            gb = ops.column_sum(gz)
+        gx = ops.matmul(gz, weight).view(x.shape) if wants_x else None
+        gw = ops.matmul(gz.t(), _rows(x)) if wants_w else None
+        return gx, gw, gb if wants_b else None, gr, None, None, None
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    act: str = "identity",
+    p0: float = 0.0,
+    p1: float = 0.0,
+) -> Tensor:
+    """Linear layer with fused epilogue, recorded for autograd when it is wanted."""
+    if is_grad_enabled() and (
+        weight.requires_grad
+        or x.requires_grad
+        or (bias is not None and bias.requires_grad)
+        or (residual is not None and residual.requires_grad)
+    ):
+        return Linear.apply(x, weight, bias, residual, act, p0, p1)
+    return ops.linear(x, weight, bias, residual, act, p0, p1)
+
+
+class Matmul(Function):
+    """y = alpha * a @ b + beta * residual, batch shapes equal."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta: float
+    ) -> Tensor:
+        ctx.save_for_backward(a, b)
+        ctx.spec = (alpha, beta)
+        return ops.matmul(a, b, None, residual, "identity", 0.0, 0.0, alpha, beta)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = ctx.saved_tensors
+        alpha, beta = ctx.spec
+        wants_a, wants_b, wants_r = ctx.needs_input_grad[:3]
+        ga = matmul(g, b.mT, alpha=alpha) if wants_a else None
+        gb = matmul(a.mT, g, alpha=alpha) if wants_b else None
+        gr = (g if beta == 1.0 else g * beta) if wants_r else None
+        return ga, gb, gr, None, None
+
+
+def matmul(
+    a: Tensor, b: Tensor, residual: Tensor | None = None, alpha: float = 1.0, beta: float = 1.0
+) -> Tensor:
+    """alpha * a @ b + beta * residual with equal batch shapes, recorded for autograd when it is wanted."""
+    if is_grad_enabled() and (
+        a.requires_grad or b.requires_grad or (residual is not None and residual.requires_grad)
+    ):
+        return Matmul.apply(a, b, residual, alpha, beta)
+    return ops.matmul(a, b, None, residual, "identity", 0.0, 0.0, alpha, beta)
+
+

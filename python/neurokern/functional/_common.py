@@ -1,0 +1,75 @@
+"""What the public functions share: who is a tensor, autocast, names of activations for fused forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
+
+from ..ops.activation import ACTIVATIONS
+
+# torch's defaults of the parameters p0, p1 that each activation takes
+DEFAULTS: dict[str, tuple[float, ...]] = {
+    "leaky_relu": (0.01,),
+    "elu": (1.0,),
+    "celu": (1.0,),
+    "hardtanh": (-1.0, 1.0),
+    "hardshrink": (0.5,),
+    "softshrink": (0.5,),
+    "softplus": (1.0, 20.0),
+    "threshold": (0.0, 0.0),
+}
+
+Activation = str | tuple[Any, ...] | None
+
+
+def parse_activation(op: str, activation: Activation) -> tuple[str, float, float]:
+    """``None``, a name, or (name, parameters...) -> (name, p0, p1).
+
+    Raises:
+        ValueError: no activation has that name, or it takes fewer parameters.
+    """
+    if activation is None:
+        return "identity", 0.0, 0.0
+    name, *given = (activation,) if isinstance(activation, str) else activation
+    if name not in ACTIVATIONS:
+        raise ValueError(f"neurokern.{op}: activation is {name!r}, expected None or one of {', '.join(ACTIVATIONS)}")
+    defaults = DEFAULTS.get(name, ())
+    if len(given) > len(defaults):
+        raise ValueError(
+            f"neurokern.{op}: activation {name!r} got {len(given)} parameters, expected at most {len(defaults)}"
+        )
+    p = (*(float(v) for v in given), *defaults[len(given) :], 0.0, 0.0)
+    return name, p[0], p[1]
+
+
+def not_plain(function: Callable[..., Any], op: str, arguments: tuple[tuple[str, Any], ...], *rest: Any) -> Any:
+    """For arguments that are no plain tensors: whoever overrides torch functions, else a TypeError.
+
+    Returns NotImplemented when all are tensors after all, and the op can go on.
+    """
+    tensors = tuple(a for _, a in arguments)
+    if not all(a is None or isinstance(a, Tensor) for a in tensors):
+        if has_torch_function(tensors):
+            return handle_torch_function(function, tensors, *tensors, *rest)
+        name, bad = next((n, a) for n, a in arguments if not (a is None or isinstance(a, Tensor)))
+        raise TypeError(f"neurokern.{op}: argument {name} is a {type(bad).__name__}, expected a torch.Tensor")
+    return NotImplemented
+
+
+_any_autocast = torch._C._is_any_autocast_enabled
+
+
+def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The tensors in autocast's dtype where it is on for their device (float64 and integers stay as they are)."""
+    if not _any_autocast():
+        return tensors
+    device = next(t.device.type for t in tensors if t is not None)
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    narrow = (torch.float32, torch.float16, torch.bfloat16)
+    return tuple(t.to(dtype) if t is not None and t.dtype in narrow else t for t in tensors)

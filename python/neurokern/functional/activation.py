@@ -1,0 +1,361 @@
+"""Activations with the signatures of ``torch.nn.functional``, and the gated units that it lacks.
+
+Every function takes float32, float64, float16 or bfloat16 of any shape and strides (other dtypes go to torch, and the
+trace says so), computes in at least float32 and rounds once. Gradients to the second order.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..autograd import activation as grad
+from ..ops.activation import PLAIN, TORCH
+from ..ops.backends import fall_back, to_torch, why_not_ours
+from ._common import not_plain
+
+
+def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: bool = False) -> Tensor:
+    if type(input) not in PLAIN:
+        other = not_plain(_unary, act, (("input", input),), act, p0, p1, inplace)
+        if other is not NotImplemented:
+            return other
+    return grad.unary_(input, act, p0, p1) if inplace else grad.unary(input, act, p0, p1)
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0). Gradient 0 at 0."""
+    return _unary(input, "relu", 0.0, 0.0, inplace)
+
+
+def relu_(input: Tensor) -> Tensor:
+    """In-place `relu`."""
+    return _unary(input, "relu", 0.0, 0.0, True)
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return _unary(input, "relu6", 0.0, 0.0, inplace)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x where x > 0, else negative_slope * x."""
+    return _unary(input, "leaky_relu", negative_slope, 0.0, inplace)
+
+
+def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """In-place `leaky_relu`."""
+    return _unary(input, "leaky_relu", negative_slope, 0.0, True)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, else alpha * (exp(x) - 1). Source: Clevert et al. 2016."""
+    return _unary(input, "elu", alpha, 0.0, inplace)
+
+
+def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """In-place `elu`."""
+    return _unary(input, "elu", alpha, 0.0, True)
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """scale * elu(x, alpha) with the constants of Klambauer et al. 2017."""
+    return _unary(input, "selu", 0.0, 0.0, inplace)
+
+
+def selu_(input: Tensor) -> Tensor:
+    """In-place `selu`."""
+    return _unary(input, "selu", 0.0, 0.0, True)
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """max(x, 0) + min(0, alpha * (exp(x / alpha) - 1)). Source: Barron 2017.
+
+    Raises:
+        RuntimeError: alpha is 0.
+    """
+    if alpha == 0:
+        raise RuntimeError("neurokern.celu: argument alpha is 0, expected a number that is not 0")
+    return _unary(input, "celu", alpha, 0.0, inplace)
+
+
+def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """In-place `celu`."""
+    return celu(input, alpha, True)
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """x * Phi(x); ``approximate="tanh"`` for the tanh form. Source: Hendrycks and Gimpel 2016.
+
+    Raises:
+        RuntimeError: approximate is neither "none" nor "tanh".
+    """
+    if approximate == "none":
+        return _unary(input, "gelu")
+    if approximate == "tanh":
+        return _unary(input, "gelu_tanh")
+    raise RuntimeError(f"neurokern.gelu: argument approximate is {approximate!r}, expected 'none' or 'tanh'")
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * sigmoid(x). Source: Elfwing et al. 2017."""
+    return _unary(input, "silu", 0.0, 0.0, inplace)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * tanh(softplus(x)). Source: Misra 2019."""
+    return _unary(input, "mish", 0.0, 0.0, inplace)
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return _unary(input, "sigmoid")
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(sigmoid(x)), without overflow."""
+    return _unary(input, "logsigmoid")
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(x + 3, 0), 6) / 6."""
+    return _unary(input, "hardsigmoid", 0.0, 0.0, inplace)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * hardsigmoid(x). Source: Howard et al. 2019."""
+    return _unary(input, "hardswish", 0.0, 0.0, inplace)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """x clamped to [min_val, max_val].
+
+    Raises:
+        ValueError: min_val > max_val.
+    """
+    if min_val > max_val:
+        raise ValueError(f"neurokern.hardtanh: argument min_val is {min_val}, expected at most max_val = {max_val}")
+    return _unary(input, "hardtanh", min_val, max_val, inplace)
+
+
+def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """In-place `hardtanh`."""
+    return hardtanh(input, min_val, max_val, True)
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x where abs(x) > lambd, else 0."""
+    return _unary(input, "hardshrink", lambd)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x moved towards 0 by lambd, 0 within it.
+
+    Raises:
+        RuntimeError: lambd is negative.
+    """
+    if lambd < 0:
+        raise RuntimeError(f"neurokern.softshrink: argument lambd is {lambd}, expected 0 or more")
+    return _unary(input, "softshrink", lambd)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """x - tanh(x)."""
+    return _unary(input, "tanhshrink")
+
+
+def softsign(input: Tensor) -> Tensor:
+    """x / (1 + abs(x))."""
+    return _unary(input, "softsign")
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta * x)) / beta, and x itself where beta * x > threshold."""
+    return _unary(input, "softplus", beta, threshold)
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """x where x > threshold, else value."""
+    return _unary(input, "threshold", threshold, value, inplace)
+
+
+def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
+    """In-place `threshold`."""
+    return _unary(input, "threshold", threshold, value, True)
+
+
+def tanh(input: Tensor) -> Tensor:
+    """Hyperbolic tangent."""
+    return _unary(input, "tanh")
+
+
+def squared_relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0) ** 2. Source: So et al. 2021 (Primer)."""
+    return _unary(input, "squared_relu", 0.0, 0.0, inplace)
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """x where x > 0, else weight * x; weight has 1 element, or one for each channel (dimension 1). Source: He et al. 2015.
+
+    Raises:
+        RuntimeError: weight is not of that size, or its dtype differs.
+    """
+    if type(input) not in PLAIN or type(weight) not in PLAIN:
+        other = not_plain(prelu, "prelu", (("input", input), ("weight", weight)))
+        if other is not NotImplemented:
+            return other
+    reason = why_not_ours(input, weight)
+    if reason is not None:
+        return to_torch("prelu", reason, lambda: torch.prelu(input, weight))
+    channels = input.shape[1] if input.dim() > 1 else 1
+    if weight.dim() > 1 or weight.numel() not in (1, channels):
+        raise RuntimeError(
+            f"neurokern.prelu: argument weight has shape {list(weight.shape)}, expected 1 element or {channels}, "
+            f"the channels of input {list(input.shape)}"
+        )
+    if weight.dtype != input.dtype or weight.device != input.device:
+        raise RuntimeError(
+            f"neurokern.prelu: argument weight is {weight.dtype} on {weight.device}, expected {input.dtype} on "
+            f"{input.device} as input"
+        )
+    return grad.prelu(input, weight)
+
+
+def rrelu(
+    input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """x where x > 0, else a * x with a drawn from U(lower, upper) for each element in training, their mean otherwise.
+
+    Source: Xu et al. 2015. The factors come from torch's generator, in another order than torch's own.
+
+    Raises:
+        RuntimeError: lower > upper.
+    """
+    if lower > upper:
+        raise RuntimeError(f"neurokern.rrelu: argument lower is {lower}, expected at most upper = {upper}")
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2, inplace)
+    if type(input) not in PLAIN:
+        other = not_plain(rrelu, "rrelu", (("input", input),), lower, upper, training, inplace)
+        if other is not NotImplemented:
+            return other
+    reason = why_not_ours(input)
+    if reason is not None:
+        return to_torch("rrelu", reason, lambda: torch.rrelu(input, lower, upper, True))
+    noise = torch.empty_like(input, requires_grad=False).uniform_(lower, upper)
+    out = grad.rrelu(input, noise)
+    return input.copy_(out) if inplace else out
+
+
+def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
+    """In-place `rrelu`."""
+    return rrelu(input, lower, upper, training, True)
+
+
+def _gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
+    if type(input) not in PLAIN:
+        other = not_plain(_gated_of, op, (("input", input),), op, dim, act, first)
+        if other is not NotImplemented:
+            return other
+    n = input.dim()
+    if n == 0:
+        raise RuntimeError(f"neurokern.{op}: argument input has shape [], expected at least 1 dimension")
+    if not -n <= dim < n:
+        raise IndexError(f"neurokern.{op}: argument dim is {dim}, expected between {-n} and {n - 1}")
+    dim %= n
+    if input.shape[dim] % 2:
+        raise RuntimeError(
+            f"neurokern.{op}: argument input has shape {list(input.shape)}, expected an even size in dimension {dim}"
+        )
+
+    def by_torch() -> Tensor:
+        a, b = input.chunk(2, dim) if first else reversed(input.chunk(2, dim))
+        return torch.nn.functional.glu(input, dim) if op == "glu" else TORCH[act](a, 0.0, 0.0) * b
+
+    reason = why_not_ours(input)
+    if reason is not None:
+        return to_torch(op, reason, by_torch)
+    return grad.glu(input, dim, act, first)
+
+
+def _gated_of(input: Tensor, op: str, dim: int, act: str, first: bool) -> Tensor:
+    return _gated(op, input, dim, act, first)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """a * sigmoid(b) for the halves a, b of x along dim. Source: Dauphin et al. 2017.
+
+    Raises:
+        RuntimeError: 0-d input, or an odd size along dim.
+        IndexError: dim out of range.
+    """
+    return _gated("glu", input, dim, "sigmoid", False)
+
+
+def swiglu(input: Tensor, dim: int = -1) -> Tensor:
+    """silu(a) * b for the halves a, b of x along dim. Source: Shazeer 2020. Errors as `glu`."""
+    return _gated("swiglu", input, dim, "silu", True)
+
+
+def geglu(input: Tensor, dim: int = -1, approximate: str = "none") -> Tensor:
+    """gelu(a) * b for the halves a, b of x along dim. Source: Shazeer 2020. Errors as `glu` and `gelu`."""
+    if approximate not in ("none", "tanh"):
+        raise RuntimeError(f"neurokern.geglu: argument approximate is {approximate!r}, expected 'none' or 'tanh'")
+    return _gated("geglu", input, dim, "gelu" if approximate == "none" else "gelu_tanh", True)
+
+
+def reglu(input: Tensor, dim: int = -1) -> Tensor:
+    """relu(a) * b for the halves a, b of x along dim. Source: Shazeer 2020. Errors as `glu`."""
+    return _gated("reglu", input, dim, "relu", True)
+
+
+_TORCH_SOFTMAX: dict[str, Any] = {
+    "softmax": torch.softmax,
+    "log_softmax": torch.log_softmax,
+    "softmin": lambda x, dim: torch.softmax(-x, dim),
+}
+
+
+def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | None) -> Tensor:
+    if type(input) not in PLAIN:
+        other = not_plain(_softmax, kind, (("input", input),), kind, dim, dtype)
+        if other is not NotImplemented:
+            return other
+    n = input.dim()
+    if dim is None:
+        warnings.warn(f"neurokern.{kind}: dim is None: chosen by the number of dimensions, as torch does", stacklevel=3)
+        dim = 0 if n in (0, 1, 3) else 1
+    if dtype is not None and dtype != input.dtype:
+        input = input.to(dtype)
+    if not -max(n, 1) <= dim < max(n, 1):
+        raise IndexError(f"neurokern.{kind}: argument dim is {dim}, expected between {-max(n, 1)} and {max(n, 1) - 1}")
+    try:
+        return grad.softmax(input, dim + n if dim < 0 and n > 0 else dim, kind)
+    except (RuntimeError, NotImplementedError) as error:
+        return fall_back(kind, error, lambda: _TORCH_SOFTMAX[kind](input, dim), input)
+
+
+def softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
+) -> Tensor:
+    """exp(x) / sum(exp(x)) along dim, without overflow; ``dtype`` converts the input first.
+
+    Raises:
+        IndexError: dim out of range.
+    """
+    return _softmax(input, "softmax", dim, dtype)
+
+
+def log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
+) -> Tensor:
+    """log(softmax(x)) along dim, without overflow. Errors as `softmax`."""
+    return _softmax(input, "log_softmax", dim, dtype)
+
+
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
+    """softmax(-x) along dim. Errors as `softmax`."""
+    return _softmax(input, "softmin", dim, dtype)

@@ -1,0 +1,248 @@
+"""Matrix products with torch's signatures, and `linear` with a fused epilogue."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..autograd import matmul as grad
+from ..ops.activation import PLAIN, TORCH
+from ..ops.backends import to_torch, why_not_ours
+from ._common import Activation, autocast, not_plain, parse_activation
+
+
+def linear(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    activation: Activation = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """activation(x @ weight.T + bias) + residual, in one pass.
+
+    Args:
+        input: [..., K].
+        weight: [N, K], or [K] for an output without the last dimension.
+        bias: [N], or a shape that broadcasts to the output (as in torch; then without activation).
+        activation: a name ("gelu", "relu", ...; see ``neurokern.nn.LinearActivation``), (name, parameters...), or None.
+        residual: broadcasts to the output [..., N].
+
+    Raises:
+        RuntimeError: shapes, dtypes or devices do not fit.
+        ValueError: no activation has that name.
+    """
+    if type(input) not in PLAIN or type(weight) not in PLAIN:
+        arguments = (("input", input), ("weight", weight), ("bias", bias), ("residual", residual))
+        other = not_plain(_linear, "linear", arguments, activation)
+        if other is not NotImplemented:
+            return other
+    return _linear(input, weight, bias, residual, activation)
+
+
+def _linear(
+    input: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, activation: Activation
+) -> Tensor:
+    act, p0, p1 = ("identity", 0.0, 0.0) if activation is None else parse_activation("linear", activation)
+    input, weight, bias, residual = autocast(input, weight, bias, residual)
+    if weight.dim() != 2 or input.dim() < 1 or input.shape[-1] != weight.shape[1]:
+        if weight.dim() == 1 and input.dim() >= 1 and residual is None:
+            return _linear(input, weight.unsqueeze(0), bias, None, activation).squeeze(-1)
+        raise RuntimeError(
+            f"neurokern.linear: argument weight has shape {list(weight.shape)}, expected [N, K] where K is the last "
+            f"size of input {list(input.shape)}, which has at least 1 dimension"
+        )
+    shape = (*input.shape[:-1], weight.shape[0])
+    if bias is not None and bias.shape != shape[-1:]:
+        if act != "identity" or residual is not None:
+            raise RuntimeError(
+                f"neurokern.linear: argument bias has shape {list(bias.shape)}, expected [{shape[-1]}]"
+            )
+        bias, residual = None, bias
+    if residual is not None and residual.shape != shape:
+        residual = _expanded("linear", "residual", residual, shape)
+    try:
+        return grad.linear(input, weight, bias, residual, act, p0, p1)
+    except (RuntimeError, NotImplementedError) as error:
+        reason = why_not_ours(input, weight, bias, residual)
+        if reason is None:
+            raise error
+
+        def by_torch() -> Tensor:
+            out = TORCH[act](torch.nn.functional.linear(input, weight, bias), p0, p1)
+            return out if residual is None else out + residual
+
+        return to_torch("linear", reason, by_torch)
+
+
+def _expanded(op: str, argument: str, t: Tensor, shape: tuple[int, ...]) -> Tensor:
+    try:
+        return t.expand(shape)
+    except RuntimeError:
+        raise RuntimeError(
+            f"neurokern.{op}: argument {argument} has shape {list(t.shape)}, expected one that broadcasts to {list(shape)}"
+        ) from None
+
+
+def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Matrix product with torch.matmul's rules: vectors, matrices, and batches of them that broadcast.
+
+    Raises:
+        RuntimeError: a 0-d argument, or sizes, dtypes or devices that do not fit.
+    """
+    if type(input) not in PLAIN or type(other) not in PLAIN:
+        foreign = not_plain(matmul, "matmul", (("input", input), ("other", other)))
+        if foreign is not NotImplemented:
+            return foreign
+    return _store("matmul", _matmul("matmul", input, other), out, input, other)
+
+
+def _matmul(op: str, a: Tensor, b: Tensor) -> Tensor:
+    a, b = autocast(a, b)
+    reason = why_not_ours(a, b)
+    if reason is not None:
+        return to_torch(op, reason, lambda: torch.matmul(a, b))
+    if a.dim() == 0 or b.dim() == 0:
+        raise RuntimeError(
+            f"neurokern.{op}: argument {'input' if a.dim() == 0 else 'other'} has shape [], expected at least 1 dimension"
+        )
+    row, column = a.dim() == 1, b.dim() == 1
+    left, right = a.unsqueeze(0) if row else a, b.unsqueeze(1) if column else b
+    if left.shape[-1] != right.shape[-2]:
+        raise RuntimeError(
+            f"neurokern.{op}: argument other has shape {list(b.shape)}, expected size {left.shape[-1]} in dimension "
+            f"{0 if column else b.dim() - 2} to fit input {list(a.shape)}"
+        )
+    if right.dim() == 2:
+        # a linear layer: all leading dimensions are rows of one product, in the gradient too
+        y = grad.matmul(left, right) if left.dim() == 2 else grad.linear(left, right.t())
+    else:
+        try:
+            batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        except RuntimeError:
+            raise RuntimeError(
+                f"neurokern.{op}: batch dimensions of input {list(a.shape)} and other {list(b.shape)} do not broadcast"
+            ) from None
+        y = grad.matmul(left.expand(*batch, *left.shape[-2:]), right.expand(*batch, *right.shape[-2:]))
+    if row:
+        y = y.squeeze(-2)
+    return y.squeeze(-1) if column else y
+
+
+def _store(op: str, y: Tensor, out: Tensor | None, *inputs: Tensor) -> Tensor:
+    """torch's rules for ``out=``: no gradients, same dtype, resized when empty."""
+    if out is None:
+        return y
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, out)):
+        raise RuntimeError(f"neurokern.{op}: argument out can't be combined with arguments that require grad")
+    if out.dtype != y.dtype or out.device != y.device:
+        raise RuntimeError(
+            f"neurokern.{op}: argument out is {out.dtype} on {out.device}, expected {y.dtype} on {y.device}"
+        )
+    if out.shape != y.shape:
+        out.resize_(y.shape)
+    return out.copy_(y)
+
+
+def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Batched product [B, M, K] @ [B, K, N], no broadcasting.
+
+    Raises:
+        RuntimeError: an argument is not 3-d, or sizes, dtypes or devices do not fit.
+    """
+    if type(input) not in PLAIN or type(mat2) not in PLAIN:
+        foreign = not_plain(bmm, "bmm", (("input", input), ("mat2", mat2)))
+        if foreign is not NotImplemented:
+            return foreign
+    if input.dim() != 3 or mat2.dim() != 3 or input.shape[0] != mat2.shape[0]:
+        raise RuntimeError(
+            f"neurokern.bmm: arguments input {list(input.shape)} and mat2 {list(mat2.shape)}, expected [B, M, K] and [B, K, N]"
+        )
+    return _store("bmm", _matmul("bmm", input, mat2), out, input, mat2)
+
+
+def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Product [M, K] @ [K, N].
+
+    Raises:
+        RuntimeError: an argument is not 2-d, or sizes, dtypes or devices do not fit.
+    """
+    if type(input) not in PLAIN or type(mat2) not in PLAIN:
+        foreign = not_plain(mm, "mm", (("input", input), ("mat2", mat2)))
+        if foreign is not NotImplemented:
+            return foreign
+    if input.dim() != 2 or mat2.dim() != 2:
+        raise RuntimeError(
+            f"neurokern.mm: arguments input {list(input.shape)} and mat2 {list(mat2.shape)}, expected [M, K] and [K, N]"
+        )
+    return _store("mm", _matmul("mm", input, mat2), out, input, mat2)
+
+
+def addmm(
+    input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1, out: Tensor | None = None
+) -> Tensor:
+    """beta * input + alpha * mat1 @ mat2; input broadcasts to [M, N], and is not read where beta is 0.
+
+    Raises:
+        RuntimeError: sizes, dtypes or devices do not fit.
+    """
+    arguments = (("input", input), ("mat1", mat1), ("mat2", mat2))
+    if any(type(a) not in PLAIN for _, a in arguments):
+        foreign = not_plain(addmm, "addmm", arguments)
+        if foreign is not NotImplemented:
+            return foreign
+    input, mat1, mat2 = autocast(input, mat1, mat2)
+    reason = why_not_ours(input, mat1, mat2)
+    if reason is not None:
+        y = to_torch("addmm", reason, lambda: torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha))
+        return _store("addmm", y, out, input, mat1, mat2)
+    if mat1.dim() != 2 or mat2.dim() != 2 or mat1.shape[1] != mat2.shape[0]:
+        raise RuntimeError(
+            f"neurokern.addmm: arguments mat1 {list(mat1.shape)} and mat2 {list(mat2.shape)}, expected [M, K] and [K, N]"
+        )
+    residual = _expanded("addmm", "input", input, (mat1.shape[0], mat2.shape[1]))
+    y = grad.matmul(mat1, mat2, None if beta == 0 else residual, float(alpha), float(beta))
+    return _store("addmm", y, out, input, mat1, mat2)
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y[..., o] = input1[..., i] weight[o, i, j] input2[..., j] + bias[o].
+
+    Args:
+        input1: [..., I].
+        input2: [..., J], leading dimensions as input1.
+        weight: [O, I, J].
+        bias: [O].
+
+    Raises:
+        RuntimeError: shapes, dtypes or devices do not fit.
+    """
+    arguments = (("input1", input1), ("input2", input2), ("weight", weight), ("bias", bias))
+    if any(a is not None and type(a) not in PLAIN for _, a in arguments):
+        foreign = not_plain(bilinear, "bilinear", arguments)
+        if foreign is not NotImplemented:
+            return foreign
+    input1, input2, weight, bias = autocast(input1, input2, weight, bias)
+    reason = why_not_ours(input1, input2, weight, bias)
+    if reason is not None:
+        return to_torch("bilinear", reason, lambda: torch.nn.functional.bilinear(input1, input2, weight, bias))
+    if (
+        weight.dim() != 3
+        or input1.dim() == 0
+        or input1.shape[:-1] != input2.shape[:-1]
+        or (input1.shape[-1], input2.shape[-1]) != weight.shape[1:]
+    ):
+        raise RuntimeError(
+            f"neurokern.bilinear: arguments input1 {list(input1.shape)}, input2 {list(input2.shape)} and weight "
+            f"{list(weight.shape)}, expected [..., I], [..., J] and [O, I, J]"
+        )
+    o, i, j = weight.shape
+    if bias is not None and bias.shape != (o,):
+        raise RuntimeError(f"neurokern.bilinear: argument bias has shape {list(bias.shape)}, expected [{o}]")
+    lead = input1.shape[:-1]
+    x1, x2 = input1.reshape(lead.numel(), i), input2.reshape(lead.numel(), j)
+    # first over i for every o at once (the batch shares x1), then over j for every row
+    inner = grad.matmul(x1.expand(o, *x1.shape), weight)
+    y = grad.matmul(inner.transpose(0, 1), x2.unsqueeze(-1)).squeeze(-1)
+    y = y.reshape(*lead, o)
+    return y if bias is None else y + bias

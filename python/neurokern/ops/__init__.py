@@ -1,0 +1,1 @@
+"""Registered ops: schema, fake, output allocation, choice of backend. No gradients here."""

@@ -1,0 +1,299 @@
+"""Elementwise activations, gated units, PReLU and the softmax family as registered ops.
+
+Bodies allocate the output and call the kernels of the backend in force. ``act`` is a name of ``ACTIVATIONS``; ``p0`` and
+``p1`` are its parameters in the order of torch's signature (see ``kernels/activation.h``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+
+from .. import _C
+from .backends import fall_back, state
+from .registry import register
+
+ACTIVATIONS: dict[str, int] = dict(_C.ACTIVATIONS)
+SOFTMAX_KINDS = {"softmax": 0, "log_softmax": 1, "softmin": 2}
+PLAIN = frozenset((Tensor, torch.nn.Parameter))
+
+_F = torch.nn.functional
+# torch's own function for what has no kernel of ours (integer, complex, nested, other devices)
+TORCH: dict[str, Callable[[Tensor, float, float], Tensor]] = {
+    "identity": lambda x, a, b: x.clone(),
+    "relu": lambda x, a, b: torch.relu(x),
+    "relu6": lambda x, a, b: _F.relu6(x),
+    "leaky_relu": lambda x, a, b: _F.leaky_relu(x, a),
+    "elu": lambda x, a, b: _F.elu(x, a),
+    "selu": lambda x, a, b: torch.selu(x),
+    "celu": lambda x, a, b: torch.celu(x, a),
+    "gelu": lambda x, a, b: _F.gelu(x),
+    "gelu_tanh": lambda x, a, b: _F.gelu(x, approximate="tanh"),
+    "silu": lambda x, a, b: _F.silu(x),
+    "mish": lambda x, a, b: _F.mish(x),
+    "sigmoid": lambda x, a, b: torch.sigmoid(x),
+    "logsigmoid": lambda x, a, b: _F.logsigmoid(x),
+    "hardsigmoid": lambda x, a, b: _F.hardsigmoid(x),
+    "hardswish": lambda x, a, b: _F.hardswish(x),
+    "hardtanh": lambda x, a, b: _F.hardtanh(x, a, b),
+    "hardshrink": lambda x, a, b: _F.hardshrink(x, a),
+    "softshrink": lambda x, a, b: _F.softshrink(x, a),
+    "tanhshrink": lambda x, a, b: _F.tanhshrink(x),
+    "softsign": lambda x, a, b: _F.softsign(x),
+    "softplus": lambda x, a, b: _F.softplus(x, a, b),
+    "threshold": lambda x, a, b: _F.threshold(x, a, b),
+    "tanh": lambda x, a, b: torch.tanh(x),
+    "squared_relu": lambda x, a, b: torch.relu(x).square(),
+}
+
+
+def real(x: Tensor) -> Tensor:
+    """Kernels read memory as it lies: a lazily negated view is made real first."""
+    return x.resolve_neg() if x.is_neg() else x
+
+
+def _like(x: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _like_second(_: Tensor, x: Tensor, *__: object) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _like_third(_: Tensor, __: Tensor, x: Tensor, *___: object) -> Tensor:
+    return torch.empty_like(x)
+
+
+@register("unary(Tensor x, str act, float p0, float p1) -> Tensor", _like)
+def unary_body(x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    if x.is_neg():
+        x = x.resolve_neg()
+    out = torch.empty_like(x)
+    state.native.unary(out, x, ACTIVATIONS[act], p0, p1)
+    return out
+
+
+@register("unary_(Tensor(a!) x, str act, float p0, float p1) -> ()", lambda *_: None)
+def unary_inplace_body(x: Tensor, act: str, p0: float, p1: float) -> None:
+    if x.is_neg():
+        x.copy_(unary_body(x, act, p0, p1))
+        return
+    state.native.unary(x, x, ACTIVATIONS[act], p0, p1)
+
+
+@register("unary_backward(Tensor g, Tensor x, str act, float p0, float p1) -> Tensor", _like_second)
+def unary_backward_body(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    out = torch.empty_like(x)
+    state.native.unary_backward(out, real(g), real(x), ACTIVATIONS[act], p0, p1)
+    return out
+
+
+@register("unary_backward2(Tensor gg, Tensor g, Tensor x, str act, float p0, float p1) -> Tensor", _like_third)
+def unary_backward2_body(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    out = torch.empty_like(x)
+    state.native.unary_backward2(out, real(gg), real(g), real(x), ACTIVATIONS[act], p0, p1)
+    return out
+
+
+@register("gated(Tensor a, Tensor b, str act, float p0, float p1) -> Tensor", _like)
+def gated_body(a: Tensor, b: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    out = torch.empty_like(a)
+    state.native.gated(out, real(a), real(b), ACTIVATIONS[act], p0, p1)
+    return out
+
+
+@register(
+    "gated_backward(Tensor g, Tensor a, Tensor b, str act, float p0, float p1) -> (Tensor, Tensor)",
+    lambda g, a, b, *_: (torch.empty_like(a), torch.empty_like(b)),
+)
+def gated_backward_body(
+    g: Tensor, a: Tensor, b: Tensor, act: str, p0: float, p1: float
+) -> tuple[Tensor, Tensor]:
+    ga, gb = torch.empty_like(a), torch.empty_like(b)
+    state.native.gated_backward(ga, gb, real(g), real(a), real(b), ACTIVATIONS[act], p0, p1)
+    return ga, gb
+
+
+def _halves_fake(x: Tensor, dim: int, *_: object) -> Tensor:
+    shape = list(x.shape)
+    shape[dim] = shape[dim] // 2
+    return x.new_empty(shape)
+
+
+@register("glu(Tensor x, int dim, str act, bool first) -> Tensor", _halves_fake)
+def glu_body(x: Tensor, dim: int, act: str, first: bool) -> Tensor:
+    """act(one half) * the other half of ``x`` along ``dim``; ``first``: the activation is on the first half."""
+    x = real(x)
+    a, b = x.chunk(2, dim) if first else reversed(x.chunk(2, dim))
+    out = x.new_empty(a.shape)
+    state.native.gated(out, a, b, ACTIVATIONS[act], 0.0, 0.0)
+    return out
+
+
+@register(
+    "glu_backward(Tensor g, Tensor x, int dim, str act, bool first) -> Tensor",
+    lambda g, x, *_: torch.empty_like(x, memory_format=torch.contiguous_format),
+)
+def glu_backward_body(g: Tensor, x: Tensor, dim: int, act: str, first: bool) -> Tensor:
+    """Both halves' gradients, written into the halves of one tensor."""
+    x = real(x)
+    gx = torch.empty_like(x, memory_format=torch.contiguous_format)
+    (a, b), (ga, gb) = x.chunk(2, dim), gx.chunk(2, dim)
+    if not first:
+        a, b, ga, gb = b, a, gb, ga
+    state.native.gated_backward(ga, gb, real(g), a, b, ACTIVATIONS[act], 0.0, 0.0)
+    return gx
+
+
+def expand_weight(x: Tensor, weight: Tensor) -> Tensor:
+    """A PReLU weight as a view of ``x``'s shape: along dimension 1, or one value for all."""
+    if weight.numel() == 1 or x.dim() < 2:
+        return weight.reshape(()).expand(x.shape) if weight.numel() == 1 else weight.expand(x.shape)
+    return weight.view([-1 if i == 1 else 1 for i in range(x.dim())]).expand(x.shape)
+
+
+@register("prelu(Tensor x, Tensor weight) -> Tensor", _like)
+def prelu_body(x: Tensor, weight: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    state.native.prelu(out, real(x), expand_weight(x, real(weight)))
+    return out
+
+
+@register(
+    "prelu_backward(Tensor g, Tensor x, Tensor weight) -> (Tensor, Tensor)",
+    lambda g, x, w: (torch.empty_like(x), torch.empty_like(w, memory_format=torch.contiguous_format)),
+)
+def prelu_backward_body(g: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    gx = torch.empty_like(x)
+    gw = torch.empty_like(weight, memory_format=torch.contiguous_format)
+    state.native.prelu_backward(gx, gw, real(g), real(x), expand_weight(x, real(weight)))
+    return gx, gw
+
+
+# noise is one factor per element, 1 where x > 0 is passed through
+@register("rrelu(Tensor x, Tensor noise) -> Tensor", _like)
+def rrelu_body(x: Tensor, noise: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    state.native.prelu(out, real(x), real(noise))
+    return out
+
+
+@register("rrelu_backward(Tensor g, Tensor x, Tensor noise) -> Tensor", _like_second)
+def rrelu_backward_body(g: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+    gx = torch.empty_like(x)
+    state.native.prelu_backward(gx, None, real(g), real(x), real(noise))
+    return gx
+
+
+@register("softmax(Tensor x, int dim, str kind) -> Tensor", _like)
+def softmax_body(x: Tensor, dim: int, kind: str) -> Tensor:
+    if x.is_neg():
+        x = x.resolve_neg()
+    out = torch.empty_like(x)
+    state.native.softmax(out, x, dim, SOFTMAX_KINDS[kind])
+    return out
+
+
+@register("softmax_backward(Tensor g, Tensor y, int dim, str kind) -> Tensor", _like_second)
+def softmax_backward_body(g: Tensor, y: Tensor, dim: int, kind: str) -> Tensor:
+    gx = torch.empty_like(y)
+    state.native.softmax_backward(gx, real(g), real(y), dim, SOFTMAX_KINDS[kind])
+    return gx
+
+
+_ops = torch.ops.neurokern
+
+
+def unary(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
+    """act(x), elementwise; no gradient. Takes any strides; the output is laid out as ``torch.empty_like(x)``."""
+    try:
+        if type(x) in PLAIN and not is_compiling():
+            return unary_body(x, act, p0, p1)
+        return _ops.unary(x, act, p0, p1)
+    except (RuntimeError, NotImplementedError) as error:
+        return fall_back(act, error, lambda: TORCH[act](x, p0, p1), x)
+
+
+def unary_(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> None:
+    """x = act(x) in place; no gradient."""
+    try:
+        if type(x) in PLAIN and not is_compiling():
+            unary_inplace_body(x, act, p0, p1)
+        else:
+            _ops.unary_(x, act, p0, p1)
+    except (RuntimeError, NotImplementedError) as error:
+        fall_back(act, error, lambda: x.copy_(TORCH[act](x, p0, p1)), x)
+
+
+def _direct(name: str, body: Callable, *tensors: object) -> Callable:
+    """The body itself when not compiling and every tensor is a plain one; else the registered op."""
+    if not is_compiling() and all(type(t) in PLAIN for t in tensors):
+        return body
+    return getattr(_ops, name)
+
+
+def unary_backward(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    """g * act'(x), with torch's derivative at ties."""
+    return _direct("unary_backward", unary_backward_body, g, x)(g, x, act, p0, p1)
+
+
+def unary_backward2(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    """gg * g * act''(x): the gradient of ``sum(gg * unary_backward(g, x))`` with respect to x."""
+    return _direct("unary_backward2", unary_backward2_body, gg, g, x)(gg, g, x, act, p0, p1)
+
+
+def gated(a: Tensor, b: Tensor, act: str) -> Tensor:
+    """act(a) * b for two tensors of one shape."""
+    return _direct("gated", gated_body, a, b)(a, b, act, 0.0, 0.0)
+
+
+def gated_backward(g: Tensor, a: Tensor, b: Tensor, act: str) -> tuple[Tensor, Tensor]:
+    """(g * b * act'(a), g * act(a))."""
+    return _direct("gated_backward", gated_backward_body, g, a, b)(g, a, b, act, 0.0, 0.0)
+
+
+def glu(x: Tensor, dim: int, act: str, first: bool) -> Tensor:
+    """Gated unit over the two halves of ``x`` along ``dim`` (non-negative)."""
+    if type(x) in PLAIN and not is_compiling():
+        return glu_body(x, dim, act, first)
+    return _ops.glu(x, dim, act, first)
+
+
+def glu_backward(g: Tensor, x: Tensor, dim: int, act: str, first: bool) -> Tensor:
+    """Gradient of `glu` with respect to ``x``."""
+    return _direct("glu_backward", glu_backward_body, g, x)(g, x, dim, act, first)
+
+
+def prelu(x: Tensor, weight: Tensor) -> Tensor:
+    """x where x > 0, else weight * x; the weight runs along dimension 1 or is one value."""
+    return _direct("prelu", prelu_body, x, weight)(x, weight)
+
+
+def prelu_backward(g: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of `prelu` with respect to x and weight."""
+    return _direct("prelu_backward", prelu_backward_body, g, x, weight)(g, x, weight)
+
+
+def rrelu(x: Tensor, noise: Tensor) -> Tensor:
+    """x where x > 0, else noise * x, with a factor for each element."""
+    return _direct("rrelu", rrelu_body, x, noise)(x, noise)
+
+
+def rrelu_backward(g: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+    """Gradient of `rrelu` with respect to x."""
+    return _direct("rrelu_backward", rrelu_backward_body, g, x, noise)(g, x, noise)
+
+
+def softmax(x: Tensor, dim: int, kind: str) -> Tensor:
+    """softmax, log_softmax or softmin of ``x`` along ``dim``."""
+    if type(x) in PLAIN and not is_compiling():
+        return softmax_body(x, dim, kind)
+    return _ops.softmax(x, dim, kind)
+
+
+def softmax_backward(g: Tensor, y: Tensor, dim: int, kind: str) -> Tensor:
+    """Gradient of `softmax` from its output ``y``."""
+    return _direct("softmax_backward", softmax_backward_body, g, y)(g, y, dim, kind)

@@ -1,0 +1,246 @@
+"""Backends: a row of data each, the choice among them, the trace of launches, strictness.
+
+A backend is a namespace with the functions of ``neurokern._C`` (``unary(out, x, ...)`` and so on). One asked for by
+name runs or raises; ``auto`` takes the first that can, and whatever has no kernel of ours at all goes to torch, with
+the reason in the trace.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from .. import _C
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch, as ``neurokern.trace()`` shows it."""
+
+    op: str
+    backend: str
+    kernel: str
+    plan: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A row of the registry: its name, where its kernels run, why it can't run here (or None)."""
+
+    name: str
+    devices: tuple[str, ...]
+    load: Callable[[], Any]
+    missing: Callable[[], str | None]
+
+
+def _triton_module() -> ModuleType:
+    return importlib.import_module("neurokern.ops.triton_backend")
+
+
+def _triton_missing() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed"
+    if not torch.cuda.is_available() and not _interpreting():
+        return "no GPU, and TRITON_INTERPRET is not 1"
+    return None
+
+
+def _interpreting() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _cuda_missing() -> str | None:
+    info = getattr(_C, "cuda_info", None)
+    if info is None:
+        return "built without the CUDA kernels"
+    return info().get("missing")
+
+
+BACKENDS: dict[str, Backend] = {
+    b.name: b
+    for b in (
+        Backend("cpu", ("cpu",), lambda: _C, lambda: None),
+        Backend("cuda", ("cuda",), lambda: _C, _cuda_missing),
+        Backend("triton", ("cuda", "cpu"), _triton_module, _triton_missing),
+    )
+}
+
+
+class _State:
+    """What `backend()`, `strict()` and `trace()` set. `native` is what ops call without further question."""
+
+    chosen: str = "auto"
+    native: Any = _C
+    strict: bool = False
+    launches: list[Launch] | None = None
+
+
+state = _State()
+
+
+class backend:  # noqa: N801 (reads as a function: set it, or use it as a context manager)
+    """Choose the backend: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"triton"``.
+
+    ``neurokern.backend("triton")`` sets it for the process; ``with neurokern.backend("triton"):`` for a block.
+
+    Raises:
+        ValueError: no backend has that name.
+        RuntimeError: it can't run here (no GPU, not built, package missing).
+    """
+
+    def __init__(self, name: str) -> None:
+        if name != "auto" and name not in BACKENDS:
+            names = ", ".join(["auto", *BACKENDS])
+            raise ValueError(f"neurokern.backend: name is {name!r}, expected one of {names}")
+        self._previous = state.chosen
+        _choose(name)
+
+    def __enter__(self) -> backend:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _choose(self._previous)
+
+
+def _choose(name: str) -> None:
+    if name == "auto":
+        state.chosen, state.native = "auto", _C
+        return
+    row = BACKENDS[name]
+    why = row.missing()
+    if why is not None:
+        raise RuntimeError(f"neurokern.backend: {name} can't run here: {why}")
+    state.chosen, state.native = name, _Named(row)
+
+
+class _Named:
+    """A backend asked for by name: refuses tensors that are not on its devices, instead of handing them on."""
+
+    def __init__(self, row: Backend) -> None:
+        self._row = row
+        self._module = row.load()
+
+    def __getattr__(self, op: str) -> Callable[..., None]:
+        kernel = getattr(self._module, op)
+        row = self._row
+
+        def run(*args: Any) -> None:
+            for a in args:
+                if isinstance(a, torch.Tensor) and a.device.type not in row.devices:
+                    raise RuntimeError(
+                        f"neurokern.{op}: backend {row.name!r} got a tensor of shape {list(a.shape)} on {a.device}, "
+                        f"expected {' or '.join(row.devices)}"
+                    )
+            kernel(*args)
+
+        self.__dict__[op] = run
+        return run
+
+
+@contextmanager
+def strict() -> Iterator[None]:
+    """Within the block, a step down to another backend or to torch is a RuntimeError."""
+    before, state.strict = state.strict, True
+    try:
+        yield
+    finally:
+        state.strict = before
+
+
+@contextmanager
+def trace() -> Iterator[list[Launch]]:
+    """Record every launch within the block: yields a list of `Launch`, filled as the block runs and complete at its end.
+
+    Blocks nest: an inner block's launches belong to the outer list too.
+    """
+    outer, mine = state.launches, TraceList()
+    if outer is not None:
+        outer.collect()
+    state.launches = mine
+    _C.trace_start(True)
+    try:
+        yield mine
+    finally:
+        mine.collect()
+        state.launches = outer
+        if outer is None:
+            _C.trace_start(False)
+        else:
+            outer.extend(mine)
+
+
+class TraceList(list):
+    """A list of launches that fetches what the extension has recorded before it is read."""
+
+    def collect(self) -> None:
+        if state.launches is self:
+            self.extend(Launch(*row) for row in _C.trace_take())
+
+    def __iter__(self) -> Iterator[Launch]:
+        self.collect()
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self.collect()
+        return super().__len__()
+
+    def __getitem__(self, index: Any) -> Any:
+        self.collect()
+        return super().__getitem__(index)
+
+
+def record(op: str, backend_name: str, kernel: str, plan: str = "", reason: str = "") -> None:
+    """Add a launch that the extension did not make itself."""
+    if state.launches is not None:
+        state.launches.collect()
+        list.append(state.launches, Launch(op, backend_name, kernel, plan, reason))
+
+
+_FLOATS = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
+
+
+def why_not_ours(*tensors: Any) -> str | None:
+    """Why no kernel of ours can take these tensors, or None when it is their fault or ours."""
+    if torch._C._are_functorch_transforms_active():
+        return "a functorch transform (vmap, grad) wraps the tensors"
+    for t in tensors:
+        if not isinstance(t, torch.Tensor):
+            continue
+        if t.dtype not in _FLOATS:
+            return f"dtype {t.dtype} has no kernel"
+        if t.layout is not torch.strided or t.is_nested:
+            return f"layout {'nested' if t.is_nested else t.layout} has no kernel"
+        if t.device.type not in ("cpu", "cuda"):
+            return f"device {t.device.type} has no kernel"
+        if t.device.type == "cuda" and (missing := BACKENDS["cuda"].missing()):
+            return f"CUDA kernels can't run: {missing}"
+    return None
+
+
+def fall_back(op: str, error: Exception, torch_call: Callable[[], Any], *tensors: Any) -> Any:
+    """After a kernel refused: torch's own op when the kind of tensor has no kernel, else the error itself."""
+    reason = why_not_ours(*tensors)
+    if reason is None or state.chosen != "auto":
+        raise error
+    return to_torch(op, reason, torch_call)
+
+
+def to_torch(op: str, reason: str, torch_call: Callable[[], Any]) -> Any:
+    """Run torch's own op, saying why; an error under ``strict()``."""
+    if state.strict:
+        raise RuntimeError(f"neurokern.{op}: would fall back to torch: {reason}")
+    record(op, "torch", op, reason=reason)
+    try:
+        return torch_call()
+    except Exception as error:
+        if str(error).startswith("neurokern."):
+            raise
+        raise type(error)(f"neurokern.{op}: {reason}, and torch says: {error}") from error

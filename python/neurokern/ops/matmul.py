@@ -1,0 +1,163 @@
+"""Matrix products with a fused epilogue as registered ops.
+
+``v = alpha * a @ b + bias``, ``out = act(v) + beta * residual``; the preactivation ``v`` is a second output when a
+gradient will need it. Batch dimensions may be views of any strides, stride 0 included; nothing is copied to make them fit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+
+from .activation import ACTIVATIONS, PLAIN, real
+from .backends import state
+from .registry import register
+
+
+def _out_shape(a: Tensor, b: Tensor) -> tuple[int, ...]:
+    return (*a.shape[:-1], b.shape[-1])
+
+
+def _linear_shape(x: Tensor, weight: Tensor) -> tuple[int, ...]:
+    return (*x.shape[:-1], weight.shape[0])
+
+
+def _optional(t: Tensor | None) -> Tensor | None:
+    return t if t is None else real(t)
+
+
+@register(
+    "matmul(Tensor a, Tensor b, Tensor? bias, Tensor? residual, str act, float p0, float p1, float alpha, float beta)"
+    " -> Tensor",
+    lambda a, b, *_: a.new_empty(_out_shape(a, b)),
+)
+def matmul_body(
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    act: str,
+    p0: float,
+    p1: float,
+    alpha: float,
+    beta: float,
+) -> Tensor:
+    out = a.new_empty(_out_shape(a, b))
+    state.native.matmul(
+        out, real(a), real(b), _optional(bias), _optional(residual), None, ACTIVATIONS[act], p0, p1, alpha, beta
+    )
+    return out
+
+
+@register(
+    "linear(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, str act, float p0, float p1) -> Tensor",
+    lambda x, w, *_: x.new_empty(_linear_shape(x, w)),
+)
+def linear_body(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: str, p0: float, p1: float
+) -> Tensor:
+    out = x.new_empty(_linear_shape(x, weight))
+    state.native.linear(
+        out, real(x), real(weight), _optional(bias), _optional(residual), None, ACTIVATIONS[act], p0, p1
+    )
+    return out
+
+
+@register(
+    "linear_preact(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, str act, float p0, float p1)"
+    " -> (Tensor, Tensor)",
+    lambda x, w, *_: (x.new_empty(_linear_shape(x, w)), x.new_empty(_linear_shape(x, w))),
+)
+def linear_preact_body(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: str, p0: float, p1: float
+) -> tuple[Tensor, Tensor]:
+    out, preact = x.new_empty(_linear_shape(x, weight)), x.new_empty(_linear_shape(x, weight))
+    state.native.linear(
+        out, real(x), real(weight), _optional(bias), _optional(residual), preact, ACTIVATIONS[act], p0, p1
+    )
+    return out, preact
+
+
+@register(
+    "activation_bias_backward(Tensor g, Tensor? z, str act, float p0, float p1) -> (Tensor, Tensor)",
+    lambda g, *_: (g.new_empty(g.shape), g.new_empty(g.shape[-1:])),
+)
+def activation_bias_backward_body(
+    g: Tensor, z: Tensor | None, act: str, p0: float, p1: float
+) -> tuple[Tensor, Tensor]:
+    """g * act'(z) and its column sums, in one pass over g [M, N]."""
+    gz, gb = g.new_empty(g.shape), g.new_empty(g.shape[-1:])
+    state.native.activation_bias_backward(gz, gb, real(g), _optional(z), ACTIVATIONS[act], p0, p1)
+    return gz, gb
+
+
+@register("column_sum(Tensor g) -> Tensor", lambda g: g.new_empty(g.shape[-1:]))
+def column_sum_body(g: Tensor) -> Tensor:
+    """Sums over the rows of g [M, N], accumulated in at least float32: a bias gradient."""
+    gb = g.new_empty(g.shape[-1:])
+    state.native.activation_bias_backward(None, gb, real(g), None, 0, 0.0, 0.0)
+    return gb
+
+
+_ops = torch.ops.neurokern
+
+
+def _plain(*tensors: Tensor | None) -> bool:
+    return not is_compiling() and all(t is None or type(t) in PLAIN for t in tensors)
+
+
+def matmul(
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    act: str = "identity",
+    p0: float = 0.0,
+    p1: float = 0.0,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+) -> Tensor:
+    """act(alpha * a @ b + bias) + beta * residual.
+
+    a [..., M, K], b [..., K, N] with equal batch shapes, bias [N], residual [..., M, N]; any strides.
+    """
+    if type(a) in PLAIN and type(b) in PLAIN and bias is None and residual is None and not is_compiling():
+        return matmul_body(a, b, None, None, act, p0, p1, alpha, beta)
+    run = matmul_body if _plain(a, b, bias, residual) else _ops.matmul
+    return run(a, b, bias, residual, act, p0, p1, alpha, beta)
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    act: str = "identity",
+    p0: float = 0.0,
+    p1: float = 0.0,
+) -> Tensor:
+    """act(x @ weight.T + bias) + residual: x [..., K], weight [N, K], bias [N], residual [..., N]."""
+    run = linear_body if _plain(x, weight, bias, residual) else _ops.linear
+    return run(x, weight, bias, residual, act, p0, p1)
+
+
+def linear_preact(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: str, p0: float, p1: float
+) -> tuple[Tensor, Tensor]:
+    """`linear` that also returns the preactivation x @ weight.T + bias."""
+    run = linear_preact_body if _plain(x, weight, bias, residual) else _ops.linear_preact
+    return run(x, weight, bias, residual, act, p0, p1)
+
+
+def activation_bias_backward(
+    g: Tensor, z: Tensor | None, act: str, p0: float, p1: float
+) -> tuple[Tensor, Tensor]:
+    """(g * act'(z), its column sums) for g, z [M, N]."""
+    run = activation_bias_backward_body if _plain(g, z) else _ops.activation_bias_backward
+    return run(g, z, act, p0, p1)
+
+
+def column_sum(g: Tensor) -> Tensor:
+    """Sums over the rows of g [M, N]."""
+    return (column_sum_body if _plain(g) else _ops.column_sum)(g)

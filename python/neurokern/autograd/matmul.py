@@ -87,9 +87,7 @@ class Matmul(Function):
     """y = alpha * a @ b + beta * residual, batch shapes equal."""
 
     @staticmethod
-    def forward(
-        ctx: Any, a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta: float
-    ) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta: float) -> Tensor:
         ctx.save_for_backward(a, b)
         ctx.spec = (alpha, beta)
         return ops.matmul(a, b, None, residual, "identity", 0.0, 0.0, alpha, beta)
@@ -105,14 +103,8 @@ class Matmul(Function):
         return ga, gb, gr, None, None
 
 
-def matmul(
-    a: Tensor, b: Tensor, residual: Tensor | None = None, alpha: float = 1.0, beta: float = 1.0
-) -> Tensor:
+def matmul(a: Tensor, b: Tensor, residual: Tensor | None = None, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
     """alpha * a @ b + beta * residual with equal batch shapes, recorded for autograd when it is wanted."""
-    if is_grad_enabled() and (
-        a.requires_grad or b.requires_grad or (residual is not None and residual.requires_grad)
-    ):
+    if is_grad_enabled() and (a.requires_grad or b.requires_grad or (residual is not None and residual.requires_grad)):
         return Matmul.apply(a, b, residual, alpha, beta)
     return ops.matmul(a, b, None, residual, "identity", 0.0, 0.0, alpha, beta)
-
-

@@ -338,9 +338,7 @@ def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | Non
         return fall_back(kind, error, lambda: _TORCH_SOFTMAX[kind](input, dim), input)
 
 
-def softmax(
-    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
-) -> Tensor:
+def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
     """exp(x) / sum(exp(x)) along dim, without overflow; ``dtype`` converts the input first.
 
     Raises:

@@ -55,9 +55,7 @@ def _linear(
     shape = (*input.shape[:-1], weight.shape[0])
     if bias is not None and bias.shape != shape[-1:]:
         if act != "identity" or residual is not None:
-            raise RuntimeError(
-                f"neurokern.linear: argument bias has shape {list(bias.shape)}, expected [{shape[-1]}]"
-            )
+            raise RuntimeError(f"neurokern.linear: argument bias has shape {list(bias.shape)}, expected [{shape[-1]}]")
         bias, residual = None, bias
     if residual is not None and residual.shape != shape:
         residual = _expanded("linear", "residual", residual, shape)

@@ -12,6 +12,7 @@ from .activation import (
     ELU,
     GELU,
     GLU,
+    SELU,
     GeGLU,
     Hardshrink,
     Hardsigmoid,
@@ -22,13 +23,12 @@ from .activation import (
     LogSoftmax,
     Mish,
     PReLU,
-    RReLU,
     ReGLU,
     ReLU,
     ReLU6,
-    SELU,
-    SiLU,
+    RReLU,
     Sigmoid,
+    SiLU,
     Softmax,
     Softmax2d,
     Softmin,
@@ -84,7 +84,7 @@ NATIVE: frozenset[str] = frozenset(
     }
 )
 
-__all__ = ["NATIVE", "functional", *sorted(NATIVE)]  # noqa: PLE0604
+__all__ = ["NATIVE", "functional", *sorted(NATIVE)]
 
 
 def __getattr__(name: str) -> Any:

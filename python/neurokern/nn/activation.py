@@ -202,7 +202,9 @@ class Softmax2d(torch.nn.Softmax2d):
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() not in (3, 4):
-            raise ValueError(f"neurokern.Softmax2d: argument input has shape {list(input.shape)}, expected 3 or 4 dimensions")
+            raise ValueError(
+                f"neurokern.Softmax2d: argument input has shape {list(input.shape)}, expected 3 or 4 dimensions"
+            )
         return F.softmax(input, -3)
 
 

@@ -109,9 +109,7 @@ def gated_body(a: Tensor, b: Tensor, act: str, p0: float, p1: float) -> Tensor:
     "gated_backward(Tensor g, Tensor a, Tensor b, str act, float p0, float p1) -> (Tensor, Tensor)",
     lambda g, a, b, *_: (torch.empty_like(a), torch.empty_like(b)),
 )
-def gated_backward_body(
-    g: Tensor, a: Tensor, b: Tensor, act: str, p0: float, p1: float
-) -> tuple[Tensor, Tensor]:
+def gated_backward_body(g: Tensor, a: Tensor, b: Tensor, act: str, p0: float, p1: float) -> tuple[Tensor, Tensor]:
     ga, gb = torch.empty_like(a), torch.empty_like(b)
     state.native.gated_backward(ga, gb, real(g), real(a), real(b), ACTIVATIONS[act], p0, p1)
     return ga, gb

@@ -86,7 +86,7 @@ class _State:
 state = _State()
 
 
-class backend:  # noqa: N801 (reads as a function: set it, or use it as a context manager)
+class backend:
     """Choose the backend: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"triton"``.
 
     ``neurokern.backend("triton")`` sets it for the process; ``with neurokern.backend("triton"):`` for a block.

@@ -83,9 +83,7 @@ def linear_preact_body(
     "activation_bias_backward(Tensor g, Tensor? z, str act, float p0, float p1) -> (Tensor, Tensor)",
     lambda g, *_: (g.new_empty(g.shape), g.new_empty(g.shape[-1:])),
 )
-def activation_bias_backward_body(
-    g: Tensor, z: Tensor | None, act: str, p0: float, p1: float
-) -> tuple[Tensor, Tensor]:
+def activation_bias_backward_body(g: Tensor, z: Tensor | None, act: str, p0: float, p1: float) -> tuple[Tensor, Tensor]:
     """g * act'(z) and its column sums, in one pass over g [M, N]."""
     gz, gb = g.new_empty(g.shape), g.new_empty(g.shape[-1:])
     state.native.activation_bias_backward(gz, gb, real(g), _optional(z), ACTIVATIONS[act], p0, p1)
@@ -150,9 +148,7 @@ def linear_preact(
     return run(x, weight, bias, residual, act, p0, p1)
 
 
-def activation_bias_backward(
-    g: Tensor, z: Tensor | None, act: str, p0: float, p1: float
-) -> tuple[Tensor, Tensor]:
+def activation_bias_backward(g: Tensor, z: Tensor | None, act: str, p0: float, p1: float) -> tuple[Tensor, Tensor]:
     """(g * act'(z), its column sums) for g, z [M, N]."""
     run = activation_bias_backward_body if _plain(g, z) else _ops.activation_bias_backward
     return run(g, z, act, p0, p1)

@@ -1,7 +1,8 @@
 """neurokern: hand-written CUDA, Triton and SIMD kernels for neural networks, as drop-in layers for PyTorch.
 
-``from neurokern import nn`` has the names, arguments and state_dict of ``torch.nn``; ``neurokern.functional`` those of
-``torch.nn.functional``, plus fused forms. ``backend()``, ``trace()`` and ``strict()`` choose, show and enforce what runs.
+``from neurokern import nn`` has the names, arguments and state_dict of ``torch.nn``; ``neurokern.functional`` the
+signatures of ``torch.nn.functional``, plus fused forms. ``backend()``, ``trace()`` and ``strict()``
+choose, show and enforce what runs.
 """
 
 from pathlib import Path as _Path

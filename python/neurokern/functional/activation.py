@@ -198,7 +198,9 @@ def squared_relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """x where x > 0, else weight * x; weight has 1 element, or one for each channel (dimension 1). Source: He et al. 2015.
+    """x where x > 0, else weight * x; weight has 1 element, or one for each channel (dimension 1).
+
+    Source: He et al. 2015.
 
     Raises:
         RuntimeError: weight is not of that size, or its dtype differs.

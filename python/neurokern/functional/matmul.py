@@ -78,7 +78,8 @@ def _expanded(op: str, argument: str, t: Tensor, shape: tuple[int, ...]) -> Tens
         return t.expand(shape)
     except RuntimeError:
         raise RuntimeError(
-            f"neurokern.{op}: argument {argument} has shape {list(t.shape)}, expected one that broadcasts to {list(shape)}"
+            f"neurokern.{op}: argument {argument} has shape {list(t.shape)}, "
+            f"expected one that broadcasts to {list(shape)}"
         ) from None
 
 
@@ -102,7 +103,8 @@ def _matmul(op: str, a: Tensor, b: Tensor) -> Tensor:
         return to_torch(op, reason, lambda: torch.matmul(a, b))
     if a.dim() == 0 or b.dim() == 0:
         raise RuntimeError(
-            f"neurokern.{op}: argument {'input' if a.dim() == 0 else 'other'} has shape [], expected at least 1 dimension"
+            f"neurokern.{op}: argument {'input' if a.dim() == 0 else 'other'} has shape [], "
+            "expected at least 1 dimension"
         )
     row, column = a.dim() == 1, b.dim() == 1
     left, right = a.unsqueeze(0) if row else a, b.unsqueeze(1) if column else b
@@ -154,7 +156,8 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
             return foreign
     if input.dim() != 3 or mat2.dim() != 3 or input.shape[0] != mat2.shape[0]:
         raise RuntimeError(
-            f"neurokern.bmm: arguments input {list(input.shape)} and mat2 {list(mat2.shape)}, expected [B, M, K] and [B, K, N]"
+            f"neurokern.bmm: arguments input {list(input.shape)} and mat2 {list(mat2.shape)}, "
+            "expected [B, M, K] and [B, K, N]"
         )
     return _store("bmm", _matmul("bmm", input, mat2), out, input, mat2)
 
@@ -196,7 +199,8 @@ def addmm(
         return _store("addmm", y, out, input, mat1, mat2)
     if mat1.dim() != 2 or mat2.dim() != 2 or mat1.shape[1] != mat2.shape[0]:
         raise RuntimeError(
-            f"neurokern.addmm: arguments mat1 {list(mat1.shape)} and mat2 {list(mat2.shape)}, expected [M, K] and [K, N]"
+            f"neurokern.addmm: arguments mat1 {list(mat1.shape)} and mat2 {list(mat2.shape)}, "
+            "expected [M, K] and [K, N]"
         )
     residual = _expanded("addmm", "input", input, (mat1.shape[0], mat2.shape[1]))
     y = grad.matmul(mat1, mat2, None if beta == 0 else residual, float(alpha), float(beta))

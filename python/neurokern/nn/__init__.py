@@ -43,48 +43,48 @@ from .activation import (
 )
 from .linear import Bilinear, Linear, LinearActivation
 
-#: names of the classes that run on our kernels
-NATIVE: frozenset[str] = frozenset(
-    {
-        "Bilinear",
-        "CELU",
-        "ELU",
-        "GELU",
-        "GLU",
-        "GeGLU",
-        "Hardshrink",
-        "Hardsigmoid",
-        "Hardswish",
-        "Hardtanh",
-        "LeakyReLU",
-        "Linear",
-        "LinearActivation",
-        "LogSigmoid",
-        "LogSoftmax",
-        "Mish",
-        "PReLU",
-        "RReLU",
-        "ReGLU",
-        "ReLU",
-        "ReLU6",
-        "SELU",
-        "SiLU",
-        "Sigmoid",
-        "Softmax",
-        "Softmax2d",
-        "Softmin",
-        "Softplus",
-        "Softshrink",
-        "Softsign",
-        "SquaredReLU",
-        "SwiGLU",
-        "Tanh",
-        "Tanhshrink",
-        "Threshold",
-    }
-)
+__all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "NATIVE",
+    "SELU",
+    "Bilinear",
+    "GeGLU",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "LeakyReLU",
+    "Linear",
+    "LinearActivation",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Mish",
+    "PReLU",
+    "RReLU",
+    "ReGLU",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softmax2d",
+    "Softmin",
+    "Softplus",
+    "Softshrink",
+    "Softsign",
+    "SquaredReLU",
+    "SwiGLU",
+    "Tanh",
+    "Tanhshrink",
+    "Threshold",
+    "functional",
+]
 
-__all__ = ["NATIVE", "functional", *sorted(NATIVE)]
+#: names of the classes that run on our kernels
+NATIVE: frozenset[str] = frozenset(__all__) - {"NATIVE", "functional"}
 
 
 def __getattr__(name: str) -> Any:

@@ -33,8 +33,8 @@ class LinearActivation(Linear):
 
     Args:
         in_features, out_features, bias, device, dtype: as torch.nn.Linear.
-        activation: a name of ``neurokern.functional`` ("relu", "gelu", "gelu_tanh", "silu", ...), or (name, parameters...)
-            with the parameters in torch's order, as in ("leaky_relu", 0.2).
+        activation: a name of ``neurokern.functional`` ("relu", "gelu", "gelu_tanh", "silu", ...), or
+            (name, parameters...) with the parameters in torch's order, as in ("leaky_relu", 0.2).
 
     Raises:
         ValueError: no activation has that name.

@@ -1,7 +1,7 @@
 """Elementwise activations, gated units, PReLU and the softmax family as registered ops.
 
-Bodies allocate the output and call the kernels of the backend in force. ``act`` is a name of ``ACTIVATIONS``; ``p0`` and
-``p1`` are its parameters in the order of torch's signature (see ``kernels/activation.h``).
+Bodies allocate the output and call the kernels of the backend in force. ``act`` is a name of ``ACTIVATIONS``;
+``p0`` and ``p1`` are its parameters in the order of torch's signature (see ``kernels/activation.h``).
 """
 
 from __future__ import annotations

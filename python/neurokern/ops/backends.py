@@ -157,7 +157,7 @@ def strict() -> Iterator[None]:
 
 @contextmanager
 def trace() -> Iterator[list[Launch]]:
-    """Record every launch within the block: yields a list of `Launch`, filled as the block runs and complete at its end.
+    """Record every launch within the block: yields a list of `Launch`, filled as the block runs.
 
     Blocks nest: an inner block's launches belong to the outer list too.
     """

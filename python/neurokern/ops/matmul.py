@@ -1,7 +1,8 @@
 """Matrix products with a fused epilogue as registered ops.
 
 ``v = alpha * a @ b + bias``, ``out = act(v) + beta * residual``; the preactivation ``v`` is a second output when a
-gradient will need it. Batch dimensions may be views of any strides, stride 0 included; nothing is copied to make them fit.
+gradient will need it. Batch dimensions may be views of any strides, stride 0 included; nothing is copied to make
+them fit.
 """
 
 from __future__ import annotations

@@ -1,0 +1,143 @@
+// One lane: the reference for the other levels and the code for processors without AVX2.
+#pragma once
+
+namespace nk::NK_ISA {
+
+template <class S>
+struct vec {
+    using scalar = S;
+    static constexpr int lanes = 1;
+    S v;
+    vec() = default;
+    NK_HD vec(S x) : v(x) {}
+};
+
+template <class S>
+struct mask {
+    bool m;
+};
+template <class S>
+NK_HD mask<S> operator&(mask<S> a, mask<S> b) {
+    return {a.m && b.m};
+}
+template <class S>
+NK_HD mask<S> operator|(mask<S> a, mask<S> b) {
+    return {a.m || b.m};
+}
+template <class S>
+NK_HD mask<S> operator!(mask<S> a) {
+    return {!a.m};
+}
+template <class S>
+NK_HD mask<S> operator<(vec<S> a, vec<S> b) {
+    return {a.v < b.v};
+}
+template <class S>
+NK_HD mask<S> operator<=(vec<S> a, vec<S> b) {
+    return {a.v <= b.v};
+}
+template <class S>
+NK_HD mask<S> operator>(vec<S> a, vec<S> b) {
+    return {a.v > b.v};
+}
+template <class S>
+NK_HD mask<S> operator>=(vec<S> a, vec<S> b) {
+    return {a.v >= b.v};
+}
+template <class S>
+NK_HD mask<S> operator==(vec<S> a, vec<S> b) {
+    return {a.v == b.v};
+}
+template <class S>
+NK_HD vec<S> select(mask<S> m, vec<S> a, vec<S> b) {
+    return m.m ? a : b;
+}
+template <class S>
+NK_HD vec<S> max(vec<S> a, vec<S> b) {
+    return math::max(a.v, b.v);
+}
+template <class S>
+NK_HD vec<S> min(vec<S> a, vec<S> b) {
+    return math::min(a.v, b.v);
+}
+template <class S>
+NK_HD vec<S> fma(vec<S> a, vec<S> b, vec<S> c) {
+    return math::fma(a.v, b.v, c.v);
+}
+template <class S>
+NK_HD vec<S> abs(vec<S> a) {
+    return math::abs(a.v);
+}
+template <class S>
+NK_HD vec<S> copysign(vec<S> magnitude, vec<S> sign) {
+    return math::copysign(magnitude.v, sign.v);
+}
+template <class S>
+NK_HD vec<S> pow2(vec<S> n) {
+    return math::pow2(n.v);
+}
+template <class S>
+NK_HD vec<S> scale(vec<S> p, vec<S> n) {
+    return math::scale(p.v, n.v);
+}
+template <class S>
+NK_HD vec<S> split(vec<S> x, vec<S>& e) {
+    return math::split(x.v, e.v);
+}
+template <class S>
+NK_HD S reduce_add(vec<S> a) {
+    return a.v;
+}
+template <class S>
+NK_HD S reduce_max(vec<S> a) {
+    return a.v;
+}
+
+NK_HD vec<float> load(const float* p) { return *p; }
+NK_HD vec<double> load(const double* p) { return *p; }
+NK_HD vec<float> load(const bf16* p) { return math::from_bits<float>(static_cast<uint32_t>(p->bits) << 16); }
+NK_HD vec<float> load(const f16* p) {
+    const uint32_t h = p->bits, sign = (h & 0x8000u) << 16, magnitude = h & 0x7fffu;
+    if (magnitude >= 0x7c00u)  // infinity, NaN
+        return math::from_bits<float>(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13 |
+                                      (magnitude > 0x7c00u ? 0x400000u : 0u));
+    // Moved to float's place the exponent is 112 too small; the product also normalizes denormals.
+    return math::copysign(math::from_bits<float>(magnitude << 13) * 0x1p112f, math::from_bits<float>(sign));
+}
+
+NK_HD void store(float* p, vec<float> a) { *p = a.v; }
+NK_HD void store(double* p, vec<double> a) { *p = a.v; }
+NK_HD void store(bf16* p, vec<float> a) {
+    const uint32_t b = math::to_bits(a.v);
+    const uint32_t rounded = (b + 0x7fffu + (b >> 16 & 1u)) >> 16, quiet = b >> 16 | 0x40u;
+    p->bits = static_cast<uint16_t>(a.v == a.v ? rounded : quiet);
+}
+NK_HD void store(f16* p, vec<float> a) {
+    const uint32_t b = math::to_bits(a.v), sign = b >> 16 & 0x8000u, m = b & 0x7fffffffu;
+    uint32_t h;
+    if (m > 0x7f800000u) {
+        h = 0x7e00u | (m >> 13 & 0x3ffu);
+    } else if (m >= 0x477ff000u) {  // rounds to 65536 or more
+        h = 0x7c00u;
+    } else if (m < 0x38800000u) {  // denormal: the sum's unit in the last place is that of f16
+        h = math::to_bits(math::from_bits<float>(m) + 0.5f) - 0x3f000000u;
+    } else {
+        h = (m + 0xfffu + (m >> 13 & 1u) - 0x38000000u) >> 13;
+    }
+    p->bits = static_cast<uint16_t>(sign | h);
+}
+
+template <class T>
+NK_HD auto load(const T* p, int n) {
+    return n > 0 ? load(p) : compute_vec<T>(0);
+}
+template <class T, class V>
+NK_HD void store(T* p, V a, int n) {
+    if (n > 0) store(p, a);
+}
+template <class T, class V>
+NK_HD void stream(T* p, V a) {
+    store(p, a);
+}
+
+}  // namespace nk::NK_ISA

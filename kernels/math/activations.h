@@ -1,0 +1,361 @@
+// Each activation f with its derivatives, answering as torch does at NaN, infinities, ties and edges.
+//
+//   f(x, p)        the function
+//   d(x, p)        f'
+//   dd(x, p)       f''
+//   vjp(g, x, p)   g*f', where torch selects g or 0 instead of multiplying, so that 0 * infinity does not make a NaN
+#pragma once
+
+#include "../activation.h"
+#include "elementary.h"
+
+namespace nk::math {
+
+// An activation's parameters p0, p1 in the scalar type of the computation.
+template <class S>
+struct Params {
+    S p0, p1;
+};
+template <class V>
+using params_of = Params<scalar_t<V>>;
+
+// f' is a formula, and the gradient is its product with g.
+template <class Op>
+struct Smooth {
+    template <class V>
+    static NK_HD V vjp(V g, V x, params_of<V> p) {
+        return g * Op::template d<V>(x, p);
+    }
+};
+
+// The gradient is selected piece by piece, and f' is the gradient of 1.
+template <class Op>
+struct Piecewise {
+    template <class V>
+    static NK_HD V d(V x, params_of<V> p) {
+        return Op::template vjp<V>(num<V>(1), x, p);
+    }
+    template <class V>
+    static NK_HD V dd(V, params_of<V>) {
+        return num<V>(0);
+    }
+};
+
+#define NK_F           \
+    template <class V> \
+    static NK_HD V f(V x, [[maybe_unused]] params_of<V> p)
+#define NK_D           \
+    template <class V> \
+    static NK_HD V d(V x, [[maybe_unused]] params_of<V> p)
+#define NK_DD          \
+    template <class V> \
+    static NK_HD V dd(V x, [[maybe_unused]] params_of<V> p)
+#define NK_VJP         \
+    template <class V> \
+    static NK_HD V vjp(V g, [[maybe_unused]] V x, [[maybe_unused]] params_of<V> p)
+
+struct Identity : Piecewise<Identity> {
+    NK_F { return x; }
+    NK_VJP { return g; }
+};
+
+struct Relu : Piecewise<Relu> {
+    NK_F { return max(num<V>(0), x); }
+    NK_VJP { return select(x <= num<V>(0), num<V>(0), g); }
+};
+
+struct Relu6 : Piecewise<Relu6> {
+    NK_F { return min(num<V>(6), max(num<V>(0), x)); }
+    NK_VJP { return select((x <= num<V>(0)) | (x >= num<V>(6)), num<V>(0), g); }
+};
+
+struct LeakyRelu : Piecewise<LeakyRelu> {
+    NK_F { return select(x > num<V>(0), x, x * V(p.p0)); }
+    NK_VJP { return select(x > num<V>(0), g, g * V(p.p0)); }
+};
+
+struct Elu : Piecewise<Elu> {
+    NK_F { return select(x <= num<V>(0), expm1(x) * V(p.p0), x); }
+    NK_VJP { return select(x <= num<V>(0), g * (V(p.p0) * exp(x)), g); }
+    NK_DD { return select(x <= num<V>(0), V(p.p0) * exp(x), num<V>(0)); }
+};
+
+struct Selu : Piecewise<Selu> {
+    static constexpr double scale = 1.0507009873554804934193349852946, alpha = 1.6732632423543772848170429916717;
+    NK_F { return select(x <= num<V>(0), expm1(x) * num<V>(scale * alpha), x * num<V>(scale)); }
+    NK_VJP { return g * select(x <= num<V>(0), exp(x) * num<V>(scale * alpha), num<V>(scale)); }
+    NK_DD { return select(x <= num<V>(0), exp(x) * num<V>(scale * alpha), num<V>(0)); }
+};
+
+struct Celu : Piecewise<Celu> {
+    NK_F { return select(x <= num<V>(0), expm1(x * V(1 / p.p0)) * V(p.p0), x); }
+    NK_VJP { return select(x <= num<V>(0), g * exp(x * V(1 / p.p0)), g); }
+    NK_DD { return select(x <= num<V>(0), exp(x * V(1 / p.p0)) * V(1 / p.p0), num<V>(0)); }
+};
+
+// x * P(X < x); the tail is computed itself, so that large negative x keep their digits.
+struct Gelu : Smooth<Gelu> {
+    static constexpr double inv_sqrt_2pi = 0.39894228040143267794;
+    NK_F { return x * normal_cdf(x, normal_tail(x)); }
+    NK_D {
+        const NormalTail<V> t = normal_tail(x);
+        return mad(x * num<V>(inv_sqrt_2pi), t.density, normal_cdf(x, t));
+    }
+    NK_DD {
+        const V density = normal_tail(x).density * num<V>(inv_sqrt_2pi);
+        return density * (num<V>(2) - x * x);
+    }
+};
+
+// 0.5*x*(1 + tanh(k*(x + a*x^3))) = x * sigmoid(2*k*(x + a*x^3)), which does not cancel.
+struct GeluTanh : Smooth<GeluTanh> {
+    static constexpr double k2 = 1.5957691216057307117, a = 0.044715;  // 2*sqrt(2/pi)
+    template <class V>
+    static NK_HD V inner(V x) {
+        return x * mad(x * x, num<V>(k2 * a), num<V>(k2));
+    }
+    NK_F { return x * sigmoid(inner(x)); }
+    NK_D {
+        const Logistic<V> l = logistic(inner(x));
+        const V slope = mad(x * x, num<V>(3 * k2 * a), num<V>(k2));
+        return mad(x * l.s * l.c, slope, l.s);
+    }
+    NK_DD {
+        const Logistic<V> l = logistic(inner(x));
+        const V slope = mad(x * x, num<V>(3 * k2 * a), num<V>(k2)), bend = x * num<V>(6 * k2 * a);
+        const V s1 = l.s * l.c;
+        return s1 * (num<V>(2) * slope + x * ((l.c - l.s) * slope * slope + bend));
+    }
+};
+
+struct Silu : Smooth<Silu> {
+    NK_F { return x * sigmoid(x); }
+    NK_D {
+        const Logistic<V> l = logistic(x);
+        return l.s * mad(x, l.c, num<V>(1));
+    }
+    NK_DD {
+        const Logistic<V> l = logistic(x);
+        return l.s * l.c * mad(x, l.c - l.s, num<V>(2));
+    }
+};
+
+// x * tanh(softplus(x)) with tanh(log(1 + e)) = n/(n + 2), n = e*(e + 2), e = exp(x).
+struct Mish : Smooth<Mish> {
+    template <class V>
+    struct Parts {
+        V e, n, q;  // q = 1/(n + 2)
+    };
+    template <class V>
+    static NK_HD Parts<V> parts(V x) {
+        const V e = exp_nonpositive(min(num<V>(cut<V>), x)), n = e * (e + num<V>(2));
+        return {e, n, num<V>(1) / (n + num<V>(2))};
+    }
+    // Above it tanh(softplus(x)) rounds to 1.
+    template <class V>
+    static constexpr double cut = is_f64<V> ? 40.0 : 20.0;
+    NK_F {
+        const V e = exp_nonpositive(min(num<V>(cut<V>), x)), n = e * (e + num<V>(2));
+        return x * (n / (n + num<V>(2)));
+    }
+    // The derivative of tanh(softplus(x)): (1 - tanh^2) * sigmoid(x)
+    template <class V>
+    static NK_HD V inner(V x, Parts<V> t) {
+        const V w = num<V>(4) * t.e * t.q * ((num<V>(1) + t.e) * t.q);
+        return select(x > num<V>(cut<V>), num<V>(0), w);
+    }
+    NK_D {
+        const Parts<V> t = parts(x);
+        return mad(x, inner(x, t), t.n * t.q);
+    }
+    NK_DD {
+        const Parts<V> t = parts(x);
+        const V w = inner(x, t), r = num<V>(1) / (num<V>(1) + t.e);  // r = 1 - sigmoid(x)
+        const V s = t.e * r;
+        return w * (num<V>(2) + x * (r - num<V>(2) * t.n * t.q * s));
+    }
+};
+
+struct Sigmoid : Smooth<Sigmoid> {
+    NK_F { return sigmoid(x); }
+    NK_D {
+        const Logistic<V> l = logistic(x);
+        return l.s * l.c;
+    }
+    NK_DD {
+        const Logistic<V> l = logistic(x);
+        return l.s * l.c * (l.c - l.s);
+    }
+};
+
+struct Logsigmoid : Smooth<Logsigmoid> {
+    NK_F { return min(num<V>(0), x) - log1p_unit(exp_nonpositive(-abs(x))); }
+    NK_D { return sigmoid(-x); }
+    NK_DD { return -Sigmoid::d<V>(x, p); }
+};
+
+struct Hardsigmoid : Piecewise<Hardsigmoid> {
+    NK_F { return min(num<V>(6), max(num<V>(0), x + num<V>(3))) * num<V>(1.0 / 6); }
+    NK_VJP { return select((x > num<V>(-3)) & (x < num<V>(3)), g * num<V>(1.0 / 6), num<V>(0)); }
+};
+
+struct Hardswish : Piecewise<Hardswish> {
+    NK_F { return x * min(num<V>(6), max(num<V>(0), x + num<V>(3))) * num<V>(1.0 / 6); }
+    NK_VJP {
+        const V middle = g * mad(x, num<V>(1.0 / 3), num<V>(0.5));
+        return select(x <= num<V>(-3), num<V>(0), select(x < num<V>(3), middle, g));
+    }
+    NK_DD { return select((x > num<V>(-3)) & (x < num<V>(3)), num<V>(1.0 / 3), num<V>(0)); }
+};
+
+struct Hardtanh : Piecewise<Hardtanh> {
+    NK_F { return min(V(p.p1), max(V(p.p0), x)); }
+    NK_VJP { return select((x <= V(p.p0)) | (x >= V(p.p1)), num<V>(0), g); }
+};
+
+struct Hardshrink : Piecewise<Hardshrink> {
+    NK_F { return select((x >= V(-p.p0)) & (x <= V(p.p0)), num<V>(0), x); }
+    NK_VJP { return select((x >= V(-p.p0)) & (x <= V(p.p0)), num<V>(0), g); }
+};
+
+struct Softshrink : Piecewise<Softshrink> {
+    NK_F { return select(x > V(p.p0), x - V(p.p0), select(x < V(-p.p0), x + V(p.p0), x * num<V>(0))); }
+    NK_VJP { return Hardshrink::vjp<V>(g, x, p); }
+};
+
+// x - tanh(x), by its own series where the difference would cancel.
+struct Tanhshrink : Smooth<Tanhshrink> {
+    NK_F {
+        const V z = x * x;
+        V s;
+        if constexpr (is_f64<V>)  // 2^-59
+            s = poly(z, 0.33333333333333331, -0.13333333333333311, 0.053968253968231558, -0.021869488535298031,
+                     0.0088632355125894437, -0.0035921278236704956, 0.0014558326533984118, -0.00059001757679875229,
+                     0.00023908846508934669, -9.6791092704860704e-05, 3.8991871173576284e-05, -1.5416452019486524e-05,
+                     5.7776544416283333e-06, -1.9218143651936037e-06, 5.1233036712561773e-07, -9.3656200096479328e-08,
+                     8.5400007040580547e-09);
+        else  // 2^-27
+            s = poly(z, 0.333333343, -0.133333102, 0.0539634228, -0.0218295846, 0.00869795121, -0.00320695364,
+                     0.000923609186, -0.000142823934);
+        const V a = abs(x);
+        return select(z < num<V>(1), x * (z * s), copysign((a - num<V>(1)) + tanh_gap(a), x));
+    }
+    NK_D {
+        const V t = tanh(x);
+        return t * t;
+    }
+    NK_DD { return num<V>(2) * tanh(x) * sech2(x); }
+};
+
+struct Softsign : Smooth<Softsign> {
+    NK_F { return x / (num<V>(1) + abs(x)); }
+    // 0*x: torch's formula has infinity/infinity in it at an infinite x.
+    NK_D {
+        const V q = num<V>(1) / (num<V>(1) + abs(x));
+        return mad(q, q, x * num<V>(0));
+    }
+    NK_DD {
+        const V q = num<V>(1) / (num<V>(1) + abs(x));
+        const V y = mad(q * q, q, x * num<V>(0));
+        return select(x == num<V>(0), num<V>(0), copysign(num<V>(2), -x) * y);
+    }
+};
+
+struct Softplus : Smooth<Softplus> {
+    NK_F {
+        const V z = x * V(p.p0);
+        const V y = max(num<V>(0), z) + log1p_unit(exp_nonpositive(-abs(z)));
+        return select(z > V(p.p1), x, y / V(p.p0));
+    }
+    NK_D {
+        const V z = x * V(p.p0);
+        return select(z > V(p.p1), num<V>(1), sigmoid(z));
+    }
+    NK_DD {
+        const V z = x * V(p.p0);
+        return select(z > V(p.p1), num<V>(0), V(p.p0) * Sigmoid::d<V>(z, p));
+    }
+};
+
+struct Threshold : Piecewise<Threshold> {
+    NK_F { return select(x <= V(p.p0), V(p.p1), x); }
+    NK_VJP { return select(x <= V(p.p0), num<V>(0), g); }
+};
+
+struct Tanh : Smooth<Tanh> {
+    NK_F { return tanh(x); }
+    NK_D { return sech2(x); }
+    NK_DD { return num<V>(-2) * tanh(x) * sech2(x); }
+};
+
+struct SquaredRelu : Piecewise<SquaredRelu> {
+    NK_F {
+        const V r = max(num<V>(0), x);
+        return r * r;
+    }
+    NK_VJP { return g * (num<V>(2) * max(num<V>(0), x)); }
+    NK_DD { return select(x > num<V>(0), num<V>(2), num<V>(0)); }
+};
+
+#undef NK_F
+#undef NK_D
+#undef NK_DD
+#undef NK_VJP
+
+// f(Op{}) for the activation of that id, on the host.
+template <class F>
+auto visit_activation(Activation a, F&& f) {
+    switch (a) {
+        case Activation::relu:
+            return f(Relu{});
+        case Activation::relu6:
+            return f(Relu6{});
+        case Activation::leaky_relu:
+            return f(LeakyRelu{});
+        case Activation::elu:
+            return f(Elu{});
+        case Activation::selu:
+            return f(Selu{});
+        case Activation::celu:
+            return f(Celu{});
+        case Activation::gelu:
+            return f(Gelu{});
+        case Activation::gelu_tanh:
+            return f(GeluTanh{});
+        case Activation::silu:
+            return f(Silu{});
+        case Activation::mish:
+            return f(Mish{});
+        case Activation::sigmoid:
+            return f(Sigmoid{});
+        case Activation::logsigmoid:
+            return f(Logsigmoid{});
+        case Activation::hardsigmoid:
+            return f(Hardsigmoid{});
+        case Activation::hardswish:
+            return f(Hardswish{});
+        case Activation::hardtanh:
+            return f(Hardtanh{});
+        case Activation::hardshrink:
+            return f(Hardshrink{});
+        case Activation::softshrink:
+            return f(Softshrink{});
+        case Activation::tanhshrink:
+            return f(Tanhshrink{});
+        case Activation::softsign:
+            return f(Softsign{});
+        case Activation::softplus:
+            return f(Softplus{});
+        case Activation::threshold:
+            return f(Threshold{});
+        case Activation::tanh:
+            return f(Tanh{});
+        case Activation::squared_relu:
+            return f(SquaredRelu{});
+        case Activation::identity:
+            break;
+    }
+    return f(Identity{});
+}
+
+}  // namespace nk::math

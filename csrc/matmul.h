@@ -1,0 +1,37 @@
+// A matmul that has been checked, on its way to a backend.
+#pragma once
+
+#include "tensor.h"
+
+namespace nk {
+
+// out[..., M, N] = act(alpha * a[..., M, K] @ b[..., K, N] + bias[N]) + beta * residual; preact receives what goes
+// into act. Same number of dimensions everywhere, batch dimensions already broadcast; pointers may be null.
+struct MatmulCall {
+    const TensorView &out, &a, &b;
+    const TensorView *bias, *residual, *preact;
+    int activation;
+    double p[2];
+    double alpha, beta;
+
+    int64_t m() const { return out.size(-2); }
+    int64_t n() const { return out.size(-1); }
+    int64_t k() const { return a.size(-1); }
+};
+
+void matmul_cpu(const MatmulCall& call);
+void matmul_cuda(const MatmulCall& call);  // csrc/matmul_cuda.cpp
+
+// gz[M, N] = g * act'(z) and gb[N] = column sums of gz, checked; either output may be null, z is null for identity.
+struct ActivationBiasBackwardCall {
+    const TensorView *gz, *gb;
+    const TensorView& g;
+    const TensorView* z;
+    int activation;
+    double p[2];
+};
+
+void activation_bias_backward_cpu(const ActivationBiasBackwardCall& call);
+void activation_bias_backward_cuda(const ActivationBiasBackwardCall& call);
+
+}  // namespace nk

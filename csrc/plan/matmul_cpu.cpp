@@ -1,0 +1,166 @@
+#include "matmul_cpu.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <initializer_list>
+
+namespace nk::cpu {
+
+namespace {
+
+// The machine the costs are about: one core with 32 KiB + 1 MiB of own cache. In cycles; measured on Zen 4.
+constexpr int64_t kDepthBytes = 1536;       // of one row of packed a: 14 rows take 21 KiB of the first cache
+constexpr int64_t kBlockBytes = 512 << 10;  // packed b: half of the second cache
+constexpr double kFork = 7000;              // to start and end a parallel region
+constexpr double kStep = 0.7;               // loop overhead of one step of the microkernel
+constexpr double kCall = 25;                // of calling it once
+constexpr double kTranspose = 0.45, kCopy = 0.15, kGather = 3;  // packing one unit of b
+constexpr double kCopyRow = 0.12, kCopyAcross = 0.25;           // packing one unit of a
+constexpr double kMemory = 6;                                   // bytes a cycle that a core gets from memory
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+struct Part {
+    int64_t m, n, k;
+};
+
+// Cycles of one step of k over a strip of `vectors` vectors, for `rows` rows of a at a time.
+double step_cost(double rows, int64_t vectors, int nv) {
+    auto tile = [&](double v) { return std::max({rows * v, rows + v, 4.0}) + kStep; };
+    const int64_t rest = vectors % nv;
+    return double(vectors / nv) * tile(nv) + (rest ? tile(double(rest)) : 0);
+}
+
+double block_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part, MatmulPlan& plan) {
+    const bool pairs = plan.path == MatmulPath::packed && t.group == 2;
+    const int unit = plan.path == MatmulPath::packed ? t.unit : t.stream_unit;
+    const int64_t panels = ceil_div(part.m, plan.mr), vectors = ceil_div(part.n, t.lanes);
+    const double rows = double(part.m) / double(panels);
+    const int64_t units = pairs ? ceil_div(part.k, 2) : part.k;
+
+    const int64_t kc_max = kDepthBytes / unit * (pairs ? 2 : 1);
+    const int64_t blocks = std::max<int64_t>(1, ceil_div(part.k, kc_max));
+    plan.kc = std::max<int64_t>(16, round_up(ceil_div(part.k, blocks), 16));
+    const int64_t nr = int64_t(plan.nv) * t.lanes;
+    const int64_t nc_max = std::max(nr, kBlockBytes / (std::max<int64_t>(1, plan.kc / (pairs ? 2 : 1)) * unit) / nr * nr);
+    plan.nc = plan.pack_b ? round_up(ceil_div(part.n, ceil_div(part.n, nc_max)), nr) : round_up(part.n, nr);
+
+    double cost = double(panels * units) * step_cost(rows, vectors, plan.nv);
+    cost += double(panels * ceil_div(vectors, plan.nv) * ceil_div(part.k, plan.kc)) * (kCall + rows * plan.nv);
+    const double b_bytes = double(part.k * part.n) * size_of(p.dtype);
+    const double fetch = b_bytes > kBlockBytes ? b_bytes / kMemory : 0;
+    if (plan.pack_b) {
+        const double each = p.b_col1 ? kCopy : p.b_row1 ? kTranspose : kGather;
+        cost += std::max(fetch, double(units * vectors * t.lanes) * each);
+    } else {
+        cost = std::max(cost, fetch);
+    }
+    if (plan.pack_a)
+        cost += double(part.m * units) * (p.a_col1 ? kCopyRow : p.a_row1 ? kCopyAcross : kGather) *
+                double(ceil_div(part.n, plan.nc));
+    return cost;
+}
+
+double dot_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part) {
+    const int64_t vectors = ceil_div(part.k, int64_t(t.lanes) * t.group);
+    const double rows = double(part.m) / double(ceil_div(part.m, t.dot_rows));
+    const double step = std::max({4 * rows, 6 + rows, 4.0}) + kStep;
+    const double groups = double(ceil_div(part.m, t.dot_rows) * ceil_div(part.n, 4));
+    const double b_bytes = double(part.k * part.n) * size_of(p.dtype);
+    const double fetch = b_bytes > kBlockBytes ? b_bytes / kMemory : 0;
+    return std::max(fetch, groups * (double(vectors) * step + rows * 10 + 10));
+}
+
+// The cheapest way to divide one orientation of the problem by one path.
+void consider(const MatmulProblem& p, const MatmulTile& t, MatmulPlan plan, MatmulPlan& best) {
+    for (int tm = 1; tm <= p.threads; ++tm)
+        for (int tn = 1; tm * tn <= p.threads; ++tn)
+            for (int tk = 1; tm * tn * tk <= p.threads; ++tk) {
+                if (tk > 1 && (p.batch > 1 || p.k < 256 * tk)) break;
+                if ((tm > 1 && p.m < 2 * tm) || (tn > 1 && p.n < 2 * tn)) break;
+                const int64_t grain_n = plan.path == MatmulPath::dot ? 4 : t.lanes;
+                const Part part{ceil_div(p.m, tm), std::min(p.n, round_up(ceil_div(p.n, tn), grain_n)), ceil_div(p.k, tk)};
+                double cost = plan.path == MatmulPath::dot ? dot_cost(p, t, part) : block_cost(p, t, part, plan);
+                const double outputs = double(part.m * part.n);
+                if (!p.out_col1) cost += outputs * 1.5;
+                if (!p.plain || size_of(p.dtype) != t.acc) cost += outputs / t.lanes * 6;
+                const int64_t parts = p.batch * tm * tn * tk;
+                const int threads = int(std::min<int64_t>(p.threads, parts));
+                cost *= double(ceil_div(parts, threads));
+                if (tk > 1) cost += outputs / tk * (tk + 3) / t.lanes * 3 + 2000;
+                if (threads > 1) cost += kFork;
+                if (cost < best.cycles) {
+                    plan.tm = tm, plan.tn = tn, plan.tk = tk, plan.threads = threads, plan.cycles = cost;
+                    best = plan;
+                }
+                if (threads > 1 && p.threads > 1) {  // and on one thread alone, where a region costs more than it gives
+                    const double alone = (cost - kFork) * double(parts) / double(ceil_div(parts, threads));
+                    if (parts == p.batch && alone < best.cycles) {
+                        plan.tm = tm, plan.tn = tn, plan.tk = tk, plan.threads = 1, plan.cycles = alone;
+                        best = plan;
+                    }
+                }
+            }
+}
+
+void consider_paths(const MatmulProblem& p, const MatmulTile& t, bool swap, MatmulPlan& best) {
+    MatmulPlan plan{};
+    plan.swap = swap;
+    if (p.m <= kMatmulDotRows && p.b_row1) {
+        plan.path = MatmulPath::dot;
+        plan.pack_a = !(t.same_type && p.a_col1);
+        consider(p, t, plan, best);
+    }
+    plan.path = MatmulPath::packed;
+    plan.pack_b = true;
+    plan.mr = t.mr, plan.nv = t.nv;
+    const bool a_readable = t.same_type && (t.group == 1 || (p.a_col1 && p.k % 2 == 0));
+    const int64_t narrow = 3 * int64_t(t.nv) * t.lanes;
+    plan.pack_a = !(a_readable && p.n <= narrow);
+    consider(p, t, plan, best);
+
+    // b as it lies: worth it where it is read once, or small.
+    if (!p.b_col1) return;
+    const bool converts = t.group == 2 || !t.same_type;
+    plan.path = converts ? MatmulPath::stream : MatmulPath::direct;
+    plan.pack_b = false;
+    plan.pack_a = converts || p.n > narrow;
+    plan.mr = converts ? t.stream_mr : t.mr;
+    if (p.m <= plan.mr || p.k * p.n * size_of(p.dtype) <= kBlockBytes / 2) consider(p, t, plan, best);
+    if (t.wide_mr && p.m <= t.wide_mr) {
+        plan.mr = t.wide_mr, plan.nv = t.wide_nv;
+        consider(p, t, plan, best);
+    }
+}
+
+}  // namespace
+
+MatmulPlan plan_matmul(const MatmulProblem& problem, const MatmulTile& tile) {
+    MatmulPlan best{};
+    best.cycles = 1e300;
+    consider_paths(problem, tile, false, best);
+    MatmulProblem turned = problem;
+    std::swap(turned.m, turned.n);
+    turned.a_row1 = problem.b_col1, turned.a_col1 = problem.b_row1;
+    turned.b_row1 = problem.a_col1, turned.b_col1 = problem.a_row1;
+    turned.out_row1 = problem.out_col1, turned.out_col1 = problem.out_row1;
+    consider_paths(turned, tile, true, best);
+    return best;
+}
+
+std::string to_string(const MatmulPlan& plan, const MatmulTile& tile) {
+    constexpr const char* paths[] = {"packed", "direct", "stream", "dot"};
+    char text[160];
+    if (plan.path == MatmulPath::dot)
+        std::snprintf(text, sizeof text, "dot %s %dx4%s threads %dx%dx%d of %d", tile.name, tile.dot_rows,
+                      plan.swap ? " transposed" : "", plan.tm, plan.tn, plan.tk, plan.threads);
+    else
+        std::snprintf(text, sizeof text, "%s %s %dx%d%s%s kc %lld nc %lld threads %dx%dx%d of %d",
+                      paths[static_cast<int>(plan.path)], tile.name, plan.mr, plan.nv * tile.lanes,
+                      plan.swap ? " transposed" : "", plan.pack_a ? " a packed" : "", (long long)plan.kc,
+                      (long long)plan.nc, plan.tm, plan.tn, plan.tk, plan.threads);
+    return text;
+}
+
+}  // namespace nk::cpu

@@ -1,0 +1,134 @@
+// Few rows: out[m <= 16, n] where every column of b is contiguous along k (linear with few tokens: b = weight.t()).
+//
+// Both operands are read in vectors along k and multiplied lane by lane; the lanes are added up at the end. b, the
+// large one, is read straight from memory, once, in order; nothing of it is packed.
+// Registers, AVX-512: 6 rows x 4 columns = 24 sums, 4 vectors of b, 1 of a. AVX2: 3 x 4 sums, 4 of b, a from memory.
+#pragma once
+
+#include "entries.h"
+#include "epilogue.h"
+#include "pack.h"
+
+namespace nk::NK_ISA {
+
+template <class L, class S>
+struct Dot {
+    using Unit = typename L::Unit;
+    using Acc = typename L::Acc;
+    static constexpr int W = L::W, kCols = 4;
+
+    // What the rows of a hold once they are ready: pairs are the caller's own bf16, halves are converted to f32.
+    template <class Other, int Group>
+    struct RowType {
+        using type = Unit;
+    };
+    template <class Other>
+    struct RowType<Other, 2> {
+        using type = Other;
+    };
+    using Row = typename RowType<S, L::group>::type;
+
+    template <class T>
+    static NK_INLINE typename L::Reg full(const T* p, int64_t unit) {
+        if constexpr (L::group == 2)
+            return L::load(reinterpret_cast<const Unit*>(p) + unit);
+        else
+            return L::load(p + unit);
+    }
+
+    template <int MR>
+    static void tile(const Row* a, int64_t a_row, const S* const (&b)[kCols], int64_t k, int64_t ahead, Acc* out,
+                     int64_t ld) {
+        typename L::AccReg acc[MR][kCols];
+        unroll<MR>([&](auto i) { unroll<kCols>([&](auto j) { acc[i][j] = L::zero(); }); });
+        const Row* row[MR];
+        unroll<MR>([&](auto i) { row[i] = a + i * a_row; });
+        const int64_t whole = k / (W * L::group) * W;
+        for (int64_t u = 0; u < whole; u += W) {
+            typename L::Reg vb[kCols];
+            unroll<kCols>([&](auto j) {
+                vb[j] = full(b[j], u);
+                __builtin_prefetch(reinterpret_cast<const char*>(b[j] + u * L::group) + ahead, 0, 2);
+            });
+            unroll<MR>([&](auto i) {
+                const typename L::Reg va = full(row[i], u);
+                unroll<kCols>([&](auto j) { acc[i][j] = L::fma(va, vb[j], acc[i][j]); });
+            });
+        }
+        if (whole * L::group < k) {
+            typename L::Reg vb[kCols];
+            unroll<kCols>([&](auto j) { vb[j] = read_along<L>(b[j], whole, k); });
+            unroll<MR>([&](auto i) {
+                const typename L::Reg va = read_along<L>(row[i], whole, k);
+                unroll<kCols>([&](auto j) { acc[i][j] = L::fma(va, vb[j], acc[i][j]); });
+            });
+        }
+        unroll<MR>([&](auto i) { L::sum4(acc[i], out + i * ld); });
+    }
+
+    template <int MR = L::kDotRows>
+    static NK_INLINE void tile_of(int rows, const Row* a, int64_t a_row, const S* const (&b)[kCols], int64_t k,
+                                  int64_t ahead, Acc* out, int64_t ld) {
+        if (rows == MR) return tile<MR>(a, a_row, b, k, ahead, out, ld);
+        if constexpr (MR > 1) tile_of<MR - 1>(rows, a, a_row, b, k, ahead, out, ld);
+    }
+
+    static void run(const cpu::MatmulTask& t) {
+        const Row* a = static_cast<const Row*>(t.a.data);
+        int64_t a_row = t.a.row;
+        if (t.pack_a) {
+            const int64_t ld = cpu::matmul_row_units((t.k + L::group - 1) / L::group, sizeof(Unit));
+            pack_rows<L>(reinterpret_cast<Unit*>(t.work), ld, at<S>(t.a, 0, 0), t.a.row, t.a.col, t.m, t.k);
+            a = reinterpret_cast<const Row*>(t.work);
+            a_row = ld * L::group;
+        }
+        // The next columns, as far as they are near enough to stay in the second cache until their turn.
+        const int64_t next = kCols * t.b.col * int64_t(sizeof(S));
+        const int64_t ahead = next >= -131072 && next <= 131072 ? next : 4096;
+        const int64_t groups = (t.m + L::kDotRows - 1) / L::kDotRows;
+        constexpr int64_t ld = cpu::kMatmulDotCols;
+        alignas(64) Acc sums[cpu::kMatmulDotRows * ld];
+        for (int64_t j0 = 0; j0 < t.n; j0 += ld) {
+            const int64_t n = t.n - j0 < ld ? t.n - j0 : ld;
+            for (int64_t j = 0; j < n; j += kCols) {
+                const S* b[kCols];
+                for (int64_t c = 0; c < kCols; ++c)  // past the end: the last column again, its sums unused
+                    b[c] = at<S>(t.b, 0, j0 + (j + c < n ? j + c : n - 1));
+                for (int64_t g = 0; g < groups; ++g) {
+                    const int64_t i = t.m * g / groups;
+                    tile_of(int(t.m * (g + 1) / groups - i), a + i * a_row, a_row, b, t.k, ahead, sums + i * ld + j,
+                            ld);
+                }
+            }
+            if (t.sums_only) {
+                Acc* out = static_cast<Acc*>(const_cast<void*>(t.out.data));
+                for (int64_t i = 0; i < t.m; ++i)
+                    for (int64_t j = 0; j < n; ++j) out[i * t.out.row + (j0 + j) * t.out.col] = sums[i * ld + j];
+            } else {
+                epilogue<L, S>(t, sums, ld, 0, j0, t.m, n);
+            }
+        }
+    }
+};
+
+// Adds up the parts of a product that was split along k, always in the same order, then runs the epilogue.
+template <class L, class S>
+void finish(const cpu::MatmulTask& t, const void* partial, int64_t stride, int parts) {
+    using Acc = typename L::Acc;
+    constexpr int64_t ld = cpu::kMatmulDotCols;
+    alignas(64) Acc sums[ld];
+    for (int64_t i = 0; i < t.m; ++i)
+        for (int64_t j0 = 0; j0 < t.n; j0 += ld) {
+            const int64_t n = t.n - j0 < ld ? t.n - j0 : ld;
+            for (int64_t j = 0; j < n; j += L::W) {
+                const typename L::Mask m = L::mask(n - j);
+                typename L::AccReg v = L::zero();
+                for (int s = 0; s < parts; ++s)
+                    v = L::add(v, L::load(static_cast<const Acc*>(partial) + s * stride + i * t.n + j0 + j, m));
+                L::store(sums + j, v);
+            }
+            epilogue<L, S>(t, sums, ld, i, j0, 1, n);
+        }
+}
+
+}  // namespace nk::NK_ISA

@@ -1,0 +1,77 @@
+// What csrc hands to the CPU matmul kernels, the same for every instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "../../dtype.h"
+
+namespace nk::cpu {
+
+// A matrix in memory; strides are in elements and may be zero or negative.
+struct MatmulOperand {
+    const void* data;
+    int64_t row, col;
+};
+
+// out = act(alpha * sum + bias) + beta * residual; preact receives what goes into act. Null pointers switch parts off.
+struct MatmulEpilogue {
+    MatmulOperand bias{}, residual{};
+    MatmulOperand preact{};  // written
+    double alpha = 1, beta = 0;
+    int activation = 0;
+    double p[2] = {0, 0};
+    // Applies the activation in place to n accumulators; null for identity.
+    void (*activate)(void* x, int64_t n, int activation, const double* p) = nullptr;
+};
+
+// One thread's rectangle: out[m, n] from a[m, k] and b[k, n].
+struct MatmulTask {
+    MatmulOperand a, b, out;
+    int64_t m, n, k;
+    MatmulEpilogue epilogue;
+    int mr, nv;         // rows and vectors of a register tile
+    int64_t kc, nc;     // depth and width of the block of b that is packed at once
+    bool pack_a, pack_b;
+    bool sums_only;     // out receives accumulators, the epilogue is left to `finish`
+    char* work;         // this thread's, 64-byte aligned; packed b lies at its start
+    int64_t work_a, work_acc;  // offsets in `work` of packed a and of the sums
+};
+
+// Shapes of the register tiles of one dtype.
+struct MatmulTile {
+    const char *name, *isa;    // of the microkernel, for the trace
+    int mr, nv;                // largest tile: rows, vectors
+    int lanes;                 // accumulators in a vector
+    int group;                 // consecutive k that one unit of a packed operand holds (2: pairs of bf16)
+    int unit, acc;             // bytes of a unit, of an accumulator
+    int dot_rows;              // rows of the few-row kernel's register tile
+    bool same_type;            // a unit is what memory holds, so that an unpacked a can feed the microkernel
+    int stream_mr;             // rows that `stream` takes with nv vectors
+    int wide_mr, wide_nv;      // its wider tile, for fewer rows; 0 where there is none
+    int stream_unit;           // bytes of a unit of `stream`
+};
+
+struct MatmulEntries {
+    MatmulTile tile[kFloatTypes];
+    // Blocked product.
+    void (*block[kFloatTypes])(const MatmulTask&);
+    // The same loops with b unpacked and read along n, converted as it is loaded (pack_b = false).
+    void (*stream[kFloatTypes])(const MatmulTask&);
+    // Few rows (task.m <= kMatmulDotRows) against a b whose columns are contiguous along k.
+    void (*dot[kFloatTypes])(const MatmulTask&);
+    // Sums `parts` partial results `stride` accumulators apart, each [m, n] contiguous, then the epilogue.
+    void (*finish[kFloatTypes])(const MatmulTask&, const void* partial, int64_t stride, int parts);
+    // Applies an activation in place to n accumulators of that dtype's products.
+    void (*activate[kFloatTypes])(void* x, int64_t n, int activation, const double* p);
+};
+
+inline constexpr int kMatmulDotRows = 16;
+inline constexpr int kMatmulDotCols = 64;  // columns whose sums are gathered before the epilogue
+
+// Units from one packed row of a to the next: whole cache lines, and an odd number of them, so that the rows of a
+// tile fall into different sets of the first cache.
+constexpr int64_t matmul_row_units(int64_t units, int64_t unit_bytes) {
+    return ((units * unit_bytes + 63) / 64 | 1) * 64 / unit_bytes;
+}
+
+}  // namespace nk::cpu

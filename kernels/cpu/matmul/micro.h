@@ -1,0 +1,101 @@
+// The microkernel: c[MR, NV * W] (+)= a[MR, k] * b[k, NV * W], sums in registers.
+//
+// Register budget, AVX-512 14 x 32: 28 sums + 2 vectors of b + 1 broadcast of a = 31 of 32.
+//                  AVX2     6 x 16: 12 sums + 2 vectors of b + 1 broadcast of a = 15 of 16.
+//
+// Each step of k loads NV vectors of b, broadcasts MR elements of a and does MR * NV fused multiply-adds. Rows and
+// steps of a may lie at any distance, so a packed panel and the caller's own matrix are read by the same code.
+#pragma once
+
+#include "lanes.h"
+
+namespace nk::NK_ISA {
+
+template <class Acc>
+struct MicroArgs {
+    const char *a, *b;
+    int64_t a_row, a_step, b_step;  // bytes
+    int64_t k;                      // units
+    const Acc* init;                // sums of the blocks of k before, or null
+    int64_t init_ld;
+    Acc* c;
+    int64_t c_ld;
+    int n;  // valid columns
+};
+
+// SB: what b holds in memory; its loads convert.
+template <class L, class SB, int MR, int NV>
+void micro(const MicroArgs<typename L::Acc>& g) {
+    using AccReg = typename L::AccReg;
+    typename L::Mask mask[NV];
+    unroll<NV>([&](auto v) { mask[v] = L::mask(g.n - v * L::W); });
+    AccReg acc[MR][NV];
+    unroll<MR>([&](auto i) { unroll<NV>([&](auto v) { acc[i][v] = L::zero(); }); });
+
+    // One pointer for three rows: base, base + row and base + 2 * row are all addresses x86 can form.
+    constexpr int kPointers = (MR + 2) / 3;
+    const char* a[kPointers];
+    unroll<kPointers>([&](auto p) { a[p] = g.a + 3 * p * g.a_row; });
+    const int64_t a_row = g.a_row, a_step = g.a_step, b_step = g.b_step;
+    const char* b = g.b;
+    auto step = [&](auto masked) NK_LAMBDA_INLINE {
+        typename L::Reg vb[NV];
+        unroll<NV>([&](auto v) {
+            if constexpr (masked.value)
+                vb[v] = L::load(reinterpret_cast<const SB*>(b) + v * L::W, mask[v]);
+            else
+                vb[v] = L::load(reinterpret_cast<const SB*>(b) + v * L::W);
+        });
+        unroll<MR>([&](auto i) {
+            const typename L::Reg va = L::broadcast(a[i / 3] + (i % 3) * a_row);
+            unroll<NV>([&](auto v) { acc[i][v] = L::fma(va, vb[v], acc[i][v]); });
+        });
+        b += b_step;
+        unroll<kPointers>([&](auto p) { a[p] += a_step; });
+    };
+    if (!L::kMaskIsFree && g.n == NV * L::W)
+        for (int64_t k = g.k; k > 0; --k) step(Index<0>{});
+    else
+        for (int64_t k = g.k; k > 0; --k) step(Index<1>{});
+
+    // Earlier blocks of k are added only now: sums that start from zero each time round less.
+    if (g.init)
+        unroll<MR>([&](auto i) {
+            unroll<NV>([&](auto v) {
+                acc[i][v] = L::add(acc[i][v], L::load(g.init + i * g.init_ld + v * L::W, mask[v]));
+            });
+        });
+    unroll<MR>([&](auto i) {
+        unroll<NV>([&](auto v) { L::store(g.c + i * g.c_ld + v * L::W, acc[i][v], mask[v]); });
+    });
+}
+
+template <class L>
+using Micro = void (*)(const MicroArgs<typename L::Acc>&);
+
+// Tables of microkernels by rows - 1; filled at compile time.
+template <class L, class SB, int Rows, int NV>
+struct MicroTable {
+    Micro<L> f[Rows];
+    constexpr MicroTable() : f{} { fill<Rows>(); }
+    template <int R>
+    constexpr void fill() {
+        f[R - 1] = &micro<L, SB, R, NV>;
+        if constexpr (R > 1) fill<R - 1>();
+    }
+};
+
+// The microkernel for `rows` rows and at least `vectors` vectors.
+template <class L, class SB, int Rows>
+Micro<L> pick_micro(int rows, int vectors) {
+    if constexpr (L::kWideVectors > 0)
+        if (vectors > L::kVectors) {
+            static constexpr MicroTable<L, SB, L::kWideRows, L::kWideVectors> wide;
+            return wide.f[rows - 1];
+        }
+    static constexpr MicroTable<L, SB, Rows, 1> one;
+    static constexpr MicroTable<L, SB, Rows, L::kVectors> full;
+    return vectors == 1 ? one.f[rows - 1] : full.f[rows - 1];
+}
+
+}  // namespace nk::NK_ISA

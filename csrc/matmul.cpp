@@ -69,11 +69,7 @@ void check(const MatmulCall& c) {
     }
 }
 
-void matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
-            int act, double p0, double p1, double alpha, double beta) {
-    const Argument o(out, "matmul", "out"), x(a, "matmul", "a"), y(b, "matmul", "b");
-    const OptionalArgument c(bias, "matmul", "bias"), r(residual, "matmul", "residual"), z(preact, "matmul", "preact");
-    const MatmulCall call{o.view, x.view, y.view, c.get(), r.get(), z.get(), act, {p0, p1}, alpha, beta};
+void launch(const MatmulCall& call) {
     check(call);
     if (call.out.numel() == 0) return;
 #if __has_include("matmul_cuda.cpp")
@@ -84,12 +80,58 @@ void matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::han
     matmul_cpu(call);
 }
 
+void matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
+            int act, double p0, double p1, double alpha, double beta) {
+    const Argument o(out, "matmul", "out"), x(a, "matmul", "a"), y(b, "matmul", "b");
+    const OptionalArgument c(bias, "matmul", "bias"), r(residual, "matmul", "residual"), z(preact, "matmul", "preact");
+    launch({o.view, x.view, y.view, c.get(), r.get(), z.get(), act, {p0, p1}, alpha, beta});
+}
+
+// x as [..., M, K]: a vector is one row.
+void as_rows(TensorView& t) {
+    if (t.ndim != 1) return;
+    t.shape[1] = t.shape[0], t.stride[1] = t.stride[0];
+    t.shape[0] = 1, t.stride[0] = 0;
+    t.ndim = 2;
+}
+
+// weight[N, K] as b[..., K, N]: transposed, and shared by the batch of out.
+void as_factor(TensorView& w, const TensorView& out) {
+    const int64_t shape[] = {w.shape[1], w.shape[0]}, stride[] = {w.stride[1], w.stride[0]};
+    w.ndim = out.ndim;
+    for (int i = 0; i < w.ndim - 2; ++i) w.shape[i] = out.shape[i], w.stride[i] = 0;
+    for (int i = 0; i < 2; ++i) w.shape[w.ndim - 2 + i] = shape[i], w.stride[w.ndim - 2 + i] = stride[i];
+}
+
+void linear(py::handle out, py::handle input, py::handle weight, py::handle bias, py::handle residual,
+            py::handle preact, int act, double p0, double p1) {
+    constexpr const char* op = "linear";
+    Argument o(out, op, "out"), x(input, op, "input"), w(weight, op, "weight");
+    OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact");
+    check_same_dtype(op, "weight", w, "input", x);
+    check_same_device(op, "weight", w, "input", x);
+    if (w->ndim != 2 || x->ndim < 1 || x->size(-1) != w->shape[1])
+        fail_runtime(op, "argument weight has shape ", shape_string(w), ", expected [N, K] with K the last size of input ",
+                     shape_string(x));
+    if (o->ndim != x->ndim)
+        fail_runtime(op, "argument out has shape ", shape_string(o), ", expected that of input ", shape_string(x),
+                     " with ", w->shape[0], " at the end");
+    as_rows(o.view), as_rows(x.view);
+    if (r.present) as_rows(r.view);
+    if (z.present) as_rows(z.view);
+    as_factor(w.view, o);
+    launch({o.view, x.view, w.view, c.get(), r.get(), z.get(), act, {p0, p1}, 1.0, 1.0});
+}
+
 }  // namespace
 
 void register_matmul(py::module_& m) {
     m.def("matmul", &matmul, py::arg("out"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("residual"),
           py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"), py::arg("alpha"), py::arg("beta"),
           "out = act(alpha * a @ b + bias) + beta * residual, one rounding at the end; preact receives act's argument.");
+    m.def("linear", &linear, py::arg("out"), py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
+          py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"),
+          "out[..., N] = act(input[..., K] @ weight[N, K].T + bias) + residual, as matmul.");
 }
 
 }  // namespace nk

@@ -31,7 +31,15 @@ struct Tensor {
     uint64_t byte_offset;
 };
 
-struct ManagedTensorVersioned;
+struct ManagedTensorVersioned {
+    struct {
+        uint32_t major, minor;
+    } version;
+    void* manager_context;
+    void (*deleter)(ManagedTensorVersioned*);
+    uint64_t flags;
+    Tensor tensor;
+};
 
 struct ExchangeApi {
     struct {

@@ -80,11 +80,16 @@ void launch(const MatmulCall& call) {
     matmul_cpu(call);
 }
 
-void matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
-            int act, double p0, double p1, double alpha, double beta) {
-    const Argument o(out, "matmul", "out"), x(a, "matmul", "a"), y(b, "matmul", "b");
-    const OptionalArgument c(bias, "matmul", "bias"), r(residual, "matmul", "residual"), z(preact, "matmul", "preact");
+py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual,
+                  py::handle preact, int act, double p0, double p1, double alpha, double beta) {
+    constexpr const char* op = "matmul";
+    const Argument x(a, op, "a"), y(b, op, "b");
+    if (x->ndim < 2 || y->ndim < 2)
+        fail_runtime(op, "arguments a ", shape_string(x), " and b ", shape_string(y), ", expected at least 2 dimensions");
+    const OutputArgument o(out, op, "out", x, y->size(-1));
+    const OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact");
     launch({o.view, x.view, y.view, c.get(), r.get(), z.get(), act, {p0, p1}, alpha, beta});
+    return o.object;
 }
 
 // x as [..., M, K]: a vector is one row.
@@ -103,24 +108,49 @@ void as_factor(TensorView& w, const TensorView& out) {
     for (int i = 0; i < 2; ++i) w.shape[w.ndim - 2 + i] = shape[i], w.stride[w.ndim - 2 + i] = stride[i];
 }
 
-void linear(py::handle out, py::handle input, py::handle weight, py::handle bias, py::handle residual,
-            py::handle preact, int act, double p0, double p1) {
+// Checks what launch can't say in linear's words, and hands its views on as a product.
+void launch_linear(TensorView& out, TensorView& x, TensorView& w, OptionalArgument& bias, OptionalArgument& residual,
+                   TensorView* preact, int act, double p0, double p1) {
+    if (out.ndim != x.ndim)
+        fail_runtime("linear", "argument out has shape ", shape_string(out), ", expected that of input ",
+                     shape_string(x), " with ", w.shape[0], " at the end");
+    as_rows(out), as_rows(x);
+    if (residual.present) as_rows(residual.view);
+    if (preact) as_rows(*preact);
+    as_factor(w, out);
+    launch({out, x, w, bias.get(), residual.get(), preact, act, {p0, p1}, 1.0, 1.0});
+}
+
+void check_linear(const TensorView& x, const TensorView& w) {
     constexpr const char* op = "linear";
-    Argument o(out, op, "out"), x(input, op, "input"), w(weight, op, "weight");
-    OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact");
     check_same_dtype(op, "weight", w, "input", x);
     check_same_device(op, "weight", w, "input", x);
-    if (w->ndim != 2 || x->ndim < 1 || x->size(-1) != w->shape[1])
-        fail_runtime(op, "argument weight has shape ", shape_string(w), ", expected [N, K] with K the last size of input ",
-                     shape_string(x));
-    if (o->ndim != x->ndim)
-        fail_runtime(op, "argument out has shape ", shape_string(o), ", expected that of input ", shape_string(x),
-                     " with ", w->shape[0], " at the end");
-    as_rows(o.view), as_rows(x.view);
-    if (r.present) as_rows(r.view);
-    if (z.present) as_rows(z.view);
-    as_factor(w.view, o);
-    launch({o.view, x.view, w.view, c.get(), r.get(), z.get(), act, {p0, p1}, 1.0, 1.0});
+    if (w.ndim != 2 || x.ndim < 1 || x.size(-1) != w.shape[1])
+        fail_runtime(op, "argument weight has shape ", shape_string(w),
+                     ", expected [N, K] where K is the last size of input ", shape_string(x),
+                     ", which has at least 1 dimension");
+}
+
+py::object linear(py::handle out, py::handle input, py::handle weight, py::handle bias, py::handle residual,
+                  py::handle preact, int act, double p0, double p1) {
+    constexpr const char* op = "linear";
+    Argument x(input, op, "input"), w(weight, op, "weight");
+    OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact");
+    check_linear(x, w);
+    OutputArgument o(out, op, "out", x, w->shape[0]);
+    launch_linear(o.view, x.view, w.view, c, r, z.present ? &z.view : nullptr, act, p0, p1);
+    return o.object;
+}
+
+py::tuple linear_preact(py::handle input, py::handle weight, py::handle bias, py::handle residual, int act, double p0,
+                        double p1) {
+    constexpr const char* op = "linear";
+    Argument x(input, op, "input"), w(weight, op, "weight");
+    OptionalArgument c(bias, op, "bias"), r(residual, op, "residual");
+    check_linear(x, w);
+    OutputArgument o(py::none(), op, "out", x, w->shape[0]), z(py::none(), op, "preact", x, w->shape[0]);
+    launch_linear(o.view, x.view, w.view, c, r, &z.view, act, p0, p1);
+    return py::make_tuple(o.object, z.object);
 }
 
 }  // namespace
@@ -128,10 +158,14 @@ void linear(py::handle out, py::handle input, py::handle weight, py::handle bias
 void register_matmul(py::module_& m) {
     m.def("matmul", &matmul, py::arg("out"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("residual"),
           py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"), py::arg("alpha"), py::arg("beta"),
-          "out = act(alpha * a @ b + bias) + beta * residual, one rounding at the end; preact receives act's argument.");
+          "out = act(alpha * a @ b + bias) + beta * residual, one rounding at the end; preact receives act's argument; "
+          "out None: a new tensor. Returns out.");
     m.def("linear", &linear, py::arg("out"), py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
           py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"),
-          "out[..., N] = act(input[..., K] @ weight[N, K].T + bias) + residual, as matmul.");
+          "out[..., N] = act(input[..., K] @ weight[N, K].T + bias) + residual, as matmul; out None: a new tensor. "
+          "Returns out.");
+    m.def("linear_preact", &linear_preact, py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
+          py::arg("act"), py::arg("p0"), py::arg("p1"), "linear into two new tensors: (out, preact).");
 }
 
 }  // namespace nk

@@ -22,6 +22,9 @@ void register_runtime(py::module_& m) {
           "Use the kernels of this instruction set (scalar, avx2, avx512, avx512bf16); ValueError if the machine lacks it.");
     m.def("cpu_threads", [] { return cpu::max_threads(); }, "Threads that a kernel may use.");
 
+    m.def("poison_new_tensors", [](bool on) { poison_new_tensors = on; }, py::arg("on"),
+          "For tests: tensors that the launchers allocate on the CPU start as NaN.");
+
     m.def("trace_start", [](bool on) { trace::enabled = on; }, py::arg("on"), "Record launches from now on, or stop.");
     m.def(
         "trace_take",

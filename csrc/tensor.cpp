@@ -4,6 +4,7 @@
 #include <Python.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "check.h"
 #include "dlpack.h"
@@ -60,6 +61,34 @@ bool dtype_from(dlpack::DataType t, DType& out) {
         case dlpack::kBool: return out = DType::b8, t.bits == 8;
         default: return false;
     }
+}
+
+dlpack::DataType dtype_to(DType t) {
+    const auto bits = static_cast<uint8_t>(8 * size_of(t));
+    switch (t) {
+        case DType::f32:
+        case DType::f64:
+        case DType::f16: return {dlpack::kFloat, bits, 1};
+        case DType::bf16: return {dlpack::kBfloat, bits, 1};
+        case DType::u8: return {dlpack::kUInt, bits, 1};
+        case DType::b8: return {dlpack::kBool, bits, 1};
+        default: return {dlpack::kInt, bits, 1};
+    }
+}
+
+// What Python says went wrong, cleared; torch appends its C++ stack after the first line.
+std::string take_python_error() {
+    std::string why = "unknown";
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    if (PyObject* text = value ? PyObject_Str(value) : nullptr) {
+        if (const char* utf8 = PyUnicode_AsUTF8(text)) why = utf8;
+        why = why.substr(0, why.find('\n'));
+        Py_DECREF(text);
+    }
+    Py_XDECREF(type), Py_XDECREF(value), Py_XDECREF(trace);
+    PyErr_Clear();
+    return why;
 }
 
 // Half-open range of bytes that a non-empty view can touch.
@@ -150,19 +179,8 @@ void read_tensor(void* object, const char* op, const char* argument, TensorView&
     auto* py = static_cast<PyObject*>(object);
     const dlpack::ExchangeApi* api = find_api(py, op, argument);
     dlpack::Tensor t;
-    if (api->view_from_object(object, &t) != 0) {
-        std::string why = "unknown";
-        PyObject *type, *value, *trace;
-        PyErr_Fetch(&type, &value, &trace);
-        if (PyObject* text = value ? PyObject_Str(value) : nullptr) {
-            if (const char* utf8 = PyUnicode_AsUTF8(text)) why = utf8;
-            why = why.substr(0, why.find('\n'));  // torch appends its C++ stack
-            Py_DECREF(text);
-        }
-        Py_XDECREF(type), Py_XDECREF(value), Py_XDECREF(trace);
-        PyErr_Clear();
-        fail_runtime(op, "argument ", argument, " can't be read: ", why);
-    }
+    if (api->view_from_object(object, &t) != 0)
+        fail_runtime(op, "argument ", argument, " can't be read: ", take_python_error());
     if (t.ndim > kMaxDims) fail_runtime(op, "argument ", argument, " has ", t.ndim, " dimensions, expected at most 64");
     if (!dtype_from(t.dtype, out.dtype))
         fail_runtime(op, "argument ", argument, " has an unsupported dtype (DLPack code ", int(t.dtype.code), ", ",
@@ -189,6 +207,35 @@ void read_tensor(void* object, const char* op, const char* argument, TensorView&
     if (out.data == nullptr && !empty)
         fail_runtime(op, "argument ", argument, " of shape ", shape_string(out),
                      " has no storage (a fake or meta tensor); expected a tensor with data");
+}
+
+bool poison_new_tensors = false;
+
+void* new_tensor(const TensorView& like, const int64_t* shape, int ndim) {
+    int64_t sizes[kMaxDims], strides[kMaxDims];
+    int64_t step = 1;
+    for (int i = ndim - 1; i >= 0; --i) {
+        sizes[i] = shape[i], strides[i] = step;
+        step *= shape[i];
+    }
+    dlpack::Tensor prototype{};
+    prototype.device = {like.device.kind == Device::cpu ? dlpack::kCPU : dlpack::kCUDA, like.device.index};
+    prototype.ndim = ndim;
+    prototype.dtype = dtype_to(like.dtype);
+    prototype.shape = sizes, prototype.strides = strides;
+    dlpack::ManagedTensorVersioned* managed = nullptr;
+    std::string why;
+    const auto keep = [](void* text, const char*, const char* message) { *static_cast<std::string*>(text) = message; };
+    if (latest->allocate(&prototype, &managed, &why, keep) != 0) {
+        PyErr_Clear();
+        throw std::runtime_error("neurokern: can't allocate a tensor: " + why.substr(0, why.find('\n')));
+    }
+    if (poison_new_tensors && like.device.kind == Device::cpu)
+        std::memset(managed->tensor.data, 0xff, static_cast<size_t>(step * size_of(like.dtype)));
+    void* object = nullptr;
+    if (latest->managed_to_object(managed, &object) != 0)
+        throw std::runtime_error("neurokern: can't allocate a tensor: " + take_python_error());
+    return object;
 }
 
 void* current_stream(Device device) {

@@ -65,6 +65,12 @@ bool overlaps_itself(const TensorView& t);
 // RuntimeError when it has no storage to read (fake or meta tensors) or a dtype or device we do not know.
 void read_tensor(void* object, const char* op, const char* argument, TensorView& out);
 
+// A new contiguous tensor of the framework's own, of `like`'s dtype and device, unset: a new reference to a PyObject.
+void* new_tensor(const TensorView& like, const int64_t* shape, int ndim);
+
+// When set, new tensors on the CPU start as NaN, so that an element which a kernel forgets shows.
+extern bool poison_new_tensors;
+
 // The stream that the framework is launching on (a CUstream for CUDA devices).
 void* current_stream(Device device);
 

@@ -16,6 +16,23 @@ struct Argument {
     const TensorView* operator->() const { return &view; }
 };
 
+// An output: the tensor given, or, for None, a new one of `like`'s dtype and device, `shape` [..., N] with N = `columns`.
+struct OutputArgument {
+    py::object object;
+    TensorView view;
+    OutputArgument(py::handle given, const char* op, const char* name, const TensorView& like, int64_t columns)
+        : object(py::reinterpret_borrow<py::object>(given)) {
+        if (given.is_none()) {
+            int64_t shape[kMaxDims];
+            for (int i = 0; i < like.ndim; ++i) shape[i] = i == like.ndim - 1 ? columns : like.shape[i];
+            object = py::reinterpret_steal<py::object>(static_cast<PyObject*>(new_tensor(like, shape, like.ndim)));
+        }
+        read_tensor(object.ptr(), op, name, view);
+    }
+    operator const TensorView&() const { return view; }
+    const TensorView* operator->() const { return &view; }
+};
+
 // An argument that may be None; `get()` is null then.
 struct OptionalArgument {
     TensorView view;

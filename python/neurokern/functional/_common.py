@@ -23,6 +23,7 @@ DEFAULTS: dict[str, tuple[float, ...]] = {
     "threshold": (0.0, 0.0),
 }
 
+IDENTITY = ("identity", 0.0, 0.0)
 Activation = str | tuple[Any, ...] | None
 
 
@@ -60,12 +61,12 @@ def not_plain(function: Callable[..., Any], op: str, arguments: tuple[tuple[str,
     return NotImplemented
 
 
-_any_autocast = torch._C._is_any_autocast_enabled
+any_autocast = torch._C._is_any_autocast_enabled
 
 
 def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """The tensors in autocast's dtype where it is on for their device (float64 and integers stay as they are)."""
-    if not _any_autocast():
+    if not any_autocast():
         return tensors
     device = next(t.device.type for t in tensors if t is not None)
     if not torch.is_autocast_enabled(device):

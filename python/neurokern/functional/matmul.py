@@ -8,7 +8,7 @@ from torch import Tensor
 from ..autograd import matmul as grad
 from ..ops.activation import PLAIN, TORCH
 from ..ops.backends import to_torch, why_not_ours
-from ._common import Activation, autocast, not_plain, parse_activation
+from ._common import IDENTITY, Activation, any_autocast, autocast, not_plain, parse_activation
 
 
 def linear(
@@ -32,7 +32,14 @@ def linear(
         RuntimeError: shapes, dtypes or devices do not fit.
         ValueError: no activation has that name.
     """
-    if type(input) not in PLAIN or type(weight) not in PLAIN:
+    if type(input) in PLAIN and type(weight) in PLAIN:
+        if not any_autocast():
+            act, p0, p1 = IDENTITY if activation is None else parse_activation("linear", activation)
+            try:
+                return grad.linear(input, weight, bias, residual, act, p0, p1)
+            except (RuntimeError, NotImplementedError):
+                pass  # torch's special cases, other dtypes, or wrong shapes: said below
+    else:
         arguments = (("input", input), ("weight", weight), ("bias", bias), ("residual", residual))
         other = not_plain(_linear, "linear", arguments, activation)
         if other is not NotImplemented:
@@ -43,7 +50,7 @@ def linear(
 def _linear(
     input: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, activation: Activation
 ) -> Tensor:
-    act, p0, p1 = ("identity", 0.0, 0.0) if activation is None else parse_activation("linear", activation)
+    act, p0, p1 = IDENTITY if activation is None else parse_activation("linear", activation)
     input, weight, bias, residual = autocast(input, weight, bias, residual)
     if weight.dim() != 2 or input.dim() < 1 or input.shape[-1] != weight.shape[1]:
         if weight.dim() == 1 and input.dim() >= 1 and residual is None:
@@ -89,7 +96,13 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     Raises:
         RuntimeError: a 0-d argument, or sizes, dtypes or devices that do not fit.
     """
-    if type(input) not in PLAIN or type(other) not in PLAIN:
+    if type(input) in PLAIN and type(other) in PLAIN:
+        if out is None and not any_autocast() and input.dim() == other.dim() == 2:
+            try:
+                return grad.matmul(input, other)
+            except (RuntimeError, NotImplementedError):
+                pass  # other dtypes, or wrong shapes: said below
+    else:
         foreign = not_plain(matmul, "matmul", (("input", input), ("other", other)))
         if foreign is not NotImplemented:
             return foreign

@@ -128,18 +128,18 @@ class _Named:
         self._row = row
         self._module = row.load()
 
-    def __getattr__(self, op: str) -> Callable[..., None]:
-        kernel = getattr(self._module, op)
+    def __getattr__(self, op: str) -> Callable[..., Any]:
+        kernel: Callable[..., Any] = getattr(self._module, op)
         row = self._row
 
-        def run(*args: Any) -> None:
+        def run(*args: Any) -> Any:
             for a in args:
                 if isinstance(a, torch.Tensor) and a.device.type not in row.devices:
                     raise RuntimeError(
                         f"neurokern.{op}: backend {row.name!r} got a tensor of shape {list(a.shape)} on {a.device}, "
                         f"expected {' or '.join(row.devices)}"
                     )
-            kernel(*args)
+            return kernel(*args)
 
         self.__dict__[op] = run
         return run

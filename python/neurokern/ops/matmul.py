@@ -2,7 +2,8 @@
 
 ``v = alpha * a @ b + bias``, ``out = act(v) + beta * residual``; the preactivation ``v`` is a second output when a
 gradient will need it. Batch dimensions may be views of any strides, stride 0 included; nothing is copied to make
-them fit.
+them fit. Given None for the output, the kernels' launcher allocates it with torch's allocator, which is a microsecond
+cheaper than to do so from Python.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ def matmul_body(
     alpha: float,
     beta: float,
 ) -> Tensor:
-    out = a.new_empty(_out_shape(a, b))
-    state.native.matmul(
-        out, real(a), real(b), _optional(bias), _optional(residual), None, ACTIVATIONS[act], p0, p1, alpha, beta
+    if a.is_neg() or b.is_neg():
+        a, b = real(a), real(b)
+    return state.native.matmul(
+        None, a, b, _optional(bias), _optional(residual), None, ACTIVATIONS[act], p0, p1, alpha, beta
     )
-    return out
 
 
 @register(
@@ -58,11 +59,11 @@ def matmul_body(
 def linear_body(
     x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: str, p0: float, p1: float
 ) -> Tensor:
-    out = x.new_empty(_linear_shape(x, weight))
-    state.native.linear(
-        out, real(x), real(weight), _optional(bias), _optional(residual), None, ACTIVATIONS[act], p0, p1
-    )
-    return out
+    if x.is_neg() or weight.is_neg():
+        x, weight = real(x), real(weight)
+    if bias is not None and bias.is_neg():
+        bias = bias.resolve_neg()
+    return state.native.linear(None, x, weight, bias, _optional(residual), None, ACTIVATIONS[act], p0, p1)
 
 
 @register(
@@ -73,11 +74,9 @@ def linear_body(
 def linear_preact_body(
     x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: str, p0: float, p1: float
 ) -> tuple[Tensor, Tensor]:
-    out, preact = x.new_empty(_linear_shape(x, weight)), x.new_empty(_linear_shape(x, weight))
-    state.native.linear(
-        out, real(x), real(weight), _optional(bias), _optional(residual), preact, ACTIVATIONS[act], p0, p1
+    return state.native.linear_preact(
+        real(x), real(weight), _optional(bias), _optional(residual), ACTIVATIONS[act], p0, p1
     )
-    return out, preact
 
 
 @register(
@@ -137,8 +136,15 @@ def linear(
     p1: float = 0.0,
 ) -> Tensor:
     """act(x @ weight.T + bias) + residual: x [..., K], weight [N, K], bias [N], residual [..., N]."""
-    run = linear_body if _plain(x, weight, bias, residual) else _ops.linear
-    return run(x, weight, bias, residual, act, p0, p1)
+    if (
+        type(x) in PLAIN
+        and type(weight) in PLAIN
+        and (bias is None or type(bias) in PLAIN)
+        and (residual is None or type(residual) in PLAIN)
+        and not is_compiling()
+    ):
+        return linear_body(x, weight, bias, residual, act, p0, p1)
+    return _ops.linear(x, weight, bias, residual, act, p0, p1)
 
 
 def linear_preact(

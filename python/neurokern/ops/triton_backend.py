@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from ..kernels.triton import activation as _activation
 from ..kernels.triton import matmul as _matmul
 from ..kernels.triton import softmax as _softmax
@@ -28,15 +30,57 @@ prelu = _recorded("prelu", _activation.prelu)
 prelu_backward = _recorded("prelu_backward", _activation.prelu_backward)
 softmax = _recorded("softmax", _softmax.softmax)
 softmax_backward = _recorded("softmax_backward", _softmax.softmax_backward)
-matmul = _recorded("matmul", _matmul.matmul)
 activation_bias_backward = _recorded("activation_bias_backward", _matmul.activation_bias_backward)
 
 
-def linear(out, x, weight, bias, residual, preact, act, p0, p1) -> None:
-    """act(x @ weight.T + bias) + residual as one product: leading dimensions of x become one where strides allow."""
-    if x.dim() == 1:
-        out, x = out.unsqueeze(0), x.unsqueeze(0)
-        residual = None if residual is None else residual.unsqueeze(0)
-        preact = None if preact is None else preact.unsqueeze(0)
+_product = _recorded("matmul", _matmul.matmul)
+
+
+def matmul(
+    out: Tensor | None,
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    preact: Tensor | None,
+    act: int,
+    p0: float,
+    p1: float,
+    alpha: float,
+    beta: float,
+) -> Tensor:
+    """act(alpha * a @ b + bias) + beta * residual into out, a new tensor when None."""
+    if out is None:
+        out = a.new_empty((*a.shape[:-1], b.shape[-1]))
+    _product(out, a, b, bias, residual, preact, act, p0, p1, alpha, beta)
+    return out
+
+
+def linear(
+    out: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    preact: Tensor | None,
+    act: int,
+    p0: float,
+    p1: float,
+) -> Tensor:
+    """act(x @ weight.T + bias) + residual into out, a new tensor when None."""
+    if out is None:
+        out = x.new_empty((*x.shape[:-1], weight.shape[0]))
+    rows, x, residual, preact = (
+        t.unsqueeze(0) if t is not None and t.dim() == 1 else t for t in (out, x, residual, preact)
+    )
     b = weight.t().expand(*x.shape[:-2], -1, -1)
-    matmul(out, x, b, bias, residual, preact, act, p0, p1, 1.0, 1.0)
+    _product(rows, x, b, bias, residual, preact, act, p0, p1, 1.0, 1.0)
+    return out
+
+
+def linear_preact(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: int, p0: float, p1: float
+) -> tuple[Tensor, Tensor]:
+    """linear into two new tensors: (out, the argument of act)."""
+    preact = x.new_empty((*x.shape[:-1], weight.shape[0]))
+    return linear(None, x, weight, bias, residual, preact, act, p0, p1), preact

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Builds for this machine's GPU, tests and benchmarks on it, within ten minutes and without a network.
+#
+#   PYTHON  the interpreter with torch (python3)          OUT  where logs and records go (benchmarks/results)
+#
+# Every stage has a time limit and writes as it goes; one that fails does not stop the next. Nothing is installed into the
+# interpreter: the package goes to build/gpu/site.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python3}
+OUT=${OUT:-benchmarks/results}
+TOTAL=${TOTAL:-585}
+SITE=$PWD/build/gpu/site
+mkdir -p "$OUT" "$SITE"
+OUT=$(cd "$OUT" && pwd)
+failed=()
+
+# stage NAME SECONDS COMMAND...: at most that long, and never past the ten minutes
+stage() {
+    local name=$1 limit=$2 left=$((TOTAL - SECONDS)) start=$SECONDS code
+    shift 2
+    [ "$left" -lt "$limit" ] && limit=$left
+    printf '\n== %s (at most %s s)\n' "$name" "$limit"
+    if [ "$limit" -lt 5 ]; then
+        echo "no time left"
+        failed+=("$name")
+        return
+    fi
+    timeout -k 5 "$limit" "$@" 2>&1 | tee "$OUT/gpu-$name.log"
+    code=${PIPESTATUS[0]}
+    [ "$code" -eq 124 ] && echo "stopped at its time limit"
+    [ "$code" -eq 0 ] || failed+=("$name")
+    printf '== %s: exit %s after %s s\n' "$name" "$code" "$((SECONDS - start))"
+}
+
+capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d '. ')
+if [ -z "$capability" ]; then
+    echo "make gpu: nvidia-smi shows no GPU on this machine" >&2
+    exit 1
+fi
+# sm_90a: what Hopper's own instructions need; every other chip runs the kernels of its plain number
+[ "$capability" = 90 ] && capability=90a
+export NEUROKERN_CUDA=ON NEUROKERN_CUDA_ARCHS=$capability
+export PYTHONPATH=$SITE PYTHONUNBUFFERED=1 CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-$(nproc)}
+
+stage build 240 "$PYTHON" -m pip install -v --no-build-isolation --no-deps --no-index --upgrade --target "$SITE" .
+parallel=$("$PYTHON" -c 'import importlib.util as u; print("-n 4" if u.find_spec("xdist") else "")')
+stage info 30 "$PYTHON" -m neurokern info
+stage bench 150 "$PYTHON" -m neurokern bench --device cuda --json "$OUT/gpu.jsonl"
+# shellcheck disable=SC2086  (several words, or none)
+stage test 300 "$PYTHON" -m pytest $parallel -q -m "gpu and not large" tests
+
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "make gpu: failed: ${failed[*]} (logs in $OUT)"
+    exit 1
+fi
+echo "make gpu: all stages passed in $SECONDS s (logs and records in $OUT)"

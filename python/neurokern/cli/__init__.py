@@ -1,0 +1,39 @@
+"""The command line: ``neurokern info | check | bench | demo`` (also ``python -m neurokern``).
+
+Each command lives in a file of its own and is imported when it is called. A command returns normally, or raises
+`Failure` to end with one line on standard error and a non-zero exit code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from .console import Failure
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0 well, 1 failed, 2 called wrongly)."""
+    try:
+        import typer
+    except ImportError:
+        print("neurokern: the command line needs the packages typer and rich (pip install typer rich)", file=sys.stderr)
+        return 1
+    from .app import app
+
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(list(arguments) if arguments is not None else None, "neurokern", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except Failure as failure:
+        print(f"neurokern: {failure}", file=sys.stderr)
+        return failure.code
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        # the parser's own errors, whichever copy of click typer brings: a wrong option, a missing value
+        if not hasattr(error, "format_message"):
+            raise
+        text = " ".join(error.format_message().split())
+        print(f"neurokern: {text or 'no command given'} (see neurokern --help)", file=sys.stderr)
+        return 2

@@ -1,0 +1,94 @@
+"""What the commands are called, what they take, and their help in plain words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+# typer reads these annotations at run time, on Python 3.10 too: hence Optional, and no deferred names
+app = typer.Typer(
+    name="neurokern",
+    help="Hand-written kernels for neural networks: what is here, is it right, is it fast, does it train.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"neurokern {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def info() -> None:
+    """Show what this machine offers: processor, threads, backends (and why one is missing), compiled kernels."""
+    from .info import run
+
+    run()
+
+
+@app.command()
+def check(
+    op: Annotated[
+        Optional[list[str]], typer.Option("--op", help="Only this op (may be given more than once).")
+    ] = None,
+    backend: Annotated[Optional[str], typer.Option(help="cpu, cuda or triton; default: all that can run here.")] = None,
+    dtype: Annotated[Optional[str], typer.Option(help="f32, f64, bf16 or f16; default: all.")] = None,
+    seed: Annotated[Optional[int], typer.Option(help="Seed of the random inputs; default: a fresh one.")] = None,
+) -> None:
+    """Compare every op with float64 on fresh random inputs, and its error with torch's own.
+
+    Ends with a non-zero exit code when an op is wrong.
+    """
+    from .check import run
+
+    run(op or [], backend, dtype, seed)
+
+
+@app.command()
+def bench(
+    family: Annotated[Optional[str], typer.Argument(help="A family (matmul, activation); default: all.")] = None,
+    suite: Annotated[Optional[list[str]], typer.Option(help="Only this suite (may be given more than once).")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Annotated[Optional[str], typer.Option(help="Only f32, bf16 or f16.")] = None,
+    threads: Annotated[Optional[str], typer.Option(help="Numbers of CPU threads, as in 1,2 (the default).")] = None,
+    json: Annotated[Optional[Path], typer.Option(help="Append one JSON line per case to this file.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer shapes and repetitions: about three minutes.")] = False,
+    enforce: Annotated[bool, typer.Option("--enforce", help="Fail when a suite misses its bounds.")] = False,
+    plot: Annotated[Optional[Path], typer.Option(help="Draw the ratios into this PNG or SVG file.")] = None,
+    cases: Annotated[bool, typer.Option("--cases", help="Print every case, not only the slowest of a suite.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the suites and leave.")] = False,
+) -> None:
+    """Measure our kernels against torch, the two taking turns in one run (see benchmarks/protocol.md)."""
+    from .bench import run
+
+    run(family, suite or [], device, dtype, threads, json, quick, enforce, plot, cases, list_)
+
+
+@app.command()
+def demo(
+    epochs: Annotated[Optional[int], typer.Option(help="Epochs for every network, instead of each one's own.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of initial weights and batch order.")] = 0,
+) -> None:
+    """Train real networks on our kernels and on torch.nn, side by side, and compare.
+
+    Ends with a non-zero exit code when accuracy or agreement misses its bound.
+    """
+    from .demo import run
+
+    run(epochs, seed)

@@ -58,10 +58,12 @@ def _interpreting() -> bool:
 
 
 def _cuda_missing() -> str | None:
-    info = getattr(_C, "cuda_info", None)
-    if info is None:
+    if not hasattr(_C, "cuda_info"):
         return "built without the CUDA kernels"
-    return info().get("missing")
+    info = _C.cuda_info()
+    if info["driver"] is None or not info["devices"]:
+        return info["reason"] or "no CUDA device"
+    return None if info["fatbins"] else "built without the CUDA kernels"
 
 
 BACKENDS: dict[str, Backend] = {

@@ -1,8 +1,8 @@
 """Finds nvcc, runs it on one file, and reads what ptxas says of registers, spills and shared memory.
 
-    nvcc.py find                                        candidates, best first, one a line
-    nvcc.py compile NVCC SOURCE OUT -- [NVCC ARGS]      OUT.fatbin, OUT.d, OUT.resources.txt
-    nvcc.py collect RESOURCES.json RESOURCES.txt...     one table of all kernels
+nvcc.py find                                        candidates, best first, one a line
+nvcc.py compile NVCC SOURCE OUT -- [NVCC ARGS]      OUT.fatbin, OUT.d, OUT.resources.txt
+nvcc.py collect RESOURCES.json RESOURCES.txt...     one table of all kernels
 """
 
 from __future__ import annotations

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-# typer reads these annotations at run time, on Python 3.10 too: hence Optional, and no deferred names
 app = typer.Typer(
     name="neurokern",
     help="Hand-written kernels for neural networks: what is here, is it right, is it fast, does it train.",
@@ -44,12 +43,10 @@ def info() -> None:
 
 @app.command()
 def check(
-    op: Annotated[
-        Optional[list[str]], typer.Option("--op", help="Only this op (may be given more than once).")
-    ] = None,
-    backend: Annotated[Optional[str], typer.Option(help="cpu, cuda or triton; default: all that can run here.")] = None,
-    dtype: Annotated[Optional[str], typer.Option(help="f32, f64, bf16 or f16; default: all.")] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Seed of the random inputs; default: a fresh one.")] = None,
+    op: Annotated[list[str] | None, typer.Option("--op", help="Only this op (may be given more than once).")] = None,
+    backend: Annotated[str | None, typer.Option(help="cpu, cuda or triton; default: all that can run here.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="f32, f64, bf16 or f16; default: all.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random inputs; default: a fresh one.")] = None,
 ) -> None:
     """Compare every op with float64 on fresh random inputs, and its error with torch's own.
 
@@ -62,15 +59,15 @@ def check(
 
 @app.command()
 def bench(
-    family: Annotated[Optional[str], typer.Argument(help="A family (matmul, activation); default: all.")] = None,
-    suite: Annotated[Optional[list[str]], typer.Option(help="Only this suite (may be given more than once).")] = None,
+    family: Annotated[str | None, typer.Argument(help="A family (matmul, activation); default: all.")] = None,
+    suite: Annotated[list[str] | None, typer.Option(help="Only this suite (may be given more than once).")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dtype: Annotated[Optional[str], typer.Option(help="Only f32, bf16 or f16.")] = None,
-    threads: Annotated[Optional[str], typer.Option(help="Numbers of CPU threads, as in 1,2 (the default).")] = None,
-    json: Annotated[Optional[Path], typer.Option(help="Append one JSON line per case to this file.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Only f32, bf16 or f16.")] = None,
+    threads: Annotated[str | None, typer.Option(help="Numbers of CPU threads, as in 1,2 (the default).")] = None,
+    json: Annotated[Path | None, typer.Option(help="Append one JSON line per case to this file.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer shapes and repetitions: about three minutes.")] = False,
     enforce: Annotated[bool, typer.Option("--enforce", help="Fail when a suite misses its bounds.")] = False,
-    plot: Annotated[Optional[Path], typer.Option(help="Draw the ratios into this PNG or SVG file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the ratios into this PNG or SVG file.")] = None,
     cases: Annotated[bool, typer.Option("--cases", help="Print every case, not only the slowest of a suite.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the suites and leave.")] = False,
 ) -> None:
@@ -82,7 +79,7 @@ def bench(
 
 @app.command()
 def demo(
-    epochs: Annotated[Optional[int], typer.Option(help="Epochs for every network, instead of each one's own.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs for every network, instead of each one's own.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of initial weights and batch order.")] = 0,
 ) -> None:
     """Train real networks on our kernels and on torch.nn, side by side, and compare.

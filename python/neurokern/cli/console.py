@@ -13,6 +13,8 @@ try:
     from rich.table import Table
 
     _console: Any = Console()
+    if not _console.is_terminal:
+        _console = Console(width=140)  # into a file or a pipe: wide enough that a row stays one line
 except ImportError:
     _console = None
 

@@ -43,10 +43,11 @@ fi
 export NEUROKERN_CUDA=ON NEUROKERN_CUDA_ARCHS=$capability
 export PYTHONPATH=$SITE PYTHONUNBUFFERED=1 CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-$(nproc)}
 
-stage build 240 "$PYTHON" -m pip install -v --no-build-isolation --no-deps --no-index --upgrade --target "$SITE" .
+stage build 240 "$PYTHON" -m pip install -v --no-build-isolation --no-deps --no-index --upgrade --target "$SITE" \
+    -Cbuild-dir=build/gpu/cmake .
 parallel=$("$PYTHON" -c 'import importlib.util as u; print("-n 4" if u.find_spec("xdist") else "")')
-stage info 30 "$PYTHON" -m neurokern info
-stage bench 150 "$PYTHON" -m neurokern bench --device cuda --json "$OUT/gpu.jsonl"
+stage info 30 "$PYTHON" -c "from neurokern.cli.info import run; run()"
+stage bench 150 "$PYTHON" -m neurokern.bench --device cuda --json "$OUT/gpu.jsonl"
 # shellcheck disable=SC2086  (several words, or none)
 stage test 300 "$PYTHON" -m pytest $parallel -q -m "gpu and not large" tests
 

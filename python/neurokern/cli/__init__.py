@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from .console import Failure
+from ..bench.console import Failure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

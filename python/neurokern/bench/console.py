@@ -71,26 +71,29 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
 
 
 class _PlainBars:
-    """Progress without rich: a line whenever a bar's text changes."""
+    """Progress without a terminal: a line for each bar."""
 
-    def add_task(self, text: str, total: float = 1.0) -> int:
+    def add_task(self, text: str, **_: object) -> int:
         print(text, flush=True)
         return 0
 
-    def update(self, _: int, description: str = "", **__: object) -> None:
-        if description:
-            print(f"  {description}", flush=True)
+    def update(self, *_: object, **__: object) -> None: ...
 
     def advance(self, *_: object) -> None: ...
 
 
 @contextmanager
 def progress() -> Iterator[Any]:
-    """A rich progress display (``add_task``, ``update``, ``advance``), or a plain one."""
+    """A rich progress display (``add_task``, ``update``, ``advance``), or a plain one; a task has a field ``status``."""
     if _console is None or not _console.is_terminal:
         yield _PlainBars()
         return
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=_console
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[status]}", style="dim"),
+        console=_console,
     ) as bars:
         yield bars

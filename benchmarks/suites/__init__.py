@@ -1,0 +1,49 @@
+"""What is measured, and what ratio to torch is asked of it: lists of cases, installed as ``neurokern.bench.suites``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from neurokern.bench.cases import Case
+
+from . import activation, matmul
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How many times faster than torch: the geometric mean of a suite, and every single case."""
+
+    mean: float
+    worst: float
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A list of cases and its bound on the CPU (there is none on a GPU)."""
+
+    name: str
+    title: str
+    family: str
+    bound: Bound
+    cases: Callable[[str, bool], list[Case]]  # of the device and whether it is to be quick
+
+
+SUITES = (
+    Suite("matmul-f32", "linear and matmul, f32", "matmul", Bound(1.10, 0.95), partial(matmul.products, "f32")),
+    Suite("matmul-bf16", "linear and matmul, bf16", "matmul", Bound(1.10, 0.90), partial(matmul.products, "bf16")),
+    Suite("matmul-f16", "linear and matmul, f16", "matmul", Bound(15.0, 1.0), partial(matmul.products, "f16")),
+    Suite("few-rows", "few rows (M 1 to 16), f32 and bf16", "matmul", Bound(1.5, 1.0), matmul.few_rows),
+    Suite("linear-gelu", "linear + GELU fused", "matmul", Bound(1.25, 1.0), matmul.fused),
+    Suite("activation", "activations, forward", "activation", Bound(2.5, 1.0), partial(activation.elementwise, False)),
+    Suite(
+        "activation-backward",
+        "activations, forward + backward",
+        "activation",
+        Bound(2.0, 1.0),
+        partial(activation.elementwise, True),
+    ),
+    Suite("softmax", "softmax family", "activation", Bound(2.0, 1.0), activation.softmaxes),
+    Suite("tiny", "one op on 64 elements, no gradient", "activation", Bound(0.7, 0.5), activation.tiny),
+)

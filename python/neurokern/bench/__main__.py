@@ -1,0 +1,7 @@
+"""``python -m neurokern.bench``."""
+
+import sys
+
+from .main import main
+
+sys.exit(main())

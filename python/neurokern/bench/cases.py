@@ -1,0 +1,147 @@
+"""One timed case: which two functions, on what data, how much work, and how far each is from float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .machine import DTYPES, last_level_cache
+
+#: a case whose tensors take less than this stays in cache between calls, as it would in a network
+RESIDENT = 1 << 20
+MOST_SETS, MOST_BYTES = 64, 1 << 30
+
+
+@dataclass(frozen=True)
+class Case:
+    """Our function against torch's on the same arguments.
+
+    Attributes:
+        op: public name; `label`: the shape in words.
+        dtype: key of ``DTYPES``.
+        ours, theirs: take the arguments of one buffer set. In float64, `theirs` is the reference.
+        shapes: of the arguments; the rows of the first can be computed apart from one another.
+        scales: standard deviation of each argument's normal values.
+        flops: of the forward pass; 0 where bytes are what counts.
+        grad: time the gradients of all arguments too, from a random gradient of the result.
+        reduces: results are sums of many terms: their error is told in units of a typical result.
+    """
+
+    op: str
+    label: str
+    dtype: str
+    ours: Callable[..., Tensor]
+    theirs: Callable[..., Tensor]
+    shapes: tuple[tuple[int, ...], ...]
+    scales: tuple[float, ...]
+    flops: float = 0.0
+    grad: bool = False
+    reduces: bool = False
+
+    @property
+    def direction(self) -> str:
+        return "forward+backward" if self.grad else "forward"
+
+    @property
+    def name(self) -> str:
+        return f"{self.op} {self.label} {self.dtype} {self.direction}"
+
+    def bytes(self, out: Tensor) -> float:
+        """Least traffic: each argument read and the result written once; with gradients, all of it three times."""
+        elements = sum(math.prod(s) for s in self.shapes) + out.numel()
+        return elements * out.element_size() * (3 if self.grad else 1)
+
+    def work(self) -> float:
+        """Operations of the timed call: a gradient costs two products for the one of the forward pass."""
+        return self.flops * (3 if self.grad else 1)
+
+
+class Pool:
+    """Fresh random numbers for every buffer set, cut from one large draw."""
+
+    def __init__(self, seed: int, device: str) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._values = torch.randn(1 << 22, generator=self._generator).to(device)
+
+    def draw(self, shape: tuple[int, ...], scale: float, dtype: torch.dtype) -> Tensor:
+        """Normal values of that standard deviation."""
+        n, have = math.prod(shape), self._values.numel()
+        out = torch.empty(n, dtype=dtype, device=self._values.device)
+        for start in range(0, n, have // 2):
+            length = min(have // 2, n - start)
+            at = int(torch.randint(have - length + 1, (), generator=self._generator))
+            torch.mul(self._values[at : at + length], scale, out=out[start : start + length])
+        return out.view(shape)
+
+    def rows(self, n: int, most: int) -> Tensor:
+        """At most that many different row numbers below n."""
+        return torch.randperm(n, generator=self._generator)[:most].sort().values.to(self._values.device)
+
+
+def arguments(case: Case, pool: Pool) -> list[Tensor]:
+    """One buffer set."""
+    drawn = [pool.draw(s, k, DTYPES[case.dtype]) for s, k in zip(case.shapes, case.scales, strict=True)]
+    return [t.requires_grad_(case.grad) for t in drawn]
+
+
+def _step(function: Callable[..., Tensor], args: list[Tensor], g: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(function(*args), args, g)
+
+
+def calls(case: Case, pool: Pool, device: str) -> tuple[list[Callable[[], Any]], list[Callable[[], Any]], Tensor]:
+    """The calls of both sides, one per buffer set, and a result (for its size)."""
+    args = arguments(case, pool)
+    with torch.no_grad():
+        out = case.ours(*args)
+    size = sum(t.numel() for t in [*args, out]) * out.element_size()
+    cache = 4 * torch.cuda.get_device_properties(0).L2_cache_size if device == "cuda" else 2 * last_level_cache()
+    count = 1
+    if size > RESIDENT or device == "cuda":
+        count = max(1, min(MOST_SETS, -(-cache // size), MOST_BYTES // size))
+    sets = [args, *(arguments(case, pool) for _ in range(count - 1))]
+    if not case.grad:
+        return [partial(case.ours, *a) for a in sets], [partial(case.theirs, *a) for a in sets], out
+    grads = [pool.draw(tuple(out.shape), 1.0, out.dtype) for _ in sets]
+    ours = [partial(_step, case.ours, a, g) for a, g in zip(sets, grads, strict=True)]
+    return ours, [partial(_step, case.theirs, a, g) for a, g in zip(sets, grads, strict=True)], out
+
+
+def errors(case: Case, pool: Pool) -> tuple[float, float]:
+    """Largest error of ours and of torch's, in units of the last place of the float64 result.
+
+    A sample of the rows is compared, of the result and of the first argument's gradient; ours come from the whole call.
+    """
+    args = arguments(case, pool)
+    n = case.shapes[0][0]
+    rows = pool.rows(n, 1 << 16 if len(case.shapes[0]) == 1 else max(16, (1 << 16) // math.prod(case.shapes[0][1:])))
+    narrow = [args[0].detach()[rows].requires_grad_(case.grad), *args[1:]]
+    wide = [a.detach().double().requires_grad_(case.grad) for a in narrow]
+    reference = case.theirs(*wide)
+    # torch's own error is that of its call on these rows alone: its whole float16 products take minutes on a CPU
+    results = [case.ours(*args), case.theirs(*narrow)]
+    found = [ulps(r[k].detach(), reference.detach(), case.reduces) for r, k in zip(results, (rows, ...), strict=True)]
+    if case.grad:
+        g = pool.draw(tuple(results[0].shape), 1.0, results[0].dtype)
+        (exact,) = torch.autograd.grad(reference, wide[:1], g[rows].double())
+        (mine,) = torch.autograd.grad(results[0], args[:1], g)
+        (theirs,) = torch.autograd.grad(results[1], narrow[:1], g[rows])
+        found = [max(found[0], ulps(mine[rows], exact, True)), max(found[1], ulps(theirs, exact, True))]
+    return found[0], found[1]
+
+
+def ulps(got: Tensor, exact: Tensor, typical: bool) -> float:
+    """Largest difference in units of the last place of `exact`, or of a typical element where that is larger."""
+    limits = torch.finfo(got.dtype)
+    size = exact.abs().clamp_min(limits.tiny)
+    if typical:
+        size = size.clamp_min(float(exact.square().mean().sqrt()))
+    # a unit in the last place of x in [2^e, 2^(e+1)) is eps * 2^e
+    unit = limits.eps * torch.exp2(torch.floor(torch.log2(size)))
+    worst = ((got.double() - exact).abs() / unit).max()
+    return math.inf if torch.isnan(worst) else float(worst)

@@ -1,0 +1,134 @@
+"""Runs cases and makes records of them; a case that fails is a record too."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..ops.backends import backend, trace
+from .cases import Case, Pool, calls, errors
+from .machine import Peaks, describe, stamp
+from .suites import Suite
+from .timing import FULL, Effort, Paired, paired, spread
+
+Record = dict[str, Any]
+Told = Callable[[str], None]
+
+
+class Run:
+    """One benchmark run on one device.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``.
+        threads: numbers of CPU threads to measure at (on CUDA only the first counts).
+        effort: how long a case is measured.
+        file: JSON lines are appended to it as they come.
+        chosen: backend to run ours on.
+        seed: of the random data; a fresh one when None. It stands in every record.
+    """
+
+    def __init__(
+        self,
+        device: str = "cpu",
+        threads: Sequence[int] = (1,),
+        effort: Effort = FULL,
+        file: Path | None = None,
+        chosen: str = "auto",
+        seed: int | None = None,
+    ) -> None:
+        self.device = device
+        self.threads = tuple(threads)
+        self.effort = effort
+        self.chosen = chosen
+        self.seed = secrets.randbelow(1 << 31) if seed is None else seed
+        self._file = file
+        self._pool = Pool(self.seed, device)
+        self._peaks = Peaks(device)
+        self._common = {"date": stamp(), "seed": self.seed, "device": device, "backend": chosen, **describe(device)}
+
+    def suite(self, suite: Suite, cases: Sequence[Case], told: Told = lambda _: None) -> list[Record]:
+        """Measure cases of a suite at every number of threads; `told` hears each case's name before it starts."""
+        records = []
+        for threads in self.threads:
+            with _threads(threads), backend(self.chosen):
+                for case in cases:
+                    told(f"{case.name}, {threads} threads")
+                    record = self._measure(suite, case, threads)
+                    records.append(record)
+                    self._write(record)
+        return records
+
+    def _measure(self, suite: Suite, case: Case, threads: int) -> Record:
+        record: Record = {
+            **self._common, "date": stamp(), "suite": suite.name, "family": suite.family, "op": case.op,
+            "case": case.label, "dtype": case.dtype, "direction": case.direction, "threads": threads, "failed": None,
+        }  # fmt: skip
+        try:
+            ours, theirs, out = calls(case, self._pool, self.device)
+            times = paired(ours, theirs, self.device, self.effort)
+            if self.device == "cpu" and len(times.ours) > 1 and times.ratio < suite.bound.worst * 1.03:
+                # near or below its bound, noise may have the word: measure again for longer, and count every pair
+                times.extend(paired(ours, theirs, self.device, self.effort))
+            kernel = _kernel(ours[0])
+            del ours, theirs
+            record |= self._figures(case, times, out, threads)
+            record["kernel"] = kernel
+            record["error_ulps"], record["torch_error_ulps"] = (_finite(e) for e in errors(case, self._pool))
+        except Exception as error:
+            record["failed"] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        return record
+
+    def _figures(self, case: Case, times: Paired, out: torch.Tensor, threads: int) -> Record:
+        ours, theirs = statistics.median(times.ours), statistics.median(times.theirs)
+        figures: Record = {
+            "ours_us": ours * 1e6, "ours_iqr_us": spread(times.ours) * 1e6,
+            "torch_us": theirs * 1e6, "torch_iqr_us": spread(times.theirs) * 1e6,
+            "ratio": times.ratio, "ratio_iqr": spread(times.ratios), "pairs": len(times.ours),
+        }  # fmt: skip
+        moved = case.bytes(out)
+        if case.flops:
+            figures["gflops"] = case.work() / ours * 1e-9
+            peak = self._peaks.flops(case.dtype, threads)
+            # few rows are bound by memory: the share is that of whichever peak is the nearer
+            compute, traffic = case.work() / ours / peak, moved / ours / self._peaks.copy(moved, threads)
+            figures["share"], figures["share_of"] = max((compute, "multiplication"), (traffic, "copy"))
+        else:
+            figures["share"], figures["share_of"] = moved / ours / self._peaks.copy(moved, threads), "copy"
+        figures["gbps"] = moved / ours * 1e-9
+        return figures
+
+    def _write(self, record: Record) -> None:
+        if self._file is None:
+            return
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a") as f:
+            f.write(json.dumps(record) + "\n")
+
+
+def _kernel(call: Callable[[], Any]) -> str:
+    """Which kernels one call runs."""
+    with trace() as launches:
+        call()
+    return ", ".join(dict.fromkeys(f"{x.backend}:{x.kernel}" for x in launches))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

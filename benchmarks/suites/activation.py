@@ -19,7 +19,8 @@ UNARY: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     name: (getattr(F, name), getattr(T, name))
     for name in (
         "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid", "logsigmoid",
-        "hardsigmoid", "hardswish", "hardtanh", "hardshrink", "softshrink", "tanhshrink", "softsign", "softplus", "tanh",
+        "hardsigmoid", "hardswish", "hardtanh", "hardshrink", "softshrink", "tanhshrink", "softsign", "softplus",
+        "tanh",
     )
 }  # fmt: skip
 UNARY["sigmoid"] = (F.sigmoid, torch.sigmoid)

@@ -93,7 +93,7 @@ def _unfused(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def fused(device: str, quick: bool) -> list[Case]:
-    """Linear with GELU in its epilogue against torch's two ops, without and with the gradients of x, weight and bias."""
+    """Linear with GELU in its epilogue against torch's two ops, without and with the gradients of all three."""
     ours = partial(F.linear, activation="gelu")
     shapes = [(m, 3072, 768) for m in (GPU_TOKENS if device == "cuda" else TOKENS)]
     shapes += [(197, 768, 768), (64, 256, 64), (64, 256, 256), (127, 131, 137)]
@@ -109,7 +109,7 @@ def fused(device: str, quick: bool) -> list[Case]:
             flops=2.0 * m * n * k,
             grad=grad,
             reduces=True,
-        )  # fmt: skip
+        )
         for grad in (False, True)
         for dtype in ("f32", "bf16")
         for m, n, k in (shapes[1:7:2] if quick else shapes)

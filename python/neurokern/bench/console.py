@@ -84,7 +84,7 @@ class _PlainBars:
 
 @contextmanager
 def progress() -> Iterator[Any]:
-    """A rich progress display (``add_task``, ``update``, ``advance``), or a plain one; a task has a field ``status``."""
+    """A rich progress display (``add_task``, ``update``, ``advance``), or a plain one; tasks have a ``status``."""
     if _console is None or not _console.is_terminal:
         yield _PlainBars()
         return

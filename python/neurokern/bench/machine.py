@@ -62,8 +62,8 @@ class Peaks:
     """The fastest that this machine was seen to multiply and to copy, measured when first asked for.
 
     The rate of multiplications is that of the faster of the two libraries on one large square product; the
-    bandwidth is torch's ``copy_`` over as many bytes as the case moves, so that a case in cache is compared with a copy in
-    cache.
+    bandwidth is torch's ``copy_`` over as many bytes as the case moves, so that a case in cache is compared with a copy
+    in cache.
     """
 
     def __init__(self, device: str) -> None:

@@ -302,9 +302,9 @@ struct SquaredRelu : Piecewise<SquaredRelu> {
 #undef NK_DD
 #undef NK_VJP
 
-// f(Op{}) for the activation of that id, on the host.
+// f(Op{}) for the activation of that id.
 template <class F>
-auto visit_activation(Activation a, F&& f) {
+NK_HD auto visit_activation(Activation a, F&& f) {
     switch (a) {
         case Activation::relu:
             return f(Relu{});

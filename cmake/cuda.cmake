@@ -13,6 +13,9 @@ set(NEUROKERN_CUDA AUTO CACHE STRING "Compile the CUDA kernels: AUTO, ON or OFF"
 # sm_80 runs on 8.x, sm_90a on 9.0, and the driver compiles the PTX for whatever comes later.
 set(NEUROKERN_CUDA_ARCHS "80;90a;90-virtual" CACHE STRING "Architectures of the CUDA kernels")
 
+# Families whose kernels use no instruction of one architecture alone.
+set(NK_PORTABLE_FAMILIES activation)
+
 # Whether an nvcc can compile at all (a host compiler that it accepts, its headers beside it).
 function(nk_nvcc_works nvcc result)
   set(probe ${PROJECT_BINARY_DIR}/cuda_probe)
@@ -66,11 +69,26 @@ function(nk_add_cuda_kernels)
   message(STATUS "CUDA: ${nvcc}, architectures ${NEUROKERN_CUDA_ARCHS}")
 
   set(codes "")
+  set(lowest 999)
   foreach(arch ${NEUROKERN_CUDA_ARCHS})
+    string(REGEX MATCH "^[0-9]+" number ${arch})
+    if(number LESS lowest)
+      set(lowest ${number})
+    endif()
     if(arch MATCHES "^(.+)-virtual$")
       list(APPEND codes -gencode=arch=compute_${CMAKE_MATCH_1},code=compute_${CMAKE_MATCH_1})
     else()
       list(APPEND codes -gencode=arch=compute_${arch},code=sm_${arch})
+    endif()
+  endforeach()
+  # The same machines from one PTX: nvcc's front end, which is most of the time, runs once and not per architecture.
+  set(portable_codes "")
+  foreach(arch ${NEUROKERN_CUDA_ARCHS})
+    string(REGEX MATCH "^[0-9]+" number ${arch})
+    if(arch MATCHES "-virtual$")
+      list(APPEND portable_codes -gencode=arch=compute_${lowest},code=compute_${lowest})
+    else()
+      list(APPEND portable_codes -gencode=arch=compute_${lowest},code=sm_${number})
     endif()
   endforeach()
 
@@ -84,9 +102,13 @@ function(nk_add_cuda_kernels)
     get_filename_component(family ${source} DIRECTORY)
     get_filename_component(family ${family} NAME)
     set(name ${family}_${file})
+    set(source_codes ${codes})
+    if(family IN_LIST NK_PORTABLE_FAMILIES)
+      set(source_codes ${portable_codes})
+    endif()
     add_custom_command(
       OUTPUT ${out}/${name}.fatbin ${out}/${name}.resources.txt
-      COMMAND ${driver} compile ${nvcc} ${source} ${out}/${name} -- ${codes}
+      COMMAND ${driver} compile ${nvcc} ${source} ${out}/${name} -- ${source_codes}
       DEPENDS ${source} ${PROJECT_SOURCE_DIR}/cmake/nvcc.py
       DEPFILE ${out}/${name}.d
       COMMENT "CUDA: compiling ${name}"

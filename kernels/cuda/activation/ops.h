@@ -1,0 +1,92 @@
+// What the elementwise kernels compute per element. Tensors are numbered outputs first, then inputs.
+#pragma once
+
+#include "elementwise.h"
+#include "kernel.h"
+
+namespace nk::cuda {
+
+// Op::element for every place of a piece, the activation being chosen once.
+template <class Op, int W, class C>
+__device__ __forceinline__ void apply_activation(int32_t id, const double (&p)[2], const C (&in)[Op::inputs][W],
+                                                 C (&out)[Op::outputs][W]) {
+    const math::Params<C> params{static_cast<C>(p[0]), static_cast<C>(p[1])};
+    with_activation(id, [&](auto f) {
+        using F = decltype(f);
+#pragma unroll
+        for (int i = 0; i < W; ++i) {
+            C x[Op::inputs], y[Op::outputs];
+#pragma unroll
+            for (int k = 0; k < Op::inputs; ++k) x[k] = in[k][i];
+            Op::template element<F>(x, y, params);
+#pragma unroll
+            for (int k = 0; k < Op::outputs; ++k) out[k][i] = y[k];
+        }
+    });
+}
+
+template <class Derived, int Outputs, int Inputs>
+struct ActivationOp {
+    static constexpr int outputs = Outputs, inputs = Inputs;
+    template <int W, class C>
+    static __device__ __forceinline__ void apply(const ElementwiseParams& p, const C (&in)[Inputs][W],
+                                                 C (&out)[Outputs][W]) {
+        apply_activation<Derived, W>(p.activation, p.p, in, out);
+    }
+};
+
+struct Unary : ActivationOp<Unary, 1, 1> {  // out | x
+    template <class F, class C, class P>
+    static __device__ __forceinline__ void element(const C (&in)[1], C (&out)[1], P p) {
+        out[0] = F::template f<C>(in[0], p);
+    }
+};
+struct UnaryBackward : ActivationOp<UnaryBackward, 1, 2> {  // out | g, x
+    template <class F, class C, class P>
+    static __device__ __forceinline__ void element(const C (&in)[2], C (&out)[1], P p) {
+        out[0] = F::template vjp<C>(in[0], in[1], p);
+    }
+};
+struct UnaryBackward2 : ActivationOp<UnaryBackward2, 1, 3> {  // out | gg, g, x
+    template <class F, class C, class P>
+    static __device__ __forceinline__ void element(const C (&in)[3], C (&out)[1], P p) {
+        out[0] = in[0] * in[1] * F::template dd<C>(in[2], p);
+    }
+};
+struct Gated : ActivationOp<Gated, 1, 2> {  // out | a, b
+    template <class F, class C, class P>
+    static __device__ __forceinline__ void element(const C (&in)[2], C (&out)[1], P p) {
+        out[0] = F::template f<C>(in[0], p) * in[1];
+    }
+};
+struct GatedBackward : ActivationOp<GatedBackward, 2, 3> {  // ga, gb | g, a, b
+    template <class F, class C, class P>
+    static __device__ __forceinline__ void element(const C (&in)[3], C (&out)[2], P p) {
+        out[0] = F::template vjp<C>(in[0] * in[2], in[1], p);
+        out[1] = in[0] * F::template f<C>(in[1], p);
+    }
+};
+
+// PReLU has its slope in a tensor, so it is no activation of the list. NaN goes the way of the slope, as in torch.
+struct Prelu {  // out | x, w
+    static constexpr int outputs = 1, inputs = 2;
+    template <int W, class C>
+    static __device__ __forceinline__ void apply(const ElementwiseParams&, const C (&in)[2][W], C (&out)[1][W]) {
+#pragma unroll
+        for (int i = 0; i < W; ++i) out[0][i] = in[0][i] > C(0) ? in[0][i] : in[0][i] * in[1][i];
+    }
+};
+struct PreluBackward {  // gx | g, x, w
+    static constexpr int outputs = 1, inputs = 3;
+    template <int W, class C>
+    static __device__ __forceinline__ void apply(const ElementwiseParams&, const C (&in)[3][W], C (&out)[1][W]) {
+#pragma unroll
+        for (int i = 0; i < W; ++i) out[0][i] = in[1][i] > C(0) ? in[0][i] : in[0][i] * in[2][i];
+    }
+};
+
+}  // namespace nk::cuda
+
+#define NK_ELEMENTWISE_KERNELS(name, Op) \
+    NK_KERNELS(name, nk::cuda::kElementwiseThreads, 3, nk::cuda::ElementwiseParams, \
+               nk::cuda::elementwise<T, nk::cuda::Op>(p))

@@ -166,6 +166,7 @@ void register_matmul(py::module_& m) {
           "Returns out.");
     m.def("linear_preact", &linear_preact, py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
           py::arg("act"), py::arg("p0"), py::arg("p1"), "linear into two new tensors: (out, preact).");
+    register_activation_bias(m);
 }
 
 }  // namespace nk

@@ -32,6 +32,5 @@ struct ActivationBiasBackwardCall {
 };
 
 void activation_bias_backward_cpu(const ActivationBiasBackwardCall& call);
-void activation_bias_backward_cuda(const ActivationBiasBackwardCall& call);
 
 }  // namespace nk

@@ -1,17 +1,15 @@
 // matmul on the CPU: reduce the tensors to matrices and batches, plan, cut into tasks, run them on threads.
+#include <pybind11/pybind11.h>
+
 #include <algorithm>
-#include <array>
-#include <cstdlib>
-#include <memory>
-#include <new>
 
 #include "../kernels/activation.h"
 #include "check.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
 #include "matmul.h"
+#include "cpu/workspace.h"
 #include "plan/matmul_cpu.h"
-#include "tensor_caster.h"
 #include "trace.h"
 
 namespace nk {
@@ -23,6 +21,7 @@ using cpu::MatmulPath;
 using cpu::MatmulPlan;
 using cpu::MatmulProblem;
 using cpu::MatmulTask;
+using cpu::Workspace;
 
 // The tensors that walk through the batch together.
 enum Role { kOut, kA, kB, kResidual, kPreact, kRoles };
@@ -99,34 +98,6 @@ void move_to_batch(const Matrices& v, int64_t index, int64_t size, bool swap, Ma
                                       &t.epilogue.preact};
     for (int r = 0; r < kRoles; ++r) operand[r]->data = advance(operand[r]->data, offset[r], size);
 }
-
-// Grows and is kept by each calling thread; what is larger than the cap goes back after the call.
-class Workspace {
-  public:
-    static constexpr size_t kKeep = size_t(64) << 20;
-    char* get(size_t bytes) {
-        if (bytes > size_) {
-            release();
-            data_ = static_cast<char*>(std::aligned_alloc(64, (bytes + 4095) / 4096 * 4096));
-            if (data_ == nullptr) throw std::bad_alloc();
-            size_ = (bytes + 4095) / 4096 * 4096;
-        }
-        return data_;
-    }
-    void trim() {
-        if (size_ > kKeep) release();
-    }
-    ~Workspace() { release(); }
-
-  private:
-    void release() {
-        std::free(data_);
-        data_ = nullptr;
-        size_ = 0;
-    }
-    char* data_ = nullptr;
-    size_t size_ = 0;
-};
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -275,11 +246,7 @@ void matmul_cpu(const MatmulCall& c) {
     job.kernel = plan.path == MatmulPath::dot      ? entries.dot[d]
                  : plan.path == MatmulPath::stream ? entries.stream[d]
                                                    : entries.block[d];
-    if (c.activation != static_cast<int>(Activation::identity)) {
-        job.whole.epilogue.activate = entries.activate[d];
-        if (entries.activate[d] == nullptr)
-            fail_runtime("matmul", "argument act is ", name_of(Activation(c.activation)), ", which is not there yet");
-    }
+    if (c.activation != static_cast<int>(Activation::identity)) job.whole.epilogue.activate = entries.activate[d];
 
     const int64_t m = (job.whole.m + plan.tm - 1) / plan.tm;
     const int64_t n = std::min(job.whole.n, (job.whole.n + plan.tn - 1) / plan.tn + 2 * tile.lanes);
@@ -292,7 +259,7 @@ void matmul_cpu(const MatmulCall& c) {
     job.partial = job.work + all;
 
     if (plan.cycles > 20000) {
-        py::gil_scoped_release unlocked;
+        pybind11::gil_scoped_release unlocked;
         run(job);
     } else {
         run(job);

@@ -51,6 +51,15 @@ struct MatmulTile {
     int stream_unit;           // bytes of a unit of `stream`
 };
 
+// gz[m, n] = g * act'(z), and the sums of its columns, unrounded; gz and sums may be null, z where act is identity.
+struct ActivationBiasTask {
+    MatmulOperand gz, g, z;
+    void* sums;  // n accumulators
+    int64_t m, n;
+    int activation;
+    double p[2];
+};
+
 struct MatmulEntries {
     MatmulTile tile[kFloatTypes];
     // Blocked product.
@@ -61,8 +70,11 @@ struct MatmulEntries {
     void (*dot[kFloatTypes])(const MatmulTask&);
     // Sums `parts` partial results `stride` accumulators apart, each [m, n] contiguous, then the epilogue.
     void (*finish[kFloatTypes])(const MatmulTask&, const void* partial, int64_t stride, int parts);
-    // Applies an activation in place to n accumulators of that dtype's products.
+    // Applies an activation in place to n accumulators (whole vectors) of that dtype's products.
     void (*activate[kFloatTypes])(void* x, int64_t n, int activation, const double* p);
+    void (*bias_backward[kFloatTypes])(const ActivationBiasTask&);
+    // out[j * step] = sums[j] + sums[stride + j] + ..., `parts` terms, rounded once.
+    void (*bias_finish[kFloatTypes])(void* out, int64_t step, const void* sums, int64_t stride, int parts, int64_t n);
 };
 
 inline constexpr int kMatmulDotRows = 16;

@@ -56,8 +56,13 @@ void epilogue(const cpu::MatmulTask& t, typename L::Acc* tile, int64_t ld, int64
             }
         }
     }
-    if (e.activate)
-        for (int64_t i = 0; i < m; ++i) e.activate(tile + i * ld, n, e.activation, e.p);
+    if (e.activate) {
+        const int64_t width = (n + W - 1) / W * W;
+        if (width == ld)
+            e.activate(tile, m * ld, e.activation, e.p);
+        else
+            for (int64_t i = 0; i < m; ++i) e.activate(tile + i * ld, width, e.activation, e.p);
+    }
     const typename L::AccReg beta = L::set(Acc(e.beta));
     for (int64_t i = 0; i < m; ++i)
         for (int64_t j = 0; j < n; j += W) {

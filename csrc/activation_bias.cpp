@@ -27,43 +27,54 @@ void launch_cuda(const TensorView* gz, const TensorView* gb, const TensorView& g
 }
 #endif
 
+void check(const ActivationBiasBackwardCall& c) {
+    constexpr const char* op = "activation_bias_backward";
+    check_floating(op, "g", c.g);
+    if (c.activation < 0 || c.activation >= kActivations)
+        fail_value(op, "argument act is ", c.activation, ", expected an id in [0, ", kActivations, ")");
+    if (c.g.ndim != 2) fail_runtime(op, "argument g has shape ", shape_string(c.g), ", expected [M, N]");
+    if (c.z) check_like(op, "z", *c.z, "g", c.g);
+    if (!c.z && c.activation != static_cast<int>(Activation::identity))
+        fail_runtime(op, "argument z is None, expected the preactivation of ",
+                     name_of(static_cast<Activation>(c.activation)));
+    if (c.gz) {
+        check_like(op, "gz", *c.gz, "g", c.g);
+        check_writable(op, "gz", *c.gz);
+        check_no_overlap(op, "gz", *c.gz, "g", c.g, true);
+        if (c.z) check_no_overlap(op, "gz", *c.gz, "z", *c.z, true);
+    }
+    if (c.gb) {
+        check_same_dtype(op, "gb", *c.gb, "g", c.g);
+        check_same_device(op, "gb", *c.gb, "g", c.g);
+        if (c.gb->ndim != 1 || c.gb->shape[0] != c.g.shape[1])
+            fail_runtime(op, "argument gb has shape ", shape_string(*c.gb), ", expected [", c.g.shape[1], "]");
+        check_writable(op, "gb", *c.gb);
+        check_no_overlap(op, "gb", *c.gb, "g", c.g, false);
+        if (c.z) check_no_overlap(op, "gb", *c.gb, "z", *c.z, false);
+        if (c.gz) check_no_overlap(op, "gb", *c.gb, "gz", *c.gz, false);
+    }
+}
+
 void activation_bias_backward(py::handle gz, py::handle gb, py::handle g, py::handle z, int act, double p0, double p1) {
     constexpr const char* op = "activation_bias_backward";
     const Argument x(g, op, "g");
     const OptionalArgument oz(gz, op, "gz"), ob(gb, op, "gb"), y(z, op, "z");
-    check_floating(op, "g", x);
-    if (act < 0 || act >= kActivations)
-        fail_value(op, "argument act is ", act, ", expected an id in [0, ", kActivations, ")");
-    if (x->ndim != 2) fail_runtime(op, "argument g has shape ", shape_string(x), ", expected [M, N]");
-    if (y.present) check_like(op, "z", y.view, "g", x);
-    if (!y.present && act != static_cast<int>(Activation::identity))
-        fail_runtime(op, "argument z is None, expected the preactivation of ", name_of(static_cast<Activation>(act)));
-    if (oz.present) {
-        check_like(op, "gz", oz.view, "g", x);
-        check_writable(op, "gz", oz.view);
-        check_no_overlap(op, "gz", oz.view, "g", x, true);
-        if (y.present) check_no_overlap(op, "gz", oz.view, "z", y.view, true);
-    }
-    if (ob.present) {
-        check_same_dtype(op, "gb", ob.view, "g", x);
-        check_same_device(op, "gb", ob.view, "g", x);
-        if (ob.view.ndim != 1 || ob.view.shape[0] != x->shape[1])
-            fail_runtime(op, "argument gb has shape ", shape_string(ob.view), ", expected [", x->shape[1], "]");
-        check_writable(op, "gb", ob.view);
-        check_no_overlap(op, "gb", ob.view, "g", x, false);
-        if (y.present) check_no_overlap(op, "gb", ob.view, "z", y.view, false);
-        if (oz.present) check_no_overlap(op, "gb", ob.view, "gz", oz.view, false);
-    }
-    const ActivationBiasBackwardCall call{oz.get(), ob.get(), x.view, y.get(), act, {p0, p1}};
-#if __has_include("activation_cuda.h")
-    if (x->device.kind == Device::cuda) return launch_cuda(oz.get(), ob.get(), x, y.get(), act, p0, p1);
-#endif
-    if (x->device.kind != Device::cpu)
-        fail_runtime(op, "argument g is on ", to_string(x->device), ", expected cpu: built without CUDA");
-    activation_bias_backward_cpu(call);
+    run_activation_bias_backward({oz.get(), ob.get(), x.view, y.get(), act, {p0, p1}});
 }
 
 }  // namespace
+
+void run_activation_bias_backward(const ActivationBiasBackwardCall& call) {
+    check(call);
+#if __has_include("activation_cuda.h")
+    if (call.g.device.kind == Device::cuda)
+        return launch_cuda(call.gz, call.gb, call.g, call.z, call.activation, call.p[0], call.p[1]);
+#endif
+    if (call.g.device.kind != Device::cpu)
+        fail_runtime("activation_bias_backward", "argument g is on ", to_string(call.g.device),
+                     ", expected cpu: built without CUDA");
+    activation_bias_backward_cpu(call);
+}
 
 void register_activation_bias(py::module_& m) {
     m.def("activation_bias_backward", &activation_bias_backward, py::arg("gz"), py::arg("gb"), py::arg("g"),

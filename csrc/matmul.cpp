@@ -69,17 +69,6 @@ void check(const MatmulCall& c) {
     }
 }
 
-void launch(const MatmulCall& call) {
-    check(call);
-    if (call.out.numel() == 0) return;
-#if __has_include("matmul_cuda.cpp")
-    if (call.out.device.kind == Device::cuda) return matmul_cuda(call);
-#endif
-    if (call.out.device.kind != Device::cpu)
-        fail_runtime("matmul", "argument out is on ", to_string(call.out.device), ", expected cpu: built without CUDA");
-    matmul_cpu(call);
-}
-
 py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual,
                   py::handle preact, int act, double p0, double p1, double alpha, double beta) {
     constexpr const char* op = "matmul";
@@ -88,7 +77,7 @@ py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, p
         fail_runtime(op, "arguments a ", shape_string(x), " and b ", shape_string(y), ", expected at least 2 dimensions");
     const OutputArgument o(out, op, "out", x, y->size(-1));
     const OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact");
-    launch({o.view, x.view, y.view, c.get(), r.get(), z.get(), act, {p0, p1}, alpha, beta});
+    run_matmul({o.view, x.view, y.view, c.get(), r.get(), z.get(), act, {p0, p1}, alpha, beta});
     return o.object;
 }
 
@@ -118,7 +107,7 @@ void launch_linear(TensorView& out, TensorView& x, TensorView& w, OptionalArgume
     if (residual.present) as_rows(residual.view);
     if (preact) as_rows(*preact);
     as_factor(w, out);
-    launch({out, x, w, bias.get(), residual.get(), preact, act, {p0, p1}, 1.0, 1.0});
+    run_matmul({out, x, w, bias.get(), residual.get(), preact, act, {p0, p1}, 1.0, 1.0});
 }
 
 void check_linear(const TensorView& x, const TensorView& w) {
@@ -154,6 +143,17 @@ py::tuple linear_preact(py::handle input, py::handle weight, py::handle bias, py
 }
 
 }  // namespace
+
+void run_matmul(const MatmulCall& call) {
+    check(call);
+    if (call.out.numel() == 0) return;
+#if __has_include("matmul_cuda.cpp")
+    if (call.out.device.kind == Device::cuda) return matmul_cuda(call);
+#endif
+    if (call.out.device.kind != Device::cpu)
+        fail_runtime("matmul", "argument out is on ", to_string(call.out.device), ", expected cpu: built without CUDA");
+    matmul_cpu(call);
+}
 
 void register_matmul(py::module_& m) {
     m.def("matmul", &matmul, py::arg("out"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("residual"),

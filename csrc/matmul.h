@@ -19,6 +19,7 @@ struct MatmulCall {
     int64_t k() const { return a.size(-1); }
 };
 
+void run_matmul(const MatmulCall& call);  // checks, and hands on to the backend of the tensors' device
 void matmul_cpu(const MatmulCall& call);
 void matmul_cuda(const MatmulCall& call);  // csrc/matmul_cuda.cpp
 
@@ -31,6 +32,7 @@ struct ActivationBiasBackwardCall {
     double p[2];
 };
 
+void run_activation_bias_backward(const ActivationBiasBackwardCall& call);  // likewise
 void activation_bias_backward_cpu(const ActivationBiasBackwardCall& call);
 
 }  // namespace nk

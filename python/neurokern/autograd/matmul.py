@@ -53,14 +53,14 @@ class Linear(Function):
             gx = matmul(gz, weight).view(x.shape) if wants_x else None
             gw = matmul(gz.t(), _rows(x)) if wants_w else None
             return gx, gw, gz.sum(0) if wants_b else None, gr, None, None, None
-        gz, gb = _rows(g), None
-        if preact is not None and (wants_x or wants_w or wants_b):
-            gz, gb = ops.activation_bias_backward(gz, _rows(preact), act, p0, p1)
-        elif wants_b:
-            gb = ops.column_sum(gz)
-        gx = ops.matmul(gz, weight).view(x.shape) if wants_x else None
-        gw = ops.matmul(gz.t(), _rows(x)) if wants_w else None
-        return gx, gw, gb if wants_b else None, gr, None, None, None
+        wants = (wants_x, wants_w, wants_b)
+        flat = x.dim() == 2
+        if not flat:
+            g, x2, preact = _rows(g), _rows(x), preact if preact is None else _rows(preact)
+        gx, gw, gb = ops.linear_backward(g, x if flat else x2, weight, preact, act, p0, p1, wants)
+        if wants_x and not flat:
+            gx = gx.view(x.shape)
+        return gx if wants_x else None, gw if wants_w else None, gb if wants_b else None, gr, None, None, None
 
 
 def linear(

@@ -8,6 +8,8 @@ cheaper than to do so from Python.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
@@ -90,6 +92,36 @@ def activation_bias_backward_body(g: Tensor, z: Tensor | None, act: str, p0: flo
     return gz, gb
 
 
+def _gradients_fake(
+    g: Tensor, x: Tensor, weight: Tensor, preact: Tensor | None, act: str, p0: float, p1: float, wants: list[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    shapes = (x.shape, weight.shape, weight.shape[:1])
+    gx, gw, gb = (g.new_empty(s if w else (0,)) for s, w in zip(shapes, wants, strict=True))
+    return gx, gw, gb
+
+
+@register(
+    "linear_backward(Tensor g, Tensor x, Tensor weight, Tensor? preact, str act, float p0, float p1, bool[3] wants)"
+    " -> (Tensor, Tensor, Tensor)",
+    _gradients_fake,
+)
+def linear_backward_body(
+    g: Tensor, x: Tensor, weight: Tensor, preact: Tensor | None, act: str, p0: float, p1: float, wants: list[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `linear` for g [M, N], x [M, K], weight [N, K]; an empty tensor where not wanted."""
+    grads = _gradients(g, x, weight, preact, act, p0, p1, wants)
+    gx, gw, gb = (g.new_empty(0) if t is None else t for t in grads)
+    return gx, gw, gb
+
+
+def _gradients(
+    g: Tensor, x: Tensor, weight: Tensor, preact: Tensor | None, act: str, p0: float, p1: float, wants: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    if g.is_neg() or x.is_neg() or weight.is_neg():
+        g, x, weight = real(g), real(x), real(weight)
+    return state.native.linear_backward(g, x, weight, preact, ACTIVATIONS[act], p0, p1, *wants)
+
+
 @register("column_sum(Tensor g) -> Tensor", lambda g: g.new_empty(g.shape[-1:]))
 def column_sum_body(g: Tensor) -> Tensor:
     """Sums over the rows of g [M, N], accumulated in at least float32: a bias gradient."""
@@ -153,6 +185,15 @@ def linear_preact(
     """`linear` that also returns the preactivation x @ weight.T + bias."""
     run = linear_preact_body if _plain(x, weight, bias, residual) else _ops.linear_preact
     return run(x, weight, bias, residual, act, p0, p1)
+
+
+def linear_backward(
+    g: Tensor, x: Tensor, weight: Tensor, preact: Tensor | None, act: str, p0: float, p1: float, wants: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """(gx, gw, gb) of `linear` for g [M, N], x [M, K], weight [N, K]; without meaning where not in ``wants``."""
+    if type(g) in PLAIN and type(x) in PLAIN and type(weight) in PLAIN and not is_compiling():
+        return _gradients(g, x, weight, preact, act, p0, p1, wants)
+    return _ops.linear_backward(g, x, weight, preact, act, p0, p1, list(wants))
 
 
 def activation_bias_backward(g: Tensor, z: Tensor | None, act: str, p0: float, p1: float) -> tuple[Tensor, Tensor]:

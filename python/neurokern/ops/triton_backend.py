@@ -84,3 +84,26 @@ def linear_preact(
     """linear into two new tensors: (out, the argument of act)."""
     preact = x.new_empty((*x.shape[:-1], weight.shape[0]))
     return linear(None, x, weight, bias, residual, preact, act, p0, p1), preact
+
+
+def linear_backward(
+    g: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    preact: Tensor | None,
+    act: int,
+    p0: float,
+    p1: float,
+    wants_x: bool,
+    wants_w: bool,
+    wants_b: bool,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients (gx, gw, gb) of linear for g [M, N], x [M, K], weight [N, K]; None where not wanted."""
+    gz = g.new_empty(g.shape) if preact is not None else None
+    gb = g.new_empty(g.shape[-1:]) if wants_b else None
+    if gz is not None or gb is not None:
+        activation_bias_backward(gz, gb, g, preact, act, p0, p1)
+    d = g if gz is None else gz
+    gx = matmul(None, d, weight, None, None, None, 0, 0.0, 0.0, 1.0, 1.0) if wants_x else None
+    gw = matmul(None, d.t(), x, None, None, None, 0, 0.0, 0.0, 1.0, 1.0) if wants_w else None
+    return gx, gw, gb

@@ -18,49 +18,45 @@ def _rows(t: Tensor) -> Tensor:
     return t.unsqueeze(0) if t.dim() == 1 else t.flatten(0, -2)
 
 
+Spec = tuple[str, float, float]  # activation and its parameters
+
+
 class Linear(Function):
     """y = act(x @ weight.T + bias) + residual."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        residual: Tensor | None,
-        act: str,
-        p0: float,
-        p1: float,
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, spec: Spec
     ) -> Tensor:
-        ctx.spec = (act, p0, p1)
-        if act == "identity":
-            ctx.save_for_backward(x, weight, bias, None)
+        ctx.spec = spec
+        if spec[0] == "identity":
+            ctx.save_for_backward(x, weight)
             return ops.linear(x, weight, bias, residual)
-        out, preact = ops.linear_preact(x, weight, bias, residual, act, p0, p1)
+        out, preact = ops.linear_preact(x, weight, bias, residual, *spec)
         ctx.save_for_backward(x, weight, bias, preact)
         return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, preact = ctx.saved_tensors
+        x, weight, *more = ctx.saved_tensors
+        bias, preact = more or (None, None)
         act, p0, p1 = ctx.spec
-        wants_x, wants_w, wants_b, wants_r = ctx.needs_input_grad[:4]
+        wants_x, wants_w, wants_b, wants_r, _ = ctx.needs_input_grad
         gr = g if wants_r else None
-        if recording(g, x, weight, bias):
+        if is_grad_enabled() and recording(g, x, weight, bias):
             # the preactivation is made again, as a function that can be differentiated once more
             gz = g if act == "identity" else unary_backward(g, linear(x, weight, bias), act, p0, p1)
             gz = _rows(gz)
             gx = matmul(gz, weight).view(x.shape) if wants_x else None
             gw = matmul(gz.t(), _rows(x)) if wants_w else None
-            return gx, gw, gz.sum(0) if wants_b else None, gr, None, None, None
-        wants = (wants_x, wants_w, wants_b)
-        flat = x.dim() == 2
-        if not flat:
-            g, x2, preact = _rows(g), _rows(x), preact if preact is None else _rows(preact)
-        gx, gw, gb = ops.linear_backward(g, x if flat else x2, weight, preact, act, p0, p1, wants)
-        if wants_x and not flat:
+            return gx, gw, gz.sum(0) if wants_b else None, gr, None
+        rows = x
+        if x.dim() != 2:
+            g, rows, preact = _rows(g), _rows(x), preact if preact is None else _rows(preact)
+        gx, gw, gb = ops.linear_backward(g, rows, weight, preact, act, p0, p1, (wants_x, wants_w, wants_b))
+        if wants_x and rows is not x:
             gx = gx.view(x.shape)
-        return gx if wants_x else None, gw if wants_w else None, gb if wants_b else None, gr, None, None, None
+        return gx if wants_x else None, gw if wants_w else None, gb if wants_b else None, gr, None
 
 
 def linear(
@@ -79,7 +75,7 @@ def linear(
         or (bias is not None and bias.requires_grad)
         or (residual is not None and residual.requires_grad)
     ):
-        return Linear.apply(x, weight, bias, residual, act, p0, p1)
+        return Linear.apply(x, weight, bias, residual, (act, p0, p1))
     return ops.linear(x, weight, bias, residual, act, p0, p1)
 
 

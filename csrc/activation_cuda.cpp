@@ -2,6 +2,7 @@
 
 #include "check.h"
 #include "launch_cuda.h"
+#include "scratch.h"
 
 namespace nk::cuda {
 
@@ -80,12 +81,22 @@ struct ColumnProblem {
 
 constexpr int64_t kAnyWorkspace = int64_t{1} << 62;
 
+// What the plan may count on: the caller's bytes, or whatever it asks for.
+int64_t available(const TensorView* workspace) { return workspace == nullptr ? kAnyWorkspace : bytes(workspace); }
+
+Scratch take_workspace(const TensorView* workspace, const TensorView& like, int64_t wanted) {
+    if (wanted == 0) return {};
+    if (workspace != nullptr) return {workspace->data, bytes(workspace), nullptr};
+    return allocate_scratch(like, wanted);
+}
+
 void run_columns(const char* op, const char* fatbin, const char* name, const ColumnProblem& c, const TensorView* sums,
                  Act act, const TensorView* workspace) {
     if (c.columns == 0) return;
-    const plan::ColumnPlan plan = c.plan(sums == nullptr ? kAnyWorkspace : bytes(workspace));
+    const plan::ColumnPlan plan = c.plan(sums == nullptr ? kAnyWorkspace : available(workspace));
     const std::string kernel = std::string(name) + "_" + short_name(c.type);
     if (trace::active()) trace_launch(op, kernel, plan::describe(plan));
+    Scratch scratch;
     ColumnParams p;
     p.out = c.views[0] ? c.views[0]->data : nullptr;
     for (int k = 0; k < c.inputs; ++k) p.in[k] = c.views[1 + k]->data;
@@ -94,7 +105,8 @@ void run_columns(const char* op, const char* fatbin, const char* name, const Col
     if (sums != nullptr) {
         p.sums = sums->data;
         p.sums_stride = sums->ndim == 0 ? 1 : sums->stride[0];
-        p.partial = plan.parts > 1 ? workspace->data : nullptr;
+        scratch = take_workspace(workspace, *sums, plan.workspace(c.columns, c.type));
+        p.partial = scratch.data;
     }
     p.rows = c.rows;
     p.columns = c.columns;
@@ -217,10 +229,10 @@ void prelu_backward(const TensorView& gx, const TensorView* gw, const TensorView
         return;
     }
 
-    const std::vector<PreluLaunch> launches = prelu_rows_plans(p, x.dtype, x.device, bytes(workspace));
+    const std::vector<PreluLaunch> launches = prelu_rows_plans(p, x.dtype, x.device, available(workspace));
     const int64_t parts = total_parts(launches);
     const int64_t needed = parts > 1 ? parts * p.channels * plan::compute_size(x.dtype) : 0;
-    if (needed > bytes(workspace))
+    if (needed > available(workspace))
         fail_value(op, "argument workspace has ", bytes(workspace), " bytes, expected at least ", needed,
                    " for a gradient of shape ", shape_string(x));
     const std::string kernel = std::string("activation_prelu_rows_") + short_name(x.dtype);
@@ -228,7 +240,8 @@ void prelu_backward(const TensorView& gx, const TensorView* gw, const TensorView
         trace_launch(op, kernel,
                      concat(p.vector ? "units of 16 bytes" : "single elements", ", dims ", p.rest.ndim, ", grid ",
                             p.channels, " x ", launches[0].plan.parts, ", launches ", launches.size()));
-    char* partial = parts > 1 ? static_cast<char*>(workspace->data) : nullptr;
+    const Scratch scratch = take_workspace(workspace, *gw, needed);
+    char* const partial = static_cast<char*>(scratch.data);
     int64_t first_part = 0;
     for (const PreluLaunch& l : launches) {
         PreluRowsParams k;

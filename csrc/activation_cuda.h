@@ -2,10 +2,11 @@
 // csrc/softmax.cpp): same dtype and device, shapes equal, outputs that overlap neither themselves nor, except as the
 // very same view in unary ops, an input. Launches go to torch's current stream and do not wait.
 //
-// Workspace: the two ops that sum over rows take scratch memory on the tensors' device, any dtype and shape, 16-byte
-// aligned, to sum parts side by side; ..._workspace says how many bytes let them use the whole device. With less,
-// or none (null), they use fewer parts, down to one block per strip of columns: slower, equally right. The result
-// depends on the number of parts, so the same workspace gives the same bits.
+// Workspace: the two ops that sum over rows sum parts of them side by side and keep the parts' sums in scratch memory.
+// Without a `workspace` they take it from the framework's allocator (new_tensor), as much as lets them use the whole
+// device. A caller may bring its own, 16-byte aligned on the same device, any dtype and shape: with fewer bytes than
+// ..._workspace says there are fewer parts, down to one, which is slower and equally right. The number of parts
+// decides the order of the sums, so the same device and workspace give the same bits.
 #pragma once
 
 #include <cstdint>

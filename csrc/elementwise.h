@@ -49,8 +49,7 @@ inline IndexSpace coalesce(const TensorView* const* views, int tensors, int skip
     for (int i = 0; i < n; ++i) {
         const int d = order[i], last = s.ndim - 1;
         bool dense = last >= 0;
-        for (int t = 0; t < tensors && dense; ++t)
-            dense = views[t]->stride[d] == s.stride[t][last] * s.size[last];
+        for (int t = 0; t < tensors && dense; ++t) dense = views[t]->stride[d] == s.stride[t][last] * s.size[last];
         if (dense) {
             s.size[last] *= first.shape[d];
             continue;

@@ -18,9 +18,7 @@ inline void* at(const TensorView& t, int64_t elements) {
     return static_cast<char*>(t.data) + elements * size_of(t.dtype);
 }
 
-inline plan::Operand operand(const TensorView& t, bool output) {
-    return {reinterpret_cast<uintptr_t>(t.data), output};
-}
+inline plan::Operand operand(const TensorView& t, bool output) { return {reinterpret_cast<uintptr_t>(t.data), output}; }
 
 inline int multiprocessors(Device device) {
     return driver::device_info(device.kind == Device::cuda ? device.index : 0).multiprocessors;

@@ -128,8 +128,8 @@ inline std::vector<ElementwiseLaunch> plan_elementwise(const IndexSpace& space, 
         // Several steps per thread once the device has eight blocks per SM without them; smaller tensors spread out.
         const int64_t per_step = cuda::kElementwiseThreads * (vector ? 1 : unit_of(type));
         const int64_t blocks = ceil_div(l.params.count, per_step);
-        l.params.steps = static_cast<int32_t>(
-            std::clamp<int64_t>(blocks / (8 * multiprocessors), 1, cuda::units_ahead(inputs)));
+        l.params.steps =
+            static_cast<int32_t>(std::clamp<int64_t>(blocks / (8 * multiprocessors), 1, cuda::units_ahead(inputs)));
         l.grid = ceil_div(blocks, l.params.steps);
         launches.push_back(l);
     }
@@ -152,7 +152,9 @@ struct ColumnPlan {
     int lanes_log2 = 0;
     int64_t tiles = 1, parts = 1, rows_per_part = 0;
 
-    int64_t workspace(int64_t columns, DType type) const { return parts > 1 ? parts * columns * compute_size(type) : 0; }
+    int64_t workspace(int64_t columns, DType type) const {
+        return parts > 1 ? parts * columns * compute_size(type) : 0;
+    }
 };
 
 // `workspace` in bytes bounds the parts; without any, each strip of columns is one block's.
@@ -190,8 +192,7 @@ inline RowsPlan plan_rows(int64_t count, int64_t channels, bool vector, DType ty
                           int64_t workspace) {
     RowsPlan p;
     p.vector = vector;
-    const int64_t wanted =
-        std::min(ceil_div(8 * multiprocessors, channels), ceil_div(count, 8 * cuda::kColumnThreads));
+    const int64_t wanted = std::min(ceil_div(8 * multiprocessors, channels), ceil_div(count, 8 * cuda::kColumnThreads));
     const int64_t allowed = workspace / (channels * compute_size(type));
     p.parts = std::clamp<int64_t>(std::min(wanted, allowed), 1, kMaxParts);
     p.per_part = ceil_div(count, p.parts);

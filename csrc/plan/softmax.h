@@ -100,9 +100,14 @@ inline SoftmaxPlan plan_softmax(const IndexSpace& rows, const int64_t* along, in
         l.rows = chunk.space.numel();
         std::copy(chunk.offset, chunk.offset + kMaxTensors, l.offset);
         switch (p.variant) {
-            case SoftmaxVariant::warp: l.grid = ceil_div(l.rows << p.lanes_log2, p.threads); break;
-            case SoftmaxVariant::inner: l.grid = ceil_div(l.rows, int64_t{1} << p.lanes_log2); break;
-            default: l.grid = l.rows;
+            case SoftmaxVariant::warp:
+                l.grid = ceil_div(l.rows << p.lanes_log2, p.threads);
+                break;
+            case SoftmaxVariant::inner:
+                l.grid = ceil_div(l.rows, int64_t{1} << p.lanes_log2);
+                break;
+            default:
+                l.grid = l.rows;
         }
         p.launches.push_back(l);
     }

@@ -1,4 +1,5 @@
-// The gradient that leaves a linear layer's epilogue, one pass over g and z: gz = g f'(z), gb[n] = sum over m of gz[m, n].
+// The gradient that leaves a linear layer's epilogue, one pass over g and z: gz = g f'(z), gb[n] = sum over m of gz[m,
+// n].
 #include "columns.h"
 #include "kernel.h"
 #include "ops.h"

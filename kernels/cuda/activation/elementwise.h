@@ -48,7 +48,8 @@ __device__ __forceinline__ void load_operands(const ElementwiseParams& p, int64_
 }
 
 template <DType T, class Op>
-__device__ __forceinline__ void store_results(const ElementwiseParams& p, int64_t unit, const Unit (&out)[Op::outputs]) {
+__device__ __forceinline__ void store_results(const ElementwiseParams& p, int64_t unit,
+                                              const Unit (&out)[Op::outputs]) {
     constexpr int W = kUnit<T>;
     int64_t offset[Op::outputs];
     offsets<0>(p.layout, unit, offset);

@@ -7,8 +7,8 @@
 
 #define NK_KERNEL(name, type, threads, blocks, Params, ...)                                                         \
     extern "C" __global__ void __launch_bounds__(threads, blocks) name##_##type(const __grid_constant__ Params p) { \
-        constexpr nk::DType T = nk::DType::type;                                                            \
-        __VA_ARGS__;                                                                                        \
+        constexpr nk::DType T = nk::DType::type;                                                                    \
+        __VA_ARGS__;                                                                                                \
     }
 
 #define NK_KERNELS(name, threads, blocks, Params, ...)         \

@@ -87,6 +87,6 @@ struct PreluBackward {  // gx | g, x, w
 
 }  // namespace nk::cuda
 
-#define NK_ELEMENTWISE_KERNELS(name, Op) \
+#define NK_ELEMENTWISE_KERNELS(name, Op)                                            \
     NK_KERNELS(name, nk::cuda::kElementwiseThreads, 3, nk::cuda::ElementwiseParams, \
                nk::cuda::elementwise<T, nk::cuda::Op>(p))

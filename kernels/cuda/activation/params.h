@@ -33,17 +33,17 @@ struct ElementwiseParams {
 // activation_bias_backward, and prelu_backward where the channel is the innermost dim: out[r, c] elementwise, and
 // for each column the sum over rows. partial[part, c] when partial is given, else sums[c] at once.
 struct ColumnParams {
-    void* out = nullptr;             // null: sums only
-    const void* in[3] = {};          // g, z (g again where there is none) | g, x, w
-    void* partial = nullptr;         // compute type, [parts, columns] contiguous
-    void* sums = nullptr;            // null with out only
-    int64_t row_stride[4] = {};      // out, in[0], in[1], in[2]
+    void* out = nullptr;         // null: sums only
+    const void* in[3] = {};      // g, z (g again where there is none) | g, x, w
+    void* partial = nullptr;     // compute type, [parts, columns] contiguous
+    void* sums = nullptr;        // null with out only
+    int64_t row_stride[4] = {};  // out, in[0], in[1], in[2]
     int64_t column_stride[4] = {};
     int64_t sums_stride = 0;
     int64_t rows = 0, columns = 0;
-    int64_t rows_per_part = 0;       // part = blockIdx.y
-    int32_t vector = 0;              // column strides 1 (or 0), rows aligned, columns a multiple of the unit
-    int32_t lanes_log2 = 0;          // 2^this threads lie along the columns, the other threads of the block along rows
+    int64_t rows_per_part = 0;  // part = blockIdx.y
+    int32_t vector = 0;         // column strides 1 (or 0), rows aligned, columns a multiple of the unit
+    int32_t lanes_log2 = 0;     // 2^this threads lie along the columns, the other threads of the block along rows
     int32_t activation = 0;
     double p[2] = {};
 };
@@ -58,9 +58,9 @@ struct PreluRowsParams {
     void* sums = nullptr;
     int64_t sums_stride = 0;
     int64_t channels = 0;
-    int64_t count = 0;               // points of the layout in one channel
-    int64_t numel = 0;               // elements in one channel
-    int64_t per_part = 0;            // points
+    int64_t count = 0;     // points of the layout in one channel
+    int64_t numel = 0;     // elements in one channel
+    int64_t per_part = 0;  // points
     int32_t vector = 0;
 };
 
@@ -79,14 +79,14 @@ enum SoftmaxKind : int32_t { kSoftmax = 0, kLogSoftmax = 1, kSoftmin = 2 };
 // Each row is the elements along the reduced dim; rows are numbered by `layout` over all other dims.
 struct SoftmaxParams {
     void* out = nullptr;
-    const void* in[2] = {};       // forward: x; backward: g, y
-    Layout<3> layout;             // out, in[0], in[1]; the inner kernels with `vector` count units of adjacent rows
-    int64_t stride[3] = {};       // along the reduced dim
-    int64_t rows = 0;             // points of the layout
+    const void* in[2] = {};  // forward: x; backward: g, y
+    Layout<3> layout;        // out, in[0], in[1]; the inner kernels with `vector` count units of adjacent rows
+    int64_t stride[3] = {};  // along the reduced dim
+    int64_t rows = 0;        // points of the layout
     int64_t length = 0;
     int32_t vector = 0;
-    int32_t lanes_log2 = 0;       // row kernels: threads per row; inner kernels: threads side by side along the rows
-    int32_t kind = 0;             // SoftmaxKind
+    int32_t lanes_log2 = 0;  // row kernels: threads per row; inner kernels: threads side by side along the rows
+    int32_t kind = 0;        // SoftmaxKind
 };
 
 }  // namespace nk::cuda

@@ -121,7 +121,8 @@ __device__ __forceinline__ void pack(const compute_t<T> (&x)[N], Unit& u) {
     } else {
 #pragma unroll
         for (int i = 0; i < N / 2; ++i)
-            u.word[i] = T == DType::f16 ? ptx::pack_f16(x[2 * i], x[2 * i + 1]) : ptx::pack_bf16(x[2 * i], x[2 * i + 1]);
+            u.word[i] =
+                T == DType::f16 ? ptx::pack_f16(x[2 * i], x[2 * i + 1]) : ptx::pack_bf16(x[2 * i], x[2 * i + 1]);
     }
 }
 template <DType T>

@@ -82,7 +82,8 @@ function(nk_add_cuda_kernels)
     endif()
   endforeach()
   # The same machines from one PTX: nvcc's front end, which is most of the time, runs once and not per architecture.
-  set(portable_codes "")
+  # -fmad=false: products and sums are fused where kernels/math.h says so, as on the CPU, so both round alike.
+  set(portable_codes -fmad=false)
   foreach(arch ${NEUROKERN_CUDA_ARCHS})
     string(REGEX MATCH "^[0-9]+" number ${arch})
     if(arch MATCHES "-virtual$")

@@ -1,17 +1,18 @@
 """A multi-layer perceptron on scikit-learn's digits: 1797 images of 8 x 8 grey levels, ten classes.
 
-Three hidden layers, each a linear layer with GELU fused into it: the activation is applied while the product is still in
-registers, and its derivative is fused with the bias gradient on the way back.
+Three hidden layers, each a linear layer with GELU fused into it: the activation is applied while the product is still
+in registers, and its derivative is fused with the bias gradient on the way back.
 
     python examples/mlp.py
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from itertools import pairwise
 
 import neurokern
+import torch
+from torch import Tensor
 
 NAME = "MLP"
 DATA = "digits"
@@ -36,7 +37,7 @@ def ours() -> torch.nn.Module:
     """On our kernels: linear + GELU in one."""
     nn = neurokern.nn
     sizes = (64, *HIDDEN)
-    hidden = [nn.LinearActivation(k, n, activation="gelu") for k, n in zip(sizes, sizes[1:], strict=False)]
+    hidden = [nn.LinearActivation(k, n, activation="gelu") for k, n in pairwise(sizes)]
     return nn.Sequential(*hidden, nn.Linear(HIDDEN[-1], 10))
 
 
@@ -44,7 +45,7 @@ def stock() -> torch.nn.Module:
     """The same by torch.nn."""
     nn = torch.nn
     sizes = (64, *HIDDEN)
-    hidden = [layer for k, n in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(k, n), nn.GELU())]
+    hidden = [layer for k, n in pairwise(sizes) for layer in (nn.Linear(k, n), nn.GELU())]
     return nn.Sequential(*hidden, nn.Linear(HIDDEN[-1], 10))
 
 

@@ -1,18 +1,17 @@
 """Rosenblatt's perceptron (1958) on scikit-learn's breast-cancer set: 569 tumours, 30 measurements, benign or not.
 
-Every sample is extended by a constant 1, whose weight is the bias, and multiplied by its label -1 or +1. The perceptron
-is right about such a signed sample z when w . z > 0, so relu(-w . z) is its error: one fused linear + ReLU. The rule adds
-to w the samples it is wrong about; here those of a batch at a time, as in Duda and Hart (1973).
+Every sample is extended by a constant 1, whose weight is the bias, and multiplied by its label -1 or +1. The
+perceptron is right about such a signed sample z when w . z > 0, so relu(-w . z) is its error: one fused linear + ReLU.
+The rule adds to w the samples it is wrong about; here those of a batch at a time, as in Duda and Hart (1973).
 
     python examples/perceptron.py
 """
 
 from __future__ import annotations
 
+import neurokern
 import torch
 from torch import Tensor
-
-import neurokern
 
 NAME = "perceptron"
 DATA = "breast cancer"

@@ -47,7 +47,7 @@ stage build 240 "$PYTHON" -m pip install -v --no-build-isolation --no-deps --no-
     -Cbuild-dir=build/gpu/cmake .
 parallel=$("$PYTHON" -c 'import importlib.util as u; print("-n 4" if u.find_spec("xdist") else "")')
 stage info 30 "$PYTHON" -c "from neurokern.cli.info import run; run()"
-stage bench 150 "$PYTHON" -m neurokern.bench --device cuda --json "$OUT/gpu.jsonl"
+stage bench 180 "$PYTHON" -m neurokern.bench --device cuda --minutes 2.5 --json "$OUT/gpu.jsonl"
 # shellcheck disable=SC2086  (several words, or none)
 stage test 300 "$PYTHON" -m pytest $parallel -q -m "gpu and not large" tests
 

@@ -12,6 +12,7 @@ from neurokern.bench import main as bench_main
 from neurokern.bench.cases import Case, Pool, arguments, calls, errors
 from neurokern.bench.console import Failure
 from neurokern.bench.machine import last_level_cache
+from neurokern.bench.main import Options
 from neurokern.bench.report import geometric_mean, missed
 from neurokern.bench.runner import Run
 from neurokern.bench.suites import SUITES, Bound, Suite
@@ -207,10 +208,10 @@ def test_the_command_runs_prints_and_enforces(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench_main, "SUITES", (slow,))
     monkeypatch.setattr("neurokern.bench.report.SUITES", (slow,))
     file = tmp_path / "records.jsonl"
-    bench_main.bench(quick=True, threads="1", file=file)
+    bench_main.bench(Options(quick=True, threads="1", file=file))
     assert "slow on purpose" in capsys.readouterr().out
     with pytest.raises(Failure, match="bounds missed"):
-        bench_main.bench(quick=True, threads="1", enforce=True)
+        bench_main.bench(Options(quick=True, threads="1", enforce=True))
     assert len(file.read_text().splitlines()) == 1
 
 

@@ -60,3 +60,61 @@ def test_python_m_neurokern_is_the_same_command():
     done = subprocess.run([sys.executable, "-m", "neurokern", "--version"], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout == f"neurokern {neurokern.__version__}\n"
+
+
+@pytest.fixture
+def examples():
+    pytest.importorskip("sklearn")
+    from neurokern.examples import mlp, perceptron
+
+    return perceptron, mlp
+
+
+@pytest.mark.slow
+def test_the_demo_trains_agrees_with_torch_and_shows_its_kernels(capsys, examples):
+    assert main(["demo"]) == 0
+    out = capsys.readouterr().out
+    for example in examples:
+        assert f"{example.NAME} ({example.DATA})" in out
+    assert "cpu " in out.split("kernels that ran")[1]
+
+
+def test_the_demo_fails_when_accuracy_or_agreement_misses_its_bound(capsys, monkeypatch, examples):
+    perceptron, mlp = examples
+    monkeypatch.setattr(perceptron, "ACCURACY", 1.01)
+    monkeypatch.setattr(mlp, "AGREEMENT", -1.0)
+    assert main(["demo", "--epochs", "1"]) == 1
+    err = capsys.readouterr().err
+    assert "perceptron: test accuracy" in err
+    assert "MLP: the loss curves differ" in err
+
+
+def test_check_judges_an_op_and_prints_its_errors(capsys):
+    assert main(["check", "--op", "relu", "--backend", "cpu", "--dtype", "f32"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"relu .*cpu.* 0\.00 / 0\.00 .*right", out)
+
+
+def test_check_fails_when_a_kernel_is_wrong(capsys, monkeypatch):
+    from neurokern.ops import activation
+
+    right = activation.ACTIVATIONS["relu"]
+    monkeypatch.setitem(activation.ACTIVATIONS, "relu", activation.ACTIVATIONS["relu6"])
+    assert right != activation.ACTIVATIONS["relu"]
+    assert main(["check", "--op", "relu", "--backend", "cpu", "--dtype", "f32", "--seed", "1"]) == 1
+    captured = capsys.readouterr()
+    assert "wrong" in captured.out
+    assert "--seed 1" in captured.err
+
+
+@pytest.mark.parametrize(
+    "arguments,says",
+    [
+        (["check", "--op", "rellu"], "did you mean 'relu'"),
+        (["check", "--backend", "cudda"], "did you mean 'cuda'"),
+        (["check", "--dtype", "f33"], "did you mean"),
+    ],
+)
+def test_check_suggests_the_name_that_was_meant(capsys, arguments, says):
+    assert main(arguments) == 2
+    assert says in capsys.readouterr().err

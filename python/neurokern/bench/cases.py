@@ -81,7 +81,9 @@ class Pool:
 
     def rows(self, n: int, most: int) -> Tensor:
         """At most that many different row numbers below n."""
-        return torch.randperm(n, generator=self._generator)[:most].sort().values.to(self._values.device)
+        if n <= most:
+            return torch.arange(n, device=self._values.device)
+        return torch.randint(n, (most,), generator=self._generator).unique().to(self._values.device)
 
 
 def arguments(case: Case, pool: Pool) -> list[Tensor]:

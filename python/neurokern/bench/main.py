@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,85 +15,93 @@ from ..ops.backends import BACKENDS
 from .cases import Case
 from .console import Failure, pick, progress, say, table
 from .machine import DTYPES, commit
+from .plot import check_plot, draw
 from .report import show_cases, show_summary, slowest
 from .runner import Record, Run
 from .suites import SUITES, Suite
 from .timing import FULL, QUICK
 
 
-def chosen_cases(
-    family: str | None, names: Sequence[str], device: str, dtype: str | None, quick: bool
-) -> list[tuple[Suite, list[Case]]]:
+@dataclass(frozen=True)
+class Options:
+    """What to measure and how: the options of ``neurokern bench``."""
+
+    family: str | None = None
+    suites: Sequence[str] = ()
+    device: str = "cpu"
+    dtype: str | None = None
+    threads: str | None = None
+    file: Path | None = None
+    quick: bool = False
+    enforce: bool = False
+    cases: bool = False
+    plot: Path | None = None
+    backend: str = "auto"
+    minutes: float = math.inf
+
+
+def chosen_cases(o: Options) -> list[tuple[Suite, list[Case]]]:
     """The suites and cases that the options ask for.
 
     Raises:
         Failure: no family, suite or dtype has that name, or nothing is left.
     """
-    if family is not None:
-        pick("family", family, {s.family for s in SUITES})
-    for name in names:
+    if o.family is not None:
+        pick("family", o.family, {s.family for s in SUITES})
+    for name in o.suites:
         pick("suite", name, (s.name for s in SUITES))
-    if dtype is not None:
-        pick("dtype", dtype, DTYPES)
-    suites = [s for s in SUITES if (family in (None, s.family)) and (not names or s.name in names)]
-    found = [(s, [c for c in s.cases(device, quick) if dtype in (None, c.dtype)]) for s in suites]
+    if o.dtype is not None:
+        pick("dtype", o.dtype, DTYPES)
+    pick("device", o.device, ("cpu", "cuda"))
+    suites = [s for s in SUITES if o.family in (None, s.family) and (not o.suites or s.name in o.suites)]
+    found = [(s, [c for c in s.cases(o.device, o.quick) if o.dtype in (None, c.dtype)]) for s in suites]
     found = [(s, cases) for s, cases in found if cases]
     if not found:
         raise Failure("no case fits these options (see neurokern bench --list)", 2)
     return found
 
 
-def thread_counts(text: str | None, device: str, quick: bool) -> list[int]:
+def thread_counts(o: Options) -> list[int]:
     """``"1,2"`` as numbers; default: 1 and 2 (as many as there are), only the larger when quick.
 
     Raises:
         Failure: not numbers above zero.
     """
-    if device == "cuda":
+    if o.device == "cuda":
         return [torch.get_num_threads()]
-    if text is None:
+    if o.threads is None:
         most = min(2, torch.get_num_threads())
-        return [most] if quick else sorted({1, most})
+        return [most] if o.quick else sorted({1, most})
     try:
-        counts = [int(part) for part in text.split(",")]
+        counts = [int(part) for part in o.threads.split(",")]
     except ValueError:
         counts = [0]
     if min(counts) < 1:
-        raise Failure(f"--threads is {text!r}, expected numbers above zero, as in 1,2", 2)
+        raise Failure(f"--threads is {o.threads!r}, expected numbers above zero, as in 1,2", 2)
     return counts
 
 
 def check_device(device: str) -> None:
-    """Raises Failure unless the device is one of ours and here."""
-    pick("device", device, ("cpu", "cuda"))
+    """Raises Failure unless the device is here."""
     if device == "cuda":
         why = "torch sees no GPU" if not torch.cuda.is_available() else BACKENDS["cuda"].missing()
         if why is not None:
             raise Failure(f"can't benchmark on cuda: {why}")
 
 
-def bench(
-    family: str | None = None,
-    suites: Sequence[str] = (),
-    device: str = "cpu",
-    dtype: str | None = None,
-    threads: str | None = None,
-    file: Path | None = None,
-    quick: bool = False,
-    enforce: bool = False,
-    cases: bool = False,
-    backend: str = "auto",
-) -> list[Record]:
-    """Run, print and return the records.
+def bench(o: Options) -> list[Record]:
+    """Measure our kernels against torch, print, and return the records.
 
     Raises:
         Failure: wrong options; a case failed; with `enforce`, a bound is missed.
     """
-    chosen = chosen_cases(family, suites, device, dtype, quick)
-    counts = thread_counts(threads, device, quick)
-    check_device(device)
-    run = Run(device, counts, QUICK if quick else FULL, file, backend)
-    say(f"neurokern against torch {torch.__version__} on {device}, commit {commit() or 'unknown'}, seed {run.seed}")
+    if o.plot is not None:
+        check_plot(o.plot)  # before an hour of measuring, not after it
+    chosen = chosen_cases(o)
+    check_device(o.device)
+    effort = QUICK if o.quick else FULL
+    run = Run(o.device, thread_counts(o), effort, o.file, o.backend, seconds=60 * o.minutes)
+    say(f"neurokern against torch {torch.__version__} on {o.device}, commit {commit() or 'unknown'}, seed {run.seed}")
     records: list[Record] = []
     with progress() as bars:
         for suite, some in chosen:
@@ -103,43 +113,45 @@ def bench(
 
             mine = run.suite(suite, some, told)
             records += mine
-            if cases:
+            if o.cases:
                 show_cases(suite.title, mine)
-    if not cases:
+    if not o.cases:
         for suite, _ in chosen:
-            show_cases(
-                f"{suite.title}: slowest against torch", slowest([r for r in records if r["suite"] == suite.name])
-            )
-    words = show_summary(records, device, quick)
+            mine = [r for r in records if r["suite"] == suite.name]
+            show_cases(f"{suite.title}: slowest against torch", slowest(mine))
+    missed = show_summary(records, o.device, o.quick)
+    if run.left_out:
+        missed.append(f"{run.left_out} cases left out: the time was up")
+        say(f"  {missed[-1]}", "red")
+    if o.plot is not None:
+        draw(records, o.plot)
     failures = sum(r["failed"] is not None for r in records)
     if failures:
         raise Failure(f"{failures} of {len(records)} cases failed")
-    if enforce and words:
-        raise Failure(f"{len(words)} bounds missed")
+    if o.enforce and missed:
+        raise Failure(f"{len(missed)} bounds missed")
     return records
 
 
-def list_suites(device: str = "cpu") -> None:
+def list_suites() -> None:
     """Print what there is to measure."""
-    rows = [(s.name, s.title, s.family, len(s.cases(device, False)), s.bound.mean, s.bound.worst) for s in SUITES]
+    rows = [(s.name, s.title, s.family, len(s.cases("cpu", False)), s.bound.mean, s.bound.worst) for s in SUITES]
     table("suites", ("name", "what", "family", ">cases", ">mean asked", ">worst asked"), rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m neurokern.bench``: the command for machines without typer."""
-    parser = argparse.ArgumentParser(prog="python -m neurokern.bench", description=bench.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m neurokern.bench", description="Measure our kernels against torch.")
     parser.add_argument("family", nargs="?")
-    parser.add_argument("--suite", action="append", default=[])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype")
-    parser.add_argument("--threads")
-    parser.add_argument("--backend", default="auto")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--suite", dest="suites", action="append", default=[])
+    for name in ("--device", "--backend", "--dtype", "--threads"):
+        parser.add_argument(name, default=getattr(Options, name[2:]))
+    parser.add_argument("--json", dest="file", type=Path)
+    parser.add_argument("--minutes", type=float, default=math.inf)
     for flag in ("--quick", "--enforce", "--cases"):
         parser.add_argument(flag, action="store_true")
-    o = parser.parse_args(arguments)
     try:
-        bench(o.family, o.suite, o.device, o.dtype, o.threads, o.json, o.quick, o.enforce, o.cases, o.backend)
+        bench(Options(**vars(parser.parse_args(arguments))))
     except Failure as failure:
         print(f"neurokern bench: {failure}", file=sys.stderr)
         return failure.code

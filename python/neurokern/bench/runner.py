@@ -6,6 +6,7 @@ import json
 import math
 import secrets
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ class Run:
         file: JSON lines are appended to it as they come.
         chosen: backend to run ours on.
         seed: of the random data; a fresh one when None. It stands in every record.
+        seconds: no case is begun after so many; `left_out` counts those.
     """
 
     def __init__(
@@ -43,12 +45,15 @@ class Run:
         file: Path | None = None,
         chosen: str = "auto",
         seed: int | None = None,
+        seconds: float = math.inf,
     ) -> None:
         self.device = device
         self.threads = tuple(threads)
         self.effort = effort
         self.chosen = chosen
         self.seed = secrets.randbelow(1 << 31) if seed is None else seed
+        self.left_out = 0
+        self._deadline = time.monotonic() + seconds
         self._file = file
         self._pool = Pool(self.seed, device)
         self._peaks = Peaks(device)
@@ -60,6 +65,9 @@ class Run:
         for threads in self.threads:
             with _threads(threads), backend(self.chosen):
                 for case in cases:
+                    if time.monotonic() > self._deadline:
+                        self.left_out += 1
+                        continue
                     told(f"{case.name}, {threads} threads")
                     record = self._measure(suite, case, threads)
                     records.append(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,7 @@ def bench(
     suite: Annotated[list[str] | None, typer.Option(help="Only this suite (may be given more than once).")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[str | None, typer.Option(help="Only f32, bf16 or f16.")] = None,
+    backend: Annotated[str, typer.Option(help="Backend of ours: auto, cpu, cuda or triton.")] = "auto",
     threads: Annotated[str | None, typer.Option(help="Numbers of CPU threads, as in 1,2 (the default).")] = None,
     json: Annotated[Path | None, typer.Option(help="Append one JSON line per case to this file.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer shapes and repetitions: about three minutes.")] = False,
@@ -70,11 +72,20 @@ def bench(
     plot: Annotated[Path | None, typer.Option(help="Draw the ratios into this PNG or SVG file.")] = None,
     cases: Annotated[bool, typer.Option("--cases", help="Print every case, not only the slowest of a suite.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the suites and leave.")] = False,
+    minutes: Annotated[float | None, typer.Option(help="Begin no further case after so many minutes.")] = None,
 ) -> None:
     """Measure our kernels against torch, the two taking turns in one run (see benchmarks/protocol.md)."""
-    from .bench import run
+    from ..bench import main as machinery
 
-    run(family, suite or [], device, dtype, threads, json, quick, enforce, plot, cases, list_)
+    if list_:
+        machinery.list_suites()
+        return
+    limit = math.inf if minutes is None else minutes
+    machinery.bench(
+        machinery.Options(
+            family, suite or (), device, dtype, threads, json, quick, enforce, cases, plot, backend, limit
+        )
+    )
 
 
 @app.command()

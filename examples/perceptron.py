@@ -1,8 +1,8 @@
 """Rosenblatt's perceptron (1958) on scikit-learn's breast-cancer set: 569 tumours, 30 measurements, benign or not.
 
-Every sample is extended by a constant 1, whose weight is the bias, and multiplied by its label -1 or +1. The
-perceptron is right about such a signed sample z when w . z > 0, so relu(-w . z) is its error: one fused linear + ReLU.
-The rule adds to w the samples it is wrong about; here those of a batch at a time, as in Duda and Hart (1973). The
+Every sample is extended by a constant 1, whose weight is the bias, and multiplied by minus its label -1 or +1. The
+perceptron is right about such a sample z when w . z < 0, so relu(w . z) is its error: one fused linear + ReLU. The rule
+takes the samples it is wrong about from w; here those of a batch at a time, as in Duda and Hart (1973). The
 classifier is the mean of all w on the way, which errs less than the last (Freund and Schapire 1999).
 
     python examples/perceptron.py
@@ -22,16 +22,18 @@ AGREEMENT = 1e-4  # most that the loss of an epoch may differ between our kernel
 
 
 def data() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training and test samples [n, 31], standardized and extended by 1, and their labels -1 or +1 [n]."""
+    """Training and test samples [n, 31] as described above, measurements standardized, and their labels -1 or +1 [n]."""
     from sklearn.datasets import load_breast_cancer
     from sklearn.model_selection import train_test_split
 
     x, y = load_breast_cancer(return_X_y=True)
     train, test, y_train, y_test = train_test_split(x, 2 * y - 1, test_size=0.2, random_state=0, stratify=y)
     mean, deviation = train.mean(0), train.std(0)
-    rows = [torch.tensor((part - mean) / deviation, dtype=torch.float32) for part in (train, test)]
-    rows = [torch.cat([part, torch.ones(len(part), 1)], 1) for part in rows]
-    return rows[0], torch.tensor(y_train).float(), rows[1], torch.tensor(y_test).float()
+    found = []
+    for part, labels in ((train, y_train), (test, y_test)):
+        x, y = torch.tensor((part - mean) / deviation).float(), torch.tensor(labels).float()
+        found += [torch.cat([x, torch.ones(len(x), 1)], 1) * -y.unsqueeze(1), y]
+    return tuple(found)
 
 
 def ours() -> torch.nn.Module:
@@ -56,12 +58,11 @@ class Trainer:
     @torch.no_grad()
     def epoch(self, x: Tensor, y: Tensor, order: Tensor) -> float:
         """One pass in the given order; returns the mean error."""
-        signed = (x * -y.unsqueeze(1))[order]
         total = torch.zeros(())
-        for z in signed.split(BATCH):
+        for z in x[order].split(BATCH):
             error = self.model(z)
             total += error.sum()
-            # w += rate * sum of the samples that are wrong (z has their sign turned already)
+            # w -= rate * sum of the samples that are wrong
             self.weight.sub_(self.product(error.sign().t(), z), alpha=RATE)
             self.sum += self.weight
         return float(total) / len(x)
@@ -69,7 +70,7 @@ class Trainer:
     @torch.no_grad()
     def accuracy(self, x: Tensor, y: Tensor) -> float:
         """Share of samples on the right side."""
-        return float(((x @ self.sum.t()).squeeze(1) * y > 0).float().mean())
+        return float((x @ self.sum.t() < 0).float().mean())
 
 
 def main() -> None:

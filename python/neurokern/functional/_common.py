@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ IDENTITY = ("identity", 0.0, 0.0)
 Activation = str | tuple[Any, ...] | None
 
 
+@lru_cache(256)  # every call of a fused layer asks
 def parse_activation(op: str, activation: Activation) -> tuple[str, float, float]:
     """``None``, a name, or (name, parameters...) -> (name, p0, p1).
 

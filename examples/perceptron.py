@@ -22,7 +22,7 @@ AGREEMENT = 1e-4  # most that the loss of an epoch may differ between our kernel
 
 
 def data() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training and test samples [n, 31] as described above, measurements standardized, and their labels -1 or +1 [n]."""
+    """Training and test samples [n, 31] as above, from standardized measurements, and their labels -1 or +1 [n]."""
     from sklearn.datasets import load_breast_cancer
     from sklearn.model_selection import train_test_split
 

@@ -1,7 +1,7 @@
 # CUDA kernels: finds nvcc and compiles every kernels/cuda/<family>/<file>.cu to <family>_<file>.fatbin.
 #
 # NEUROKERN_CUDA        AUTO: with CUDA when nvcc can be had; ON: an error without it; OFF: never.
-# NEUROKERN_CUDA_ARCHS  what to compile for, e.g. "80;90a;90-virtual" (machine code, or PTX with -virtual).
+# NEUROKERN_CUDA_ARCHS  what to make machine code for, e.g. "80;90a"; PTX of the first one is kept for later chips.
 # Both are also read from the environment, for `pip install .`.
 
 foreach(option NEUROKERN_CUDA NEUROKERN_CUDA_ARCHS)
@@ -10,11 +10,9 @@ foreach(option NEUROKERN_CUDA NEUROKERN_CUDA_ARCHS)
   endif()
 endforeach()
 set(NEUROKERN_CUDA AUTO CACHE STRING "Compile the CUDA kernels: AUTO, ON or OFF")
-# sm_80 runs on 8.x, sm_90a on 9.0, and the driver compiles the PTX for whatever comes later.
-set(NEUROKERN_CUDA_ARCHS "80;90a;90-virtual" CACHE STRING "Architectures of the CUDA kernels")
-
-# Families whose kernels use no instruction of one architecture alone.
-set(NK_PORTABLE_FAMILIES activation)
+# sm_80 runs on 8.x, sm_90a on 9.0, and the driver compiles the PTX for whatever comes later. All of it comes from
+# one run of the front end, which takes most of the time.
+set(NEUROKERN_CUDA_ARCHS "80;90a" CACHE STRING "Architectures of the CUDA kernels")
 
 # Whether an nvcc can compile at all (a host compiler that it accepts, its headers beside it).
 function(nk_nvcc_works nvcc result)
@@ -68,30 +66,14 @@ function(nk_add_cuda_kernels)
   endif()
   message(STATUS "CUDA: ${nvcc}, architectures ${NEUROKERN_CUDA_ARCHS}")
 
-  set(codes "")
-  set(lowest 999)
-  foreach(arch ${NEUROKERN_CUDA_ARCHS})
-    string(REGEX MATCH "^[0-9]+" number ${arch})
-    if(number LESS lowest)
-      set(lowest ${number})
-    endif()
-    if(arch MATCHES "^(.+)-virtual$")
-      list(APPEND codes -gencode=arch=compute_${CMAKE_MATCH_1},code=compute_${CMAKE_MATCH_1})
-    else()
-      list(APPEND codes -gencode=arch=compute_${arch},code=sm_${arch})
-    endif()
-  endforeach()
-  # The same machines from one PTX: nvcc's front end, which is most of the time, runs once and not per architecture.
-  # -fmad=false: products and sums are fused where kernels/math.h says so, as on the CPU, so both round alike.
-  set(portable_codes -fmad=false)
-  foreach(arch ${NEUROKERN_CUDA_ARCHS})
-    string(REGEX MATCH "^[0-9]+" number ${arch})
-    if(arch MATCHES "-virtual$")
-      list(APPEND portable_codes -gencode=arch=compute_${lowest},code=compute_${lowest})
-    else()
-      list(APPEND portable_codes -gencode=arch=compute_${lowest},code=sm_${number})
-    endif()
-  endforeach()
+  list(FILTER NEUROKERN_CUDA_ARCHS EXCLUDE REGEX "-virtual$")  # CMake's word for PTX, which is there anyway
+  list(TRANSFORM NEUROKERN_CUDA_ARCHS REPLACE "[a-z]+$" "" OUTPUT_VARIABLE numbers)
+  list(SORT numbers COMPARE NATURAL)
+  list(GET numbers 0 base)
+  list(TRANSFORM NEUROKERN_CUDA_ARCHS PREPEND sm_ OUTPUT_VARIABLE machines)
+  list(JOIN machines "," machines)
+  # -fmad=false: products and sums are fused where the source says so, as on the CPU, so both round alike.
+  set(code -fmad=false -gencode=arch=compute_${base},code=[${machines},compute_${base}])
 
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*/*.cu)
   set(out ${PROJECT_BINARY_DIR}/cuda)
@@ -103,13 +85,9 @@ function(nk_add_cuda_kernels)
     get_filename_component(family ${source} DIRECTORY)
     get_filename_component(family ${family} NAME)
     set(name ${family}_${file})
-    set(source_codes ${codes})
-    if(family IN_LIST NK_PORTABLE_FAMILIES)
-      set(source_codes ${portable_codes})
-    endif()
     add_custom_command(
       OUTPUT ${out}/${name}.fatbin ${out}/${name}.resources.txt
-      COMMAND ${driver} compile ${nvcc} ${source} ${out}/${name} -- ${source_codes}
+      COMMAND ${driver} compile ${nvcc} ${source} ${out}/${name} -- ${code}
       DEPENDS ${source} ${PROJECT_SOURCE_DIR}/cmake/nvcc.py
       DEPFILE ${out}/${name}.d
       COMMENT "CUDA: compiling ${name}"

@@ -35,8 +35,8 @@ std::string dir;
 std::unordered_map<int, std::unique_ptr<DeviceState>> devices;
 unsigned devices_generation = 0;
 
-#define NK_DRIVER_CALL(op, what, call)                                                       \
-    do {                                                                                     \
+#define NK_DRIVER_CALL(op, what, call)                                                                   \
+    do {                                                                                                 \
         if (const Result nk_result = (call); nk_result != 0) fail(op, what, #call, nk_result, __LINE__); \
     } while (false)
 
@@ -166,8 +166,8 @@ void launch(const Launch& what, void** arguments, Describe describe, const void*
                        t.cuFuncSetAttribute(f.function, kMaxDynamicShared, static_cast<int>(what.shared)));
         f.shared = what.shared;
     }
-    const Result r = t.cuLaunchKernel(f.function, what.grid[0], what.grid[1], what.grid[2], what.block[0], what.block[1],
-                                      what.block[2], what.shared, what.stream, arguments, nullptr);
+    const Result r = t.cuLaunchKernel(f.function, what.grid[0], what.grid[1], what.grid[2], what.block[0],
+                                      what.block[1], what.block[2], what.shared, what.stream, arguments, nullptr);
     if (r != 0) fail(what.op, launch_text(what, describe, context), "cuLaunchKernel", r, __LINE__);
 }
 

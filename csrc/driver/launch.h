@@ -35,7 +35,7 @@ struct Launch {
     unsigned grid[3] = {1, 1, 1};
     unsigned block[3] = {1, 1, 1};
     unsigned shared = 0;  // dynamic shared memory, bytes
-    Device device;        // of the tensors; a CPU device means device 0 of a replaced table
+    Device device = {};   // of the tensors; a CPU device means device 0 of a replaced table
     Stream stream = nullptr;
 };
 

@@ -24,7 +24,7 @@ const DriverTable* load_native() {
         reason = "no CUDA driver (libcuda.so.1 is not on this machine)";
         return nullptr;
     }
-#define NK_RESOLVE(name, arguments)                                                \
+#define NK_RESOLVE(name, arguments)                                               \
     native.name = reinterpret_cast<decltype(native.name)>(dlsym(library, #name)); \
     if (native.name == nullptr && reason.empty()) reason = "the CUDA driver has no function " #name;
     NK_DRIVER_FUNCTIONS(NK_RESOLVE)

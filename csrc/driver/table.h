@@ -8,12 +8,12 @@
 
 namespace nk::driver {
 
-using Result = int;     // CUresult; 0 is success
-using DeviceId = int;   // CUdevice
-using Context = void*;  // CUcontext
-using Module = void*;   // CUmodule
-using Function = void*; // CUfunction
-using Stream = void*;   // CUstream
+using Result = int;      // CUresult; 0 is success
+using DeviceId = int;    // CUdevice
+using Context = void*;   // CUcontext
+using Module = void*;    // CUmodule
+using Function = void*;  // CUfunction
+using Stream = void*;    // CUstream
 
 // CUdevice_attribute and CUfunction_attribute, with the numbers that the driver gives them.
 enum DeviceAttribute : int {
@@ -28,23 +28,24 @@ enum DeviceAttribute : int {
 enum FunctionAttribute : int { kMaxDynamicShared = 8 };
 
 // X(name, arguments): every driver function in use, in the order of the table.
-#define NK_DRIVER_FUNCTIONS(X)                                                                                        \
-    X(cuInit, (unsigned flags))                                                                                       \
-    X(cuDriverGetVersion, (int* version))                                                                             \
-    X(cuGetErrorName, (Result error, const char** name))                                                              \
-    X(cuGetErrorString, (Result error, const char** text))                                                            \
-    X(cuDeviceGetCount, (int* count))                                                                                 \
-    X(cuDeviceGet, (DeviceId * device, int ordinal))                                                                  \
-    X(cuDeviceGetName, (char* name, int length, DeviceId device))                                                     \
-    X(cuDeviceGetAttribute, (int* value, DeviceAttribute attribute, DeviceId device))                                 \
-    X(cuDevicePrimaryCtxRetain, (Context * context, DeviceId device))                                                 \
-    X(cuCtxGetCurrent, (Context * context))                                                                           \
-    X(cuCtxSetCurrent, (Context context))                                                                             \
-    X(cuModuleLoadData, (Module * module, const void* image))                                                         \
-    X(cuModuleGetFunction, (Function * function, Module module, const char* name))                                    \
-    X(cuFuncSetAttribute, (Function function, FunctionAttribute attribute, int value))                                \
-    X(cuLaunchKernel, (Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,        \
-                       unsigned block_y, unsigned block_z, unsigned shared, Stream stream, void** params, void** extra))
+#define NK_DRIVER_FUNCTIONS(X)                                                                                   \
+    X(cuInit, (unsigned flags))                                                                                  \
+    X(cuDriverGetVersion, (int* version))                                                                        \
+    X(cuGetErrorName, (Result error, const char** name))                                                         \
+    X(cuGetErrorString, (Result error, const char** text))                                                       \
+    X(cuDeviceGetCount, (int* count))                                                                            \
+    X(cuDeviceGet, (DeviceId * device, int ordinal))                                                             \
+    X(cuDeviceGetName, (char* name, int length, DeviceId device))                                                \
+    X(cuDeviceGetAttribute, (int* value, DeviceAttribute attribute, DeviceId device))                            \
+    X(cuDevicePrimaryCtxRetain, (Context * context, DeviceId device))                                            \
+    X(cuCtxGetCurrent, (Context * context))                                                                      \
+    X(cuCtxSetCurrent, (Context context))                                                                        \
+    X(cuModuleLoadData, (Module * module, const void* image))                                                    \
+    X(cuModuleGetFunction, (Function * function, Module module, const char* name))                               \
+    X(cuFuncSetAttribute, (Function function, FunctionAttribute attribute, int value))                           \
+    X(cuLaunchKernel,                                                                                            \
+      (Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, \
+       unsigned block_z, unsigned shared, Stream stream, void** params, void** extra))
 
 struct DriverTable {
 #define NK_MEMBER(name, arguments) Result(*name) arguments = nullptr;

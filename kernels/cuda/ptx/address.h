@@ -5,7 +5,7 @@
 namespace nk::ptx {
 
 __device__ __forceinline__ uint32_t shared_address(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+    return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
 }  // namespace nk::ptx

@@ -8,15 +8,20 @@ namespace nk::ptx {
 
 // 16 bytes, past L1 (.cg): tiles are read once per block, so L1 would only be churned.
 __device__ __forceinline__ void cp_async_16(uint32_t dst, const void* src, int valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(valid) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(valid) : "memory");
+}
+
+// 16 bytes, all of them valid.
+__device__ __forceinline__ void cp_async_16(uint32_t dst, const void* src) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(dst), "l"(src) : "memory");
 }
 
 // 4 or 8 bytes, through L1 (.ca): neighbours of the same sector come later from the same block.
 template <int Bytes>
 __device__ __forceinline__ void cp_async(uint32_t dst, const void* src, int valid) {
-  static_assert(Bytes == 4 || Bytes == 8, "cp.async.ca copies 4 or 8 bytes here; 16 is cp_async_16");
-  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(dst), "l"(src), "n"(Bytes), "r"(valid)
-               : "memory");
+    static_assert(Bytes == 4 || Bytes == 8, "cp.async.ca copies 4 or 8 bytes here; 16 is cp_async_16");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(dst), "l"(src), "n"(Bytes), "r"(valid)
+                 : "memory");
 }
 
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -24,8 +29,8 @@ __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commi
 // Waits until at most `Pending` of this thread's latest groups are still under way.
 template <int Pending>
 __device__ __forceinline__ void cp_async_wait() {
-  static_assert(Pending >= 0, "a negative number of groups cannot be pending");
-  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+    static_assert(Pending >= 0, "a negative number of groups cannot be pending");
+    asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
 }  // namespace nk::ptx

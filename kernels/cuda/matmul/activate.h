@@ -1,0 +1,71 @@
+// The activation of an epilogue, chosen at run time. One function per module and number type, called rather than
+// inlined: the kernels of a module would each carry some twenty functions otherwise. The accumulators lie in shared
+// memory by then, so that the call finds registers enough.
+#pragma once
+
+#include "../../math.h"
+
+namespace nk::cuda {
+
+template <class F, class Number, int Lanes>
+__device__ __forceinline__ void activate_by(Number (&v)[Lanes], math::Params<Number> p) {
+#pragma unroll
+    for (int i = 0; i < Lanes; ++i) v[i] = F::template f<Number>(v[i], p);
+}
+
+template <class Number, int Lanes>
+__device__ __forceinline__ void activate_inline(Number (&v)[Lanes], int activation, math::Params<Number> p) {
+    switch (static_cast<Activation>(activation)) {
+#define NK_CASE(id, F)   \
+    case Activation::id: \
+        return activate_by<math::F>(v, p);
+        NK_CASE(identity, Identity)
+        NK_CASE(relu, Relu)
+        NK_CASE(relu6, Relu6)
+        NK_CASE(leaky_relu, LeakyRelu)
+        NK_CASE(elu, Elu)
+        NK_CASE(selu, Selu)
+        NK_CASE(celu, Celu)
+        NK_CASE(gelu, Gelu)
+        NK_CASE(gelu_tanh, GeluTanh)
+        NK_CASE(silu, Silu)
+        NK_CASE(mish, Mish)
+        NK_CASE(sigmoid, Sigmoid)
+        NK_CASE(logsigmoid, Logsigmoid)
+        NK_CASE(hardsigmoid, Hardsigmoid)
+        NK_CASE(hardswish, Hardswish)
+        NK_CASE(hardtanh, Hardtanh)
+        NK_CASE(hardshrink, Hardshrink)
+        NK_CASE(softshrink, Softshrink)
+        NK_CASE(tanhshrink, Tanhshrink)
+        NK_CASE(softsign, Softsign)
+        NK_CASE(softplus, Softplus)
+        NK_CASE(threshold, Threshold)
+        NK_CASE(tanh, Tanh)
+        NK_CASE(squared_relu, SquaredRelu)
+#undef NK_CASE
+    }
+}
+static_assert(kActivations == 24, "a new activation needs its case above");
+
+static __device__ __noinline__ float4 activate_f32(float4 x, int activation, float p0, float p1) {
+    float v[4] = {x.x, x.y, x.z, x.w};
+    activate_inline(v, activation, math::Params<float>{p0, p1});
+    return make_float4(v[0], v[1], v[2], v[3]);
+}
+static __device__ __noinline__ double2 activate_f64(double2 x, int activation, double p0, double p1) {
+    double v[2] = {x.x, x.y};
+    activate_inline(v, activation, math::Params<double>{p0, p1});
+    return make_double2(v[0], v[1]);
+}
+
+__device__ __forceinline__ void activate(float (&v)[4], int activation, float p0, float p1) {
+    const float4 r = activate_f32(make_float4(v[0], v[1], v[2], v[3]), activation, p0, p1);
+    v[0] = r.x, v[1] = r.y, v[2] = r.z, v[3] = r.w;
+}
+__device__ __forceinline__ void activate(double (&v)[2], int activation, double p0, double p1) {
+    const double2 r = activate_f64(make_double2(v[0], v[1]), activation, p0, p1);
+    v[0] = r.x, v[1] = r.y;
+}
+
+}  // namespace nk::cuda

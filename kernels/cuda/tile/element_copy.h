@@ -1,0 +1,100 @@
+// Copies tiles of an operand with any strides into shared memory as [K][Pitch], the outer index contiguous, by
+// cp.async of single elements (4 or 8 bytes), which turns k-contiguous operands on the way and asks for no alignment.
+#pragma once
+
+#include <stdint.h>
+
+#include "../ptx/address.h"
+#include "../ptx/cp_async.h"
+#include "copy.h"
+
+namespace nk::tile {
+
+// How the lanes of a warp are laid over the tile: along the direction in which the operand is contiguous.
+enum class Walk : int { k, outer, outer_wide };
+
+// Columns of a row in shared memory: 16 bytes more than the tile. When lanes run along k (kLanesK of them, then along
+// the outer index) their stores then fall into different banks: element (k, i) lies in word 4 k + i (f32, 32 words)
+// or double 2 k + i... see the host model in tests/test_plan.py, which counts conflicts for every walk.
+template <int Outer, int ElementBytes>
+inline constexpr int kElementPitch = Outer + (ElementBytes == 4 ? 4 : 4);
+
+template <int Outer, int K, int ElementBytes, int Threads>
+class ElementCopy {
+    static constexpr int kPitch = kElementPitch<Outer, ElementBytes>;
+    static constexpr int kLanesK = 32 / ElementBytes;  // one sector of 32 bytes along k
+    static constexpr int kPerChunk = 16 / ElementBytes;
+    static_assert(K % kLanesK == 0 && Threads % Outer == 0 && Threads % kLanesK == 0, "whole passes");
+    static_assert(Outer % (Threads / kLanesK) == 0 || (Threads / kLanesK) % Outer == 0, "whole passes");
+
+  public:
+    static constexpr int kTileBytes = K * kPitch * ElementBytes;
+
+    __device__ __forceinline__ ElementCopy(const void* origin, OperandSteps steps, int64_t outer, int64_t outers,
+                                           int64_t k, int access)
+        : origin_(static_cast<const char*>(origin)), steps_(steps) {
+        walk_ = access == kBytes16 ? Walk::outer_wide : steps.k == ElementBytes ? Walk::k : Walk::outer;
+        source_ = origin_ + outer * steps.outer + k * steps.k;
+        const int64_t outer_left = outers - outer;
+        inside_ = static_cast<int>(outer_left < Outer ? outer_left : Outer);
+    }
+
+    // As TileCopy::issue.
+    __device__ __forceinline__ void issue(char* tile, int64_t k_left) {
+        const int left = static_cast<int>(k_left < K ? k_left : K);
+        if (walk_ == Walk::outer_wide)
+            along_outer<16>(tile, left);
+        else if (walk_ == Walk::outer)
+            along_outer<ElementBytes>(tile, left);
+        else
+            along_k(tile, left);
+        source_ += K * steps_.k;
+    }
+
+  private:
+    template <int Bytes>
+    __device__ __forceinline__ void along_outer(char* tile, int left) {
+        constexpr int kLanes = Outer * ElementBytes / Bytes;  // of one row
+        constexpr int kRowStep = Threads / kLanes;
+        static_assert(Threads % kLanes == 0 && K % kRowStep == 0, "whole passes");
+        const int i = threadIdx.x % kLanes * (Bytes / ElementBytes), row = threadIdx.x / kLanes;
+        const char* from = source_ + i * steps_.outer + row * steps_.k;
+        const uint32_t target = ptx::shared_address(tile) + (row * kPitch + i) * ElementBytes;
+        const int valid = min(max((inside_ - i) * ElementBytes, 0), Bytes);
+#pragma unroll
+        for (int k = 0; k < K; k += kRowStep, from += kRowStep * steps_.k)
+            copy<Bytes>(target, k, from, row + k < left ? valid : 0);
+    }
+
+    __device__ __forceinline__ void along_k(char* tile, int left) {
+        constexpr int kOuterStep = Threads / kLanesK;
+        const int k = threadIdx.x % kLanesK, i = threadIdx.x / kLanesK;
+        const char* from = source_ + i * steps_.outer + k * steps_.k;
+        const uint32_t target = ptx::shared_address(tile) + (k * kPitch + i) * ElementBytes;
+#pragma unroll
+        for (int o = 0; o < Outer; o += kOuterStep, from += kOuterStep * steps_.outer)
+#pragma unroll
+            for (int kk = 0; kk < K; kk += kLanesK) {
+                const int bytes = k + kk < left && i + o < inside_ ? ElementBytes : 0;
+                ptx::cp_async<ElementBytes>(target + (kk * kPitch + o) * ElementBytes,
+                                            bytes > 0 ? from + kk * ElementBytes : origin_, bytes);
+            }
+    }
+
+    template <int Bytes>
+    __device__ __forceinline__ void copy(uint32_t target, int k, const char* from, int bytes) {
+        const uint32_t to = target + k * kPitch * ElementBytes;
+        if constexpr (Bytes == 16)
+            ptx::cp_async_16(to, bytes > 0 ? from : origin_, bytes);
+        else
+            ptx::cp_async<Bytes>(to, bytes > 0 ? from : origin_, bytes);
+    }
+
+    const char* origin_;
+    const char* source_;
+    OperandSteps steps_;
+    int inside_;
+    Walk walk_;
+};
+
+}  // namespace nk::tile

@@ -3,7 +3,9 @@
 
 #include <filesystem>
 
+#include "cuda_hooks.h"
 #include "driver/launch.h"
+#include "matmul_cuda.h"
 #include "register.h"
 
 namespace py = pybind11;
@@ -24,9 +26,9 @@ py::dict cuda_info() {
     const driver::DriverTable* table = driver::table();
     int version = 0;
     if (table != nullptr) table->cuDriverGetVersion(&version);
-    info["driver"] = version ? py::object(py::str(std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10)))
-                             : py::object(py::none());
-    info["reason"] = table == nullptr ? driver::why_not() : std::string();
+    info["driver"] =
+        version ? py::object(py::str(std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10)))
+                : py::object(py::none());
     py::list devices;
     for (int i = 0; i < driver::device_count(); ++i) {
         const driver::DeviceInfo& d = driver::device_info(i);
@@ -47,6 +49,11 @@ py::dict cuda_info() {
         if (file.path().extension() == ".fatbin") kernels.append(file.path().stem().string());
     kernels.attr("sort")();
     info["fatbins"] = kernels;
+    const char* missing = table == nullptr        ? driver::why_not().c_str()
+                          : py::len(kernels) == 0 ? "built without the CUDA kernels"
+                          : py::len(devices) == 0 ? "no CUDA device"
+                                                  : nullptr;
+    info["missing"] = missing == nullptr ? py::object(py::none()) : py::object(py::str(missing));
     return info;
 }
 
@@ -57,7 +64,10 @@ void register_cuda(py::module_& m) {
     m.def("set_kernel_dir", &driver::set_kernel_dir, py::arg("path"),
           "Load CUDA kernels from this folder instead of _cuda beside the module.");
     m.def("cuda_info", &cuda_info,
-          "What there is of CUDA: driver version or None and the reason, devices, kernel folder, compiled fatbins.");
+          "What there is of CUDA: driver version or None, devices, kernel folder, fatbins, and what is missing (or "
+          "None).");
+    register_cuda_hooks(m);
+    register_matmul_cuda(m);
 }
 
 }  // namespace nk

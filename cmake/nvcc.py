@@ -7,6 +7,7 @@ nvcc.py collect RESOURCES.json RESOURCES.txt...     one table of all kernels
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -34,24 +35,75 @@ def find() -> list[str]:
     return found
 
 
+def includes(source: Path, seen: dict[Path, bytes] | None = None) -> dict[Path, bytes]:
+    """The file and every header of ours that it includes, directly or not, with their contents."""
+    seen = {} if seen is None else seen
+    path = source.resolve()
+    if path in seen or not path.is_file():
+        return seen
+    seen[path] = path.read_bytes()
+    for header in re.findall(rb'^\s*#\s*include\s+"([^"]+)"', seen[path], re.MULTILINE):
+        includes(path.parent / header.decode(), seen)
+    return seen
+
+
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept between build folders; None when NEUROKERN_CUDA_CACHE is "off"."""
+    named = os.environ.get("NEUROKERN_CUDA_CACHE")
+    if named == "off":
+        return None
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named) if named else Path(base) / "neurokern" / "nvcc"
+
+
 def compile_one(nvcc: str, source: str, out: str, arguments: list[str]) -> int:
-    """One .cu to one fatbin; ptxas's report goes to a file, errors to the terminal."""
+    """One .cu to one fatbin; ptxas's report goes to a file, errors to the terminal.
+
+    What was compiled before from the same sources by the same nvcc is taken from the cache.
+    """
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    command = [
-        nvcc, "-fatbin", "-std=c++20", "-O3", "-Xptxas=-v", "-MD", "-MF", f"{out}.d", "-MT", f"{out}.fatbin",
-        "--expt-relaxed-constexpr", *arguments, "-o", f"{out}.fatbin", source,
-    ]  # fmt: skip
+    command = [nvcc, "-fatbin", "-std=c++20", "-O3", "-Xptxas=-v", "--expt-relaxed-constexpr", *arguments]
+    files = includes(Path(source))
+    dependencies = " ".join(str(path).replace(" ", "\\ ") for path in files)
+    Path(f"{out}.d").write_text(f"{out}.fatbin: {dependencies}\n")
+
     start = time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    version = subprocess.run([nvcc, "--version"], capture_output=True, check=True).stdout
+    key = hashlib.sha256(b"\0".join([version, *(a.encode() for a in command[1:]), *files.values()])).hexdigest()
+    folder = cache_folder()
+    cached = [folder / f"{key}{ending}" for ending in (".fatbin", ".resources.txt")] if folder else []
+    made = [Path(f"{out}.fatbin"), Path(f"{out}.resources.txt")]
+    if cached and all(path.is_file() for path in cached):
+        for old, new in zip(cached, made, strict=True):
+            new.write_bytes(old.read_bytes())
+        print(f"CUDA: {Path(out).name}: as compiled before", flush=True)
+        return 0
+
+    done = subprocess.run(
+        [*command, "-o", f"{out}.fatbin", source], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if done.returncode:
         print(f"{' '.join(command)}\n{done.stdout}", file=sys.stderr)
         return done.returncode
+    made[1].write_text(done.stdout)
+    keep(cached, made)
     warnings = [line for line in done.stdout.splitlines() if "warning" in line]
-    kernels = done.stdout.count("Compiling entry function")
-    Path(f"{out}.resources.txt").write_text(done.stdout)
+    kernels = len(set(re.findall(r"Compiling entry function '(\w+)'", done.stdout)))
     seconds = time.perf_counter() - start
     print("\n".join([*warnings, f"CUDA: {Path(out).name}: {kernels} kernels in {seconds:.1f} s"]), flush=True)
     return 0
+
+
+def keep(cached: list[Path], made: list[Path]) -> None:
+    """Copies results into the cache, each at once, so that builds side by side see whole files; failing is no harm."""
+    try:
+        for target, source in zip(cached, made, strict=bool(cached)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_suffix(f".{os.getpid()}")
+            partial.write_bytes(source.read_bytes())
+            partial.replace(target)
+    except OSError:
+        pass
 
 
 def parse(text: str) -> list[dict]:

@@ -53,7 +53,7 @@ py::dict cuda_info() {
                           : py::len(kernels) == 0 ? "built without the CUDA kernels"
                           : py::len(devices) == 0 ? "no CUDA device"
                                                   : nullptr;
-    info["missing"] = missing == nullptr ? py::object(py::none()) : py::object(py::str(missing));
+    info["reason"] = missing == nullptr ? "" : missing;
     return info;
 }
 
@@ -63,6 +63,12 @@ void register_cuda(py::module_& m) {
     driver::set_kernel_dir(default_kernel_dir());
     m.def("set_kernel_dir", &driver::set_kernel_dir, py::arg("path"),
           "Load CUDA kernels from this folder instead of _cuda beside the module.");
+    m.def(
+        "set_driver_table",
+        [](uintptr_t address) { driver::replace_table(reinterpret_cast<const driver::DriverTable*>(address)); },
+        py::arg("address"),
+        "Launch through the DriverTable at this address, on CPU tensors, instead of CUDA's driver; 0: the driver "
+        "again.");
     m.def("cuda_info", &cuda_info,
           "What there is of CUDA: driver version or None, devices, kernel folder, fatbins, and what is missing (or "
           "None).");

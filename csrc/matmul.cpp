@@ -3,6 +3,7 @@
 
 #include "../kernels/activation.h"
 #include "check.h"
+#include "driver/table.h"
 #include "register.h"
 #include "tensor_caster.h"
 
@@ -148,7 +149,7 @@ void run_matmul(const MatmulCall& call) {
     check(call);
     if (call.out.numel() == 0) return;
 #if __has_include("matmul_cuda.cpp")
-    if (call.out.device.kind == Device::cuda) return matmul_cuda(call);
+    if (call.out.device.kind == Device::cuda || driver::replaced()) return matmul_cuda(call);
 #endif
     if (call.out.device.kind != Device::cpu)
         fail_runtime("matmul", "argument out is on ", to_string(call.out.device), ", expected cpu: built without CUDA");

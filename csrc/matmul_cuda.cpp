@@ -9,7 +9,9 @@
 #include "check.h"
 #include "cuda_hooks.h"
 #include "driver/launch.h"
+#include "matmul_cuda.h"
 #include "plan/matmul.h"
+#include "scratch.h"
 #include "trace.h"
 
 namespace nk {
@@ -22,6 +24,8 @@ using cuda::MatrixRef;
 
 constexpr const char* kOp = "matmul";
 constexpr int kMostBatches = 65535;  // blockIdx.z
+
+std::string only_kernels;  // see matmul_only
 
 // One matrix of the problem with its batch steps, outermost first.
 struct Matrix {
@@ -133,10 +137,11 @@ bool wide(const Problem& p, const Matrix& x, int lanes) {
     return x.view != nullptr && x.column == 1 && alignment(p, x, x.row, p.m, bytes) == bytes;
 }
 
-plan::MatmulProblem to_plan(const MatmulCall& call, const Problem& p, bool may_split) {
+plan::MatmulProblem to_plan(const MatmulCall& call, const Problem& p) {
     plan::MatmulProblem q;
     q.m = p.m, q.n = p.n, q.k = p.k, q.batches = p.batches();
-    q.dtype = call.out.dtype, q.may_split = may_split;
+    q.dtype = call.out.dtype;
+    q.only = only_kernels.c_str();
     q.tf32 = q.dtype == DType::f32 && allows_tf32();
     q.a = operand(p, p.a, p.m, p.a.row, p.a.column);
     q.b = operand(p, p.b, p.n, p.b.column, p.b.row);
@@ -242,13 +247,16 @@ void matmul_cuda(const MatmulCall& call) {
     if (gpu.major < 8)
         fail_runtime(kOp, "the CUDA kernels need compute capability 8.0 or later, ", to_string(call.out.device),
                      " has ", gpu.major, ".x");
-    const plan::MatmulPlan plan = plan::plan_matmul(to_plan(call, p, has_workspace()), gpu);
+    const plan::MatmulPlan plan = plan::plan_matmul(to_plan(call, p), gpu);
     if (plan.kernel == nullptr)
         fail_runtime(kOp, "no CUDA kernel takes ", describe_call(&call), " on ", to_string(call.out.device));
-    const Workspace workspace = plan.splits > 1 ? Workspace(plan.workspace_bytes, call.out.device, kOp) : Workspace();
+    Scratch workspace;
+    if (plan.splits > 1) workspace = allocate_scratch(call.out, plan.workspace_bytes);
     MatmulParams q = to_params(call, p, plan, workspace.data);
     if (trace::active()) trace::record({kOp, "cuda", plan.name(), plan.describe(), ""});
     launch_outer(call, plan, q, p, 0);
 }
+
+void set_matmul_only(std::string part) { only_kernels = std::move(part); }
 
 }  // namespace nk

@@ -84,6 +84,8 @@ void register_matmul_cuda(py::module_& m) {
             return names;
         },
         "Every CUDA matmul kernel that a plan can name, with the fatbin it lies in.");
+    m.def("matmul_only", &set_matmul_only, py::arg("part"),
+          "Let CUDA plans take only kernels whose name contains this (\"\": all), to test or tune one of them.");
 }
 
 }  // namespace nk

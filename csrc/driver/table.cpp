@@ -14,7 +14,7 @@ DriverTable native;
 bool tried = false;
 std::string reason;
 std::atomic<const DriverTable*> current{nullptr};
-std::atomic<unsigned> replaced{0};
+std::atomic<unsigned> replacements{0};
 
 const DriverTable* load_native() {
     if (tried) return reason.empty() ? &native : nullptr;
@@ -53,10 +53,15 @@ const std::string& why_not() { return reason; }
 
 void replace_table(const DriverTable* t) {
     const std::lock_guard lock(mutex);
-    ++replaced;
+    ++replacements;
     current.store(t, std::memory_order_release);
 }
 
-unsigned generation() { return replaced.load(std::memory_order_acquire); }
+bool replaced() {
+    const DriverTable* t = current.load(std::memory_order_acquire);
+    return t != nullptr && t != &native;
+}
+
+unsigned generation() { return replacements.load(std::memory_order_acquire); }
 
 }  // namespace nk::driver

@@ -60,6 +60,9 @@ const std::string& why_not();
 // Puts another table in the place of the driver's (null: the driver's again) and forgets every loaded module.
 void replace_table(const DriverTable* table);
 
+// Whether another table is in force: kernels then work on the host's memory.
+bool replaced();
+
 // How often the table was replaced: caches of what came from an older table compare it.
 unsigned generation();
 

@@ -31,6 +31,7 @@ struct MatmulProblem {
     bool tf32 = false;      // f32 may be rounded to tf32
     bool may_split = true;  // a workspace can be had
     Operand a, b;
+    const char* only = "";  // weigh only kernels whose name contains this
 };
 
 enum class MatmulKind : int { mma, simt, plain };

@@ -1,0 +1,8 @@
+// Every matmul kernel takes one MatmulParams by value.
+#include "runtime.h"
+#include "kernels/cuda/matmul/params.h"
+
+void call_matmul_kernel(void* function, void** arguments) {
+    using nk::cuda::MatmulParams;
+    reinterpret_cast<void (*)(MatmulParams)>(function)(*static_cast<MatmulParams*>(arguments[0]));
+}

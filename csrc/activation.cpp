@@ -1,0 +1,283 @@
+// Elementwise activations, their derivatives, gated units and PReLU: check, then run on the CPU or launch on CUDA.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "check.h"
+#include "cpu/runs.h"
+#include "cpu/table.h"
+#include "cpu/threads.h"
+#include "elementwise.h"
+#include "register.h"
+#include "tensor_caster.h"
+#include "trace.h"
+
+#if __has_include("activation_cuda.h")
+#include "activation_cuda.h"
+#define NK_HAVE_ACTIVATION_CUDA 1
+#endif
+
+namespace nk {
+
+namespace {
+
+using cpu::Elementwise;
+using cpu::Pass;
+
+constexpr double kReleaseAt = 10000.0;  // nanoseconds of work from which the interpreter lock is given up
+
+[[maybe_unused, noreturn]] void fail_device(const char* op, const TensorView& t) {
+    fail_runtime(op, "argument out is on ", to_string(t.device), ", but this build has no CUDA kernels for it");
+}
+
+Activation checked_activation(const char* op, int act) {
+    if (act < 0 || act >= kActivations)
+        fail_value(op, "argument act is ", act, ", expected an id from 0 to ", kActivations - 1);
+    return static_cast<Activation>(act);
+}
+
+// Nanoseconds per element in cache; what matters is only the order of magnitude.
+double cost_of(Activation a, Pass pass, DType dtype, cpu::Level level) {
+    bool cheap = false;
+    switch (a) {
+        case Activation::identity:
+        case Activation::relu:
+        case Activation::relu6:
+        case Activation::leaky_relu:
+        case Activation::hardsigmoid:
+        case Activation::hardswish:
+        case Activation::hardtanh:
+        case Activation::hardshrink:
+        case Activation::softshrink:
+        case Activation::threshold:
+        case Activation::squared_relu: cheap = true; break;
+        default: break;
+    }
+    double cost = cheap ? 0.15 : 0.5;
+    if (pass != Pass::forward) cost *= 1.5;
+    if (dtype == DType::f64) cost *= 2;
+    if (level == cpu::Level::scalar) cost *= cheap ? 4 : 20;
+    return cost;
+}
+
+// Contiguous tensors that do not meet need no closer look.
+void check_separate(const char* op, const char* arg, const TensorView& out, const char* other, const TensorView& in,
+                    bool same_allowed) {
+    check_no_overlap(op, arg, out, other, in, same_allowed);
+}
+
+struct Named {
+    const char* name;
+    const TensorView& view;
+};
+
+// Everything that can be wrong with the tensors of an elementwise op; in_place: an output may be this input's view.
+void check_tensors(const char* op, std::initializer_list<Named> outs, std::initializer_list<Named> ins, bool in_place) {
+    const Named& first = *outs.begin();
+    check_floating(op, first.name, first.view);
+    for (const Named& o : outs) {
+        if (&o != &first) check_like(op, o.name, o.view, first.name, first.view);
+        check_writable(op, o.name, o.view);
+    }
+    for (const Named& i : ins) check_like(op, i.name, i.view, first.name, first.view);
+    for (const Named& o : outs)
+        for (const Named& i : ins) check_separate(op, o.name, o.view, i.name, i.view, in_place);
+    if (outs.size() == 2) {
+        const Named& second = *(outs.begin() + 1);
+        check_separate(op, second.name, second.view, first.name, first.view, false);
+    }
+}
+
+void trace_cpu(const char* op, const char* kernel, const char* plan, int64_t n, double cost) {
+    trace::record({op, "cpu", kernel,
+                   concat(cpu::name_of(cpu::table().level), ", ", plan, ", ", cpu::threads_for(n, cost), " threads"),
+                   ""});
+}
+
+void run(const char* op, const char* kernel, const Elementwise& e) {
+    const int64_t n = e.tensor[0]->numel();
+    if (n == 0) return;
+    const bool plain = cpu::is_plain(e);
+    if (trace::active()) trace_cpu(op, kernel, plain ? "contiguous" : "strided", n, e.cost);
+    if (static_cast<double>(n) * e.cost > kReleaseAt) {
+        py::gil_scoped_release released;
+        plain ? cpu::run_plain(e, n) : cpu::run_strided(e);
+    } else {
+        plain ? cpu::run_plain(e, n) : cpu::run_strided(e);
+    }
+}
+
+Elementwise elementwise(Pass pass, Activation a, double p0, double p1, const TensorView& out) {
+    const cpu::Table& t = cpu::table();
+    const auto kernel = t.activation.run[static_cast<int>(pass)][static_cast<int>(a)][static_cast<int>(out.dtype)];
+    return {kernel, 1, 0, {p0, p1}, cost_of(a, pass, out.dtype, t.level), {}};
+}
+
+void unary(py::handle out_, py::handle x_, int act, double p0, double p1) {
+    constexpr const char* op = "unary";
+    const Argument out(out_, op, "out"), x(x_, op, "x");
+    const Activation a = checked_activation(op, act);
+    check_tensors(op, {{"out", out}}, {{"x", x}}, true);
+    if (out->device.kind == Device::cuda) {
+#ifdef NK_HAVE_ACTIVATION_CUDA
+        return cuda::unary(out, x, {a, p0, p1});
+#else
+        fail_device(op, out);
+#endif
+    }
+    Elementwise e = elementwise(Pass::forward, a, p0, p1, out);
+    e.ins = 1;
+    e.tensor[0] = &out.view;
+    e.tensor[1] = &x.view;
+    run(op, name_of(a), e);
+}
+
+void unary_backward(py::handle out_, py::handle g_, py::handle x_, int act, double p0, double p1) {
+    constexpr const char* op = "unary_backward";
+    const Argument out(out_, op, "out"), g(g_, op, "g"), x(x_, op, "x");
+    const Activation a = checked_activation(op, act);
+    check_tensors(op, {{"out", out}}, {{"g", g}, {"x", x}}, true);
+    if (out->device.kind == Device::cuda) {
+#ifdef NK_HAVE_ACTIVATION_CUDA
+        return cuda::unary_backward(out, g, x, {a, p0, p1});
+#else
+        fail_device(op, out);
+#endif
+    }
+    Elementwise e = elementwise(Pass::backward, a, p0, p1, out);
+    e.ins = 2;
+    e.tensor[0] = &out.view;
+    e.tensor[1] = &g.view;
+    e.tensor[2] = &x.view;
+    run(op, name_of(a), e);
+}
+
+void unary_backward2(py::handle out_, py::handle gg_, py::handle g_, py::handle x_, int act, double p0, double p1) {
+    constexpr const char* op = "unary_backward2";
+    const Argument out(out_, op, "out"), gg(gg_, op, "gg"), g(g_, op, "g"), x(x_, op, "x");
+    const Activation a = checked_activation(op, act);
+    check_tensors(op, {{"out", out}}, {{"gg", gg}, {"g", g}, {"x", x}}, true);
+    if (out->device.kind == Device::cuda) {
+#ifdef NK_HAVE_ACTIVATION_CUDA
+        return cuda::unary_backward2(out, gg, g, x, {a, p0, p1});
+#else
+        fail_device(op, out);
+#endif
+    }
+    Elementwise e = elementwise(Pass::backward2, a, p0, p1, out);
+    e.ins = 3;
+    e.tensor[0] = &out.view;
+    e.tensor[1] = &gg.view;
+    e.tensor[2] = &g.view;
+    e.tensor[3] = &x.view;
+    run(op, name_of(a), e);
+}
+
+void gated(py::handle out_, py::handle a_, py::handle b_, int act, double p0, double p1) {
+    constexpr const char* op = "gated";
+    const Argument out(out_, op, "out"), a(a_, op, "a"), b(b_, op, "b");
+    const Activation id = checked_activation(op, act);
+    check_tensors(op, {{"out", out}}, {{"a", a}, {"b", b}}, true);
+    if (out->device.kind == Device::cuda) {
+#ifdef NK_HAVE_ACTIVATION_CUDA
+        return cuda::gated(out, a, b, {id, p0, p1});
+#else
+        fail_device(op, out);
+#endif
+    }
+    Elementwise e = elementwise(Pass::gated, id, p0, p1, out);
+    e.ins = 2;
+    e.tensor[0] = &out.view;
+    e.tensor[1] = &a.view;
+    e.tensor[2] = &b.view;
+    run(op, name_of(id), e);
+}
+
+void gated_backward(py::handle ga_, py::handle gb_, py::handle g_, py::handle a_, py::handle b_, int act, double p0,
+                    double p1) {
+    constexpr const char* op = "gated_backward";
+    const Argument ga(ga_, op, "ga"), gb(gb_, op, "gb"), g(g_, op, "g"), a(a_, op, "a"), b(b_, op, "b");
+    const Activation id = checked_activation(op, act);
+    check_tensors(op, {{"ga", ga}, {"gb", gb}}, {{"g", g}, {"a", a}, {"b", b}}, false);
+    if (ga->device.kind == Device::cuda) {
+#ifdef NK_HAVE_ACTIVATION_CUDA
+        return cuda::gated_backward(ga, gb, g, a, b, {id, p0, p1});
+#else
+        fail_device(op, ga);
+#endif
+    }
+    Elementwise e = elementwise(Pass::gated_backward, id, p0, p1, ga);
+    e.outs = 2;
+    e.ins = 3;
+    e.tensor[0] = &ga.view;
+    e.tensor[1] = &gb.view;
+    e.tensor[2] = &g.view;
+    e.tensor[3] = &a.view;
+    e.tensor[4] = &b.view;
+    run(op, name_of(id), e);
+}
+
+void prelu(py::handle out_, py::handle x_, py::handle w_) {
+    constexpr const char* op = "prelu";
+    const Argument out(out_, op, "out"), x(x_, op, "x"), w(w_, op, "w");
+    check_tensors(op, {{"out", out}}, {{"x", x}, {"w", w}}, true);
+    if (out->device.kind == Device::cuda) {
+#ifdef NK_HAVE_ACTIVATION_CUDA
+        return cuda::prelu(out, x, w);
+#else
+        fail_device(op, out);
+#endif
+    }
+    const cpu::Table& t = cpu::table();
+    const Elementwise e{t.activation.prelu[static_cast<int>(out->dtype)],
+                        1,
+                        2,
+                        {0, 0},
+                        cost_of(Activation::relu, Pass::backward, out->dtype, t.level),
+                        {&out.view, &x.view, &w.view}};
+    run(op, "prelu", e);
+}
+
+}  // namespace
+
+// csrc/prelu_backward.cpp
+void prelu_backward(py::handle gx, py::handle gw, py::handle g, py::handle x, py::handle w, py::handle workspace);
+
+namespace {
+
+void math_function(const std::string& name, py::handle out_, py::handle x_) {
+    constexpr const char* op = "math";
+    const Argument out(out_, op, "out"), x(x_, op, "x");
+    check_tensors(op, {{"out", out}}, {{"x", x}}, true);
+    if (out->device.kind != Device::cpu) fail_runtime(op, "argument out is on ", to_string(out->device), ", expected cpu");
+    for (int f = 0; f < cpu::kMathFunctions; ++f) {
+        if (name != cpu::kMathNames[f]) continue;
+        const auto kernel = cpu::table().activation.math[f][static_cast<int>(out->dtype)];
+        return run(op, cpu::kMathNames[f], {kernel, 1, 1, {0, 0}, 1.0, {&out.view, &x.view}});
+    }
+    fail_value(op, "argument name is '", name, "', expected exp, expm1, log, log1p, tanh, erf or sigmoid");
+}
+
+}  // namespace
+
+void register_activation(py::module_& m) {
+    using py::arg;
+    m.def("unary", &unary, arg("out"), arg("x"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
+          "out = act(x); out may be x itself.");
+    m.def("unary_backward", &unary_backward, arg("out"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0,
+          arg("p1") = 0.0, "out = g * act'(x); out may be g or x itself.");
+    m.def("unary_backward2", &unary_backward2, arg("out"), arg("gg"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0,
+          arg("p1") = 0.0, "out = gg * g * act''(x).");
+    m.def("gated", &gated, arg("out"), arg("a"), arg("b"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
+          "out = act(a) * b.");
+    m.def("gated_backward", &gated_backward, arg("ga"), arg("gb"), arg("g"), arg("a"), arg("b"), arg("act"),
+          arg("p0") = 0.0, arg("p1") = 0.0, "ga = g * b * act'(a), gb = g * act(a).");
+    m.def("prelu", &prelu, arg("out"), arg("x"), arg("w"), "out = x where x > 0, else w * x; w has x's shape.");
+    m.def("prelu_backward", &prelu_backward, arg("gx"), arg("gw").none(true), arg("g"), arg("x"), arg("w"),
+          arg("workspace") = py::none(),
+          "gx = g where x > 0, else w * g; gw: sums of x * g where x <= 0, one for each index of dim 1, or one in all.");
+    m.def("math", &math_function, arg("name"), arg("out"), arg("x"),
+          "out = exp, expm1, log, log1p, tanh, erf or sigmoid of x on the CPU, for tests of accuracy.");
+}
+
+}  // namespace nk

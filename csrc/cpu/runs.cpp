@@ -1,0 +1,277 @@
+#include "runs.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "../elementwise.h"
+#include "threads.h"
+
+namespace nk::cpu {
+
+namespace {
+
+constexpr int kBlock = 256;         // elements that pass through the stack at a time
+constexpr int64_t kLongRow = 64;    // shorter rows are gathered several at a time
+constexpr double kRegion = 4000.0;  // nanoseconds of work that pay for waking a thread
+
+// `n` copies of one element.
+void repeat(void* to, const void* value, int n, int size) {
+    if (size == 4) {
+        uint32_t v;
+        std::memcpy(&v, value, 4);
+        std::fill_n(static_cast<uint32_t*>(to), n, v);
+    } else if (size == 2) {
+        uint16_t v;
+        std::memcpy(&v, value, 2);
+        std::fill_n(static_cast<uint16_t*>(to), n, v);
+    } else {
+        uint64_t v;
+        std::memcpy(&v, value, 8);
+        std::fill_n(static_cast<uint64_t*>(to), n, v);
+    }
+}
+
+template <class T>
+void copy_as(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t n) {
+    if (to_stride == 1) {
+        for (int64_t i = 0; i < n; ++i) to[i] = from[i * from_stride];
+    } else {
+        for (int64_t i = 0; i < n; ++i) to[i * to_stride] = from[i * from_stride];
+    }
+}
+
+bool is_one_value(const TensorView& t) {
+    for (int d = 0; d < t.ndim; ++d)
+        if (t.stride[d] != 0 && t.shape[d] != 1) return false;
+    return true;
+}
+
+// A block of one value for each input that needs it.
+struct alignas(64) Repeated {
+    char bytes[3][kRepeat * 8];
+};
+
+Run start(const Elementwise& e, int64_t n) {
+    Run r;
+    r.n = n;
+    r.p[0] = e.p[0];
+    r.p[1] = e.p[1];
+    return r;
+}
+
+// Where a walk through the index space stands: coordinates, and each operand's offset in elements.
+struct Position {
+    int64_t index[kMaxDims];
+    int64_t offset[kMaxOperands];
+
+    Position(const IndexSpace& s, int64_t linear) {
+        for (int t = 0; t < s.tensors; ++t) offset[t] = 0;
+        for (int d = 0; d < s.ndim; ++d) {
+            index[d] = linear % s.size[d];
+            linear /= s.size[d];
+            for (int t = 0; t < s.tensors; ++t) offset[t] += index[d] * s.stride[t][d];
+        }
+    }
+    // n must not go beyond the row.
+    void advance(const IndexSpace& s, int64_t n) {
+        index[0] += n;
+        for (int t = 0; t < s.tensors; ++t) offset[t] += n * s.stride[t][0];
+        for (int d = 0; d + 1 < s.ndim && index[d] == s.size[d]; ++d) {
+            index[d] = 0;
+            ++index[d + 1];
+            for (int t = 0; t < s.tensors; ++t) offset[t] += s.stride[t][d + 1] - s.size[d] * s.stride[t][d];
+        }
+    }
+};
+
+enum class Access { direct, one_value, gathered };
+
+struct Strided {
+    const Elementwise& e;
+    const IndexSpace& s;
+    int size;
+
+    char* address(int t, int64_t offset) const { return static_cast<char*>(e.tensor[t]->data) + offset * size; }
+
+    // Long rows: an operand is used where it lies if its row is contiguous, repeated if its row is one value.
+    void rows(int64_t begin, int64_t end) const {
+        Access access[kMaxOperands];
+        bool gathers = false;
+        for (int t = 0; t < e.operands(); ++t) {
+            const int64_t stride = s.stride[t][0];
+            access[t] = stride == 1 ? Access::direct : stride == 0 && t >= e.outs ? Access::one_value : Access::gathered;
+            gathers = gathers || access[t] == Access::gathered;
+        }
+        alignas(64) char block[kMaxOperands][kBlock * 8];
+        Run r = start(e, 0);
+        Position at(s, begin);
+        while (begin < end) {
+            int64_t n = std::min(s.size[0] - at.index[0], end - begin);
+            if (gathers) n = std::min<int64_t>(n, kBlock);
+            r.n = n;
+            for (int t = 0; t < e.operands(); ++t) {
+                char* here = address(t, at.offset[t]);
+                if (access[t] == Access::one_value) repeat(block[t], here, kRepeat, size);
+                if (access[t] == Access::gathered && t >= e.outs)
+                    copy_strided(block[t], 1, here, s.stride[t][0], n, size);
+                char* used = access[t] == Access::direct ? here : block[t];
+                if (t < e.outs)
+                    r.out[t] = used;
+                else
+                    r.in[t - e.outs] = used, r.step[t - e.outs] = access[t] != Access::one_value;
+            }
+            e.kernel(r);
+            for (int t = 0; t < e.outs; ++t)
+                if (access[t] == Access::gathered)
+                    copy_strided(address(t, at.offset[t]), s.stride[t][0], block[t], 1, n, size);
+            at.advance(s, n);
+            begin += n;
+        }
+    }
+
+    // Short rows: operands that are not contiguous throughout pass through a block, several rows at a time.
+    void blocks(int64_t begin, int64_t end) const {
+        Access access[kMaxOperands];
+        for (int t = 0; t < e.operands(); ++t) {
+            int64_t expected = 1;
+            bool dense = true, one = t >= e.outs;
+            for (int d = 0; d < s.ndim; ++d) {
+                dense = dense && s.stride[t][d] == expected;
+                one = one && s.stride[t][d] == 0;
+                expected *= s.size[d];
+            }
+            access[t] = dense ? Access::direct : one ? Access::one_value : Access::gathered;
+        }
+        alignas(64) char block[kMaxOperands][kBlock * 8];
+        for (int t = e.outs; t < e.operands(); ++t)
+            if (access[t] == Access::one_value) repeat(block[t], e.tensor[t]->data, kRepeat, size);
+        Run r = start(e, 0);
+        Position at(s, begin);
+        for (; begin < end; begin += kBlock) {
+            r.n = std::min<int64_t>(kBlock, end - begin);
+            const Position first = at;
+            for (int t = 0; t < e.operands(); ++t) {
+                char* used = access[t] == Access::direct ? address(t, begin) : block[t];
+                if (t < e.outs)
+                    r.out[t] = used;
+                else
+                    r.in[t - e.outs] = used, r.step[t - e.outs] = access[t] != Access::one_value;
+            }
+            for (int64_t done = 0; done < r.n;) {
+                const int64_t n = std::min(s.size[0] - at.index[0], r.n - done);
+                for (int t = e.outs; t < e.operands(); ++t)
+                    if (access[t] == Access::gathered)
+                        copy_strided(block[t] + done * size, 1, address(t, at.offset[t]), s.stride[t][0], n, size);
+                at.advance(s, n);
+                done += n;
+            }
+            e.kernel(r);
+            for (int t = 0; t < e.outs; ++t) {
+                if (access[t] != Access::gathered) continue;
+                Position back = first;
+                for (int64_t done = 0; done < r.n;) {
+                    const int64_t n = std::min(s.size[0] - back.index[0], r.n - done);
+                    copy_strided(address(t, back.offset[t]), s.stride[t][0], block[t] + done * size, 1, n, size);
+                    back.advance(s, n);
+                    done += n;
+                }
+            }
+        }
+    }
+};
+
+}  // namespace
+
+void copy_strided(void* to, int64_t to_stride, const void* from, int64_t from_stride, int64_t n, int size) {
+    if (to_stride == 1 && from_stride == 1) {
+        std::memcpy(to, from, static_cast<size_t>(n * size));
+    } else if (size == 4) {
+        copy_as(static_cast<uint32_t*>(to), to_stride, static_cast<const uint32_t*>(from), from_stride, n);
+    } else if (size == 2) {
+        copy_as(static_cast<uint16_t*>(to), to_stride, static_cast<const uint16_t*>(from), from_stride, n);
+    } else {
+        copy_as(static_cast<uint64_t*>(to), to_stride, static_cast<const uint64_t*>(from), from_stride, n);
+    }
+}
+
+int threads_for(int64_t elements, double cost) {
+    const double work = static_cast<double>(elements) * cost;
+    if (work < 2 * kRegion) return 1;
+    return static_cast<int>(std::min<double>(max_threads(), work / kRegion));
+}
+
+bool is_plain(const Elementwise& e) {
+    for (int t = 0; t < e.operands(); ++t)
+        if (!e.tensor[t]->is_contiguous() && (t < e.outs || !is_one_value(*e.tensor[t]))) return false;
+    return true;
+}
+
+void run_plain(const Elementwise& e, int64_t elements) {
+    const int size = size_of(e.tensor[0]->dtype);
+    Run r = start(e, elements);
+    for (int t = 0; t < e.outs; ++t) r.out[t] = e.tensor[t]->data;
+    Repeated repeated;
+    for (int j = 0; j < e.ins; ++j) {
+        const TensorView& in = *e.tensor[e.outs + j];
+        r.step[j] = in.is_contiguous() || elements == 1;
+        r.in[j] = in.data;
+        if (r.step[j] == 0) {
+            repeat(repeated.bytes[j], in.data, kRepeat, size);
+            r.in[j] = repeated.bytes[j];
+        }
+    }
+    const int threads = threads_for(elements, e.cost);
+    if (threads == 1) {
+        e.kernel(r);
+        return;
+    }
+    // Shares end on multiples of 64 elements, so that no two threads write to one cache line.
+    const int64_t share = (elements / threads + 63) / 64 * 64;
+    parallel(threads, [&](int tid, int count) {
+        Run mine = r;
+        const int64_t begin = std::min(elements, share * tid), end = tid + 1 == count ? elements : begin + share;
+        mine.n = std::min(elements, end) - begin;
+        if (mine.n <= 0) return;
+        for (int t = 0; t < e.outs; ++t) mine.out[t] = static_cast<char*>(r.out[t]) + begin * size;
+        for (int j = 0; j < e.ins; ++j)
+            mine.in[j] = static_cast<const char*>(r.in[j]) + begin * size * r.step[j];
+        e.kernel(mine);
+    });
+}
+
+void run_strided(const Elementwise& e) {
+    const IndexSpace s = coalesce(e.tensor, e.operands());
+    const int64_t n = s.numel();
+    if (s.ndim == 1) {
+        bool plain = true;
+        for (int t = 0; t < e.operands(); ++t)
+            plain = plain && (s.stride[t][0] == 1 || (s.stride[t][0] == 0 && t >= e.outs));
+        if (plain) {
+            TensorView flat[kMaxOperands];
+            Elementwise f = e;
+            for (int t = 0; t < e.operands(); ++t) {
+                flat[t].data = e.tensor[t]->data;
+                flat[t].dtype = e.tensor[t]->dtype;
+                flat[t].ndim = 1;
+                flat[t].shape[0] = n;
+                flat[t].stride[0] = s.stride[t][0];
+                f.tensor[t] = &flat[t];
+            }
+            run_plain(f, n);
+            return;
+        }
+    }
+    const Strided strided{e, s, size_of(e.tensor[0]->dtype)};
+    // Moving elements one by one costs about as much as a dear function.
+    const int threads = threads_for(n, e.cost + 0.5);
+    parallel(threads, [&](int tid, int count) {
+        const int64_t begin = n * tid / count, end = n * (tid + 1) / count;
+        if (begin == end) return;
+        if (s.size[0] >= kLongRow)
+            strided.rows(begin, end);
+        else
+            strided.blocks(begin, end);
+    });
+}
+
+}  // namespace nk::cpu

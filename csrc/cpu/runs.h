@@ -1,0 +1,36 @@
+// From tensors of one shape and any strides to the contiguous runs that elementwise kernels take.
+#pragma once
+
+#include "../../kernels/cpu/activation/entries.h"
+#include "../tensor.h"
+
+namespace nk::cpu {
+
+inline constexpr int kMaxOperands = 5;
+
+// Tensors of one shape and dtype: outputs first, then inputs, in the kernel's order.
+struct Elementwise {
+    RunKernel kernel;
+    int outs, ins;
+    double p[2];
+    double cost;  // nanoseconds per element on one thread, roughly: decides on threads
+    const TensorView* tensor[kMaxOperands];
+
+    int operands() const { return outs + ins; }
+};
+
+// Threads that are worth waking for `elements` at `cost` nanoseconds each.
+int threads_for(int64_t elements, double cost);
+
+// All tensors lie contiguous in the same order, or are one value (inputs): runs without looking at strides again.
+bool is_plain(const Elementwise& e);
+void run_plain(const Elementwise& e, int64_t elements);
+
+// Any strides. Permuted dense tensors become plain; rows that are contiguous in all tensors are runs; other rows pass
+// through blocks on the stack. No copy of a tensor is made.
+void run_strided(const Elementwise& e);
+
+// Copies n elements of `size` bytes from one stride to another; strides in elements.
+void copy_strided(void* to, int64_t to_stride, const void* from, int64_t from_stride, int64_t n, int size);
+
+}  // namespace nk::cpu

@@ -1,0 +1,224 @@
+// The gradients of PReLU: elementwise in x, a sum over everything but dim 1 in the weight.
+//
+// Each thread adds up its share of the rows: in float over a run or over kRows rows of a running weight, in double
+// beyond that, and the threads' sums are added in their order, so the same shapes and threads give the same bits.
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "check.h"
+#include "cpu/runs.h"
+#include "cpu/table.h"
+#include "cpu/threads.h"
+#include "elementwise.h"
+#include "tensor_caster.h"
+#include "trace.h"
+
+#if __has_include("activation_cuda.h")
+#include "activation_cuda.h"
+#define NK_HAVE_ACTIVATION_CUDA 1
+#endif
+
+namespace nk {
+
+namespace {
+
+constexpr const char* op = "prelu_backward";
+constexpr int64_t kRun = 1024;   // longest piece of a row: its sum in float stays exact enough
+constexpr int64_t kRows = 64;    // pieces over one stretch of weights before the sums go to double
+constexpr double kCost = 0.4;    // nanoseconds per element
+
+struct Problem {
+    const TensorView &gx, &g, &x, &w;
+    IndexSpace s;     // of gx, g, x, w and the channel
+    int channels;
+    void (*kernel)(const cpu::PreluBackward&);
+    int size;
+};
+
+// The channel of each element as a tensor: stride 1 along dim 1, else 0. It lets the coalescing keep dim 1 apart.
+TensorView channel_of(const TensorView& x, int64_t channels) {
+    TensorView c;
+    c.dtype = x.dtype;
+    c.ndim = x.ndim;
+    for (int d = 0; d < x.ndim; ++d) {
+        c.shape[d] = x.shape[d];
+        c.stride[d] = d == 1 && channels > 1 ? 1 : 0;
+    }
+    return c;
+}
+
+// One piece of a row: operands that are not contiguous pass through blocks.
+struct Piece {
+    alignas(64) char block[4][kRun * 8];
+    const Problem& p;
+
+    explicit Piece(const Problem& problem) : p(problem) {}
+
+    void run(const int64_t* offset, int64_t n, void* sum) {
+        const TensorView* t[4] = {&p.gx, &p.g, &p.x, &p.w};
+        cpu::PreluBackward a;
+        a.sum = sum;
+        a.run.n = n;
+        for (int j = 0; j < 4; ++j) {
+            char* here = static_cast<char*>(t[j]->data) + offset[j] * p.size;
+            const int64_t stride = p.s.stride[j][0];
+            const bool direct = stride == 1 || n == 1;
+            const bool repeated = !direct && stride == 0 && !(j == 3 && p.s.stride[4][0] != 0);
+            if (!direct && j > 0)
+                cpu::copy_strided(block[j], 1, here, stride, repeated ? int64_t{cpu::kRepeat} : n, p.size);
+            void* used = direct ? here : block[j];
+            if (j == 0)
+                a.run.out[0] = used;
+            else
+                a.run.in[j - 1] = used, a.run.step[j - 1] = !repeated;
+        }
+        // One value for the whole piece means one channel; a running weight is summed element by element.
+        if (sum != nullptr && a.run.step[2] == 1 && p.s.stride[4][0] == 0) {
+            cpu::copy_strided(block[3], 1, static_cast<char*>(p.w.data) + offset[3] * p.size, 0, cpu::kRepeat, p.size);
+            a.run.in[2] = block[3];
+            a.run.step[2] = 0;
+        }
+        p.kernel(a);
+        if (a.run.out[0] == block[0])
+            cpu::copy_strided(static_cast<char*>(p.gx.data) + offset[0] * p.size, p.s.stride[0][0], block[0], 1, n,
+                              p.size);
+    }
+};
+
+// Adds the share [begin, end) of the flattened index space into sums[channel].
+template <class S>
+void share(const Problem& p, int64_t begin, int64_t end, double* sums) {
+    const auto piece = std::make_unique<Piece>(p);
+    const IndexSpace& s = p.s;
+    const int64_t length = s.size[0];
+    const bool running = s.stride[4][0] != 0;  // neighbours belong to different channels
+    std::vector<S> part(static_cast<size_t>(running && sums ? length : 1), S(0));
+    int64_t pieces = 0;
+    const auto flush = [&](int64_t first_channel) {
+        for (int64_t i = 0; i < length; ++i) {
+            sums[first_channel + i * s.stride[4][0]] += part[static_cast<size_t>(i)];
+            part[static_cast<size_t>(i)] = S(0);
+        }
+    };
+    int64_t held = 0;  // channel at which `part` starts
+    while (begin < end) {
+        int64_t offset[5] = {}, index0 = 0, rest = begin;
+        for (int d = 0; d < s.ndim; ++d) {
+            const int64_t i = rest % s.size[d];
+            rest /= s.size[d];
+            if (d == 0) index0 = i;
+            for (int t = 0; t < 5; ++t) offset[t] += i * s.stride[t][d];
+        }
+        const int64_t n = std::min({length - index0, end - begin, kRun});
+        if (sums == nullptr) {
+            piece->run(offset, n, nullptr);
+        } else if (running) {
+            const int64_t row_start = offset[4] - index0 * s.stride[4][0];
+            if (pieces >= kRows * (1 + length / kRun) || row_start != held) {
+                flush(held);
+                pieces = 0;
+                held = row_start;
+            }
+            piece->run(offset, n, part.data() + index0);
+            ++pieces;
+        } else {
+            S sum(0);
+            piece->run(offset, n, &sum);
+            sums[offset[4]] += sum;
+        }
+        begin += n;
+    }
+    if (running && sums != nullptr) flush(held);
+}
+
+void store_sum(const TensorView& gw, int64_t at, double value) {
+    const int64_t offset = at * (gw.ndim > 0 ? gw.stride[gw.ndim - 1] : 0);
+    cpu::table().activation.round_one[static_cast<int>(gw.dtype)](
+        static_cast<char*>(gw.data) + offset * size_of(gw.dtype), value);
+}
+
+void run(const Problem& p, const TensorView* gw) {
+    const int64_t n = p.s.numel();
+    const int threads = cpu::threads_for(n, kCost);
+    std::vector<std::vector<double>> sums(static_cast<size_t>(threads));
+    cpu::parallel(threads, [&](int tid, int count) {
+        auto& mine = sums[static_cast<size_t>(tid)];
+        if (gw != nullptr) mine.assign(static_cast<size_t>(p.channels), 0.0);
+        double* into = gw != nullptr ? mine.data() : nullptr;
+        const int64_t begin = n * tid / count, end = n * (tid + 1) / count;
+        if (p.gx.dtype == DType::f64)
+            share<double>(p, begin, end, into);
+        else
+            share<float>(p, begin, end, into);
+    });
+    if (gw == nullptr) return;
+    for (int c = 0; c < p.channels; ++c) {
+        double total = 0;
+        for (const auto& part : sums)
+            if (!part.empty()) total += part[static_cast<size_t>(c)];
+        store_sum(*gw, c, total);
+    }
+}
+
+}  // namespace
+
+void prelu_backward(py::handle gx_, py::handle gw_, py::handle g_, py::handle x_, py::handle w_, py::handle work_) {
+    const Argument gx(gx_, op, "gx"), g(g_, op, "g"), x(x_, op, "x"), w(w_, op, "w");
+    const OptionalArgument gw(gw_, op, "gw"), work(work_, op, "workspace");
+    check_floating(op, "gx", gx);
+    check_writable(op, "gx", gx);
+    const struct {
+        const char* name;
+        const TensorView& view;
+    } ins[] = {{"g", g}, {"x", x}, {"w", w}};
+    for (const auto& in : ins) {
+        check_like(op, in.name, in.view, "gx", gx);
+        check_no_overlap(op, "gx", gx, in.name, in.view, true);
+    }
+    int64_t channels = 1;
+    if (gw.present) {
+        channels = gw.view.numel();
+        const int64_t expected = x->ndim >= 2 ? x->shape[1] : 1;
+        check_same_dtype(op, "gw", gw.view, "gx", gx);
+        check_same_device(op, "gw", gw.view, "gx", gx);
+        if (gw.view.ndim > 1 || (channels != 1 && channels != expected))
+            fail_runtime(op, "argument gw has shape ", shape_string(gw.view), ", expected [", expected, "] or [1]");
+        check_writable(op, "gw", gw.view);
+        for (const auto& in : ins) check_no_overlap(op, "gw", gw.view, in.name, in.view, false);
+        check_no_overlap(op, "gw", gw.view, "gx", gx, false);
+    }
+    if (gx->device.kind == Device::cuda) {
+#ifdef NK_HAVE_ACTIVATION_CUDA
+        return cuda::prelu_backward(gx, gw.get(), g, x, w, work.get());
+#else
+        fail_runtime(op, "argument gx is on ", to_string(gx->device), ", but this build has no CUDA kernels for it");
+#endif
+    }
+    const int dtype = static_cast<int>(gx->dtype);
+    const int64_t n = gx->numel();
+    if (n == 0) {
+        for (int64_t c = 0; gw.present && c < channels; ++c) store_sum(gw.view, c, 0.0);
+        return;
+    }
+    if (trace::active())
+        trace::record({op, "cpu", "prelu_backward",
+                       concat(cpu::name_of(cpu::table().level), ", ", cpu::threads_for(n, kCost), " threads"), ""});
+    const TensorView channel = channel_of(x, channels);
+    const Problem p{gx,
+                    g,
+                    x,
+                    w,
+                    coalesce_all(gx.view, g.view, x.view, w.view, channel),
+                    static_cast<int>(channels),
+                    cpu::table().activation.prelu_backward[dtype],
+                    size_of(gx->dtype)};
+    if (n > 32768) {
+        py::gil_scoped_release released;
+        run(p, gw.get());
+    } else {
+        run(p, gw.get());
+    }
+}
+
+}  // namespace nk

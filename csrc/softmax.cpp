@@ -1,0 +1,245 @@
+// softmax, log_softmax and softmin over one dim, and their gradients: check, plan, then run on the CPU or on CUDA.
+//
+// The plan on the CPU, by the dim's strides: rows (contiguous along the dim in every tensor), columns (neighbouring
+// columns are contiguous), or gathered rows (anything else: each row passes through a buffer, no tensor is copied).
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "check.h"
+#include "cpu/runs.h"
+#include "cpu/table.h"
+#include "cpu/threads.h"
+#include "elementwise.h"
+#include "register.h"
+#include "tensor_caster.h"
+#include "trace.h"
+
+#if __has_include("activation_cuda.h")
+#include "activation_cuda.h"
+#define NK_HAVE_ACTIVATION_CUDA 1
+#endif
+
+namespace nk {
+
+namespace {
+
+constexpr const char* kKindNames[] = {"softmax", "log_softmax", "softmin"};
+constexpr int64_t kColumns = 64;     // columns that one task takes; a multiple of every kernel's width
+constexpr int64_t kFewColumns = 8;   // fewer are gathered into rows instead
+constexpr double kReleaseAt = 10000.0;
+
+enum class Way { rows, columns, gathered };
+
+struct Problem {
+    const char* op;
+    int dtype, size;
+    cpu::SoftmaxKind kind;
+    int tensors;                 // out, x (y in the backward), g
+    const TensorView* tensor[3];
+    int64_t n;                   // length of the dim
+    int64_t step[3];             // strides along it
+    IndexSpace outer;            // all other dims
+    Way way;
+    double cost;                 // nanoseconds per element
+
+    char* address(int t, int64_t offset) const { return static_cast<char*>(tensor[t]->data) + offset * size; }
+};
+
+void decompose(const IndexSpace& s, int64_t linear, int64_t* offset) {
+    for (int t = 0; t < s.tensors; ++t) offset[t] = 0;
+    for (int d = 0; d < s.ndim; ++d) {
+        const int64_t i = linear % s.size[d];
+        linear /= s.size[d];
+        for (int t = 0; t < s.tensors; ++t) offset[t] += i * s.stride[t][d];
+    }
+}
+
+void call_rows(const Problem& p, const cpu::SoftmaxRows& a) {
+    const auto& e = cpu::table().activation;
+    (p.tensors == 3 ? e.softmax_rows_backward : e.softmax_rows)[p.dtype](a);
+}
+
+void rows(const Problem& p, int64_t begin, int64_t end) {
+    const IndexSpace& s = p.outer;
+    while (begin < end) {
+        int64_t offset[3] = {};
+        decompose(s, begin, offset);
+        const int64_t count = std::min(s.size[0] - begin % s.size[0], end - begin);
+        call_rows(p, {p.address(0, offset[0]), p.address(1, offset[1]),
+                      p.tensors == 3 ? p.address(2, offset[2]) : nullptr, count, p.n, s.stride[0][0], s.stride[1][0],
+                      p.tensors == 3 ? s.stride[2][0] : 0, p.kind});
+        begin += count;
+    }
+}
+
+// Rows one at a time; those that are not contiguous are collected first, and the output spread afterwards.
+void gathered(const Problem& p, int64_t begin, int64_t end) {
+    std::vector<char> buffer[3];
+    bool direct[3];
+    for (int t = 0; t < p.tensors; ++t) {
+        direct[t] = p.step[t] == 1 || p.n == 1;
+        if (!direct[t]) buffer[t].resize(static_cast<size_t>(p.n * p.size));
+    }
+    const void* filled = nullptr;  // where the gradient in its buffer came from, if it is one value
+    for (; begin < end; ++begin) {
+        int64_t offset[3] = {};
+        decompose(p.outer, begin, offset);
+        char* used[3] = {};
+        for (int t = 0; t < p.tensors; ++t) {
+            char* here = p.address(t, offset[t]);
+            used[t] = direct[t] ? here : buffer[t].data();
+            if (t == 0 || direct[t] || here == filled) continue;
+            cpu::copy_strided(used[t], 1, here, p.step[t], p.n, p.size);
+            if (t == 2 && p.step[2] == 0) filled = here;
+        }
+        call_rows(p, {used[0], used[1], used[2], 1, p.n, p.n, p.n, p.n, p.kind});
+        if (!direct[0]) cpu::copy_strided(p.address(0, offset[0]), p.step[0], used[0], 1, p.n, p.size);
+    }
+}
+
+// A task is one block of columns at one place of the dims further out.
+void columns(const Problem& p, int64_t begin, int64_t end) {
+    const IndexSpace& s = p.outer;
+    const auto& e = cpu::table().activation;
+    const auto kernel = (p.tensors == 3 ? e.softmax_columns_backward : e.softmax_columns)[p.dtype];
+    const int64_t blocks = (s.size[0] + kColumns - 1) / kColumns;
+    while (begin < end) {
+        const int64_t block = begin % blocks, count = std::min(blocks - block, end - begin);
+        const int64_t first = block * kColumns, last = std::min(s.size[0], first + count * kColumns);
+        int64_t offset[3] = {};
+        decompose(s, begin / blocks * s.size[0] + first, offset);
+        kernel({p.address(0, offset[0]), p.address(1, offset[1]), p.tensors == 3 ? p.address(2, offset[2]) : nullptr,
+                last - first, p.n, p.step[0], p.step[1], p.tensors == 3 ? p.step[2] : 0, p.kind});
+        begin += count;
+    }
+}
+
+Way choose(const Problem& p) {
+    bool along = true, across = p.outer.size[0] >= kFewColumns;
+    for (int t = 0; t < p.tensors; ++t) {
+        along = along && (p.step[t] == 1 || p.n == 1);
+        across = across && p.outer.stride[t][0] == 1;
+    }
+    return along ? Way::rows : across ? Way::columns : Way::gathered;
+}
+
+void run_on_threads(const Problem& p) {
+    const int64_t outer = p.outer.numel();
+    int64_t tasks = outer;
+    if (p.way == Way::columns) tasks = outer / p.outer.size[0] * ((p.outer.size[0] + kColumns - 1) / kColumns);
+    const int64_t threads = std::min<int64_t>(tasks, cpu::threads_for(outer * p.n, p.cost));
+    cpu::parallel(static_cast<int>(threads), [&](int tid, int count) {
+        const int64_t begin = tasks * tid / count, end = tasks * (tid + 1) / count;
+        if (begin == end) return;
+        switch (p.way) {
+            case Way::rows: return rows(p, begin, end);
+            case Way::columns: return columns(p, begin, end);
+            case Way::gathered: return gathered(p, begin, end);
+        }
+    });
+}
+
+void run(Problem& p, int dim) {
+    const TensorView& out = *p.tensor[0];
+    if (out.numel() == 0) return;
+    p.dtype = static_cast<int>(out.dtype);
+    p.size = size_of(out.dtype);
+    p.n = out.ndim == 0 ? 1 : out.shape[dim];
+    for (int t = 0; t < p.tensors; ++t) p.step[t] = out.ndim == 0 ? 1 : p.tensor[t]->stride[dim];
+    p.outer = coalesce(p.tensor, p.tensors, dim);
+    p.way = choose(p);
+    const cpu::Level level = cpu::table().level;
+    p.cost = (p.tensors == 3 ? 0.5 : 0.8) * (out.dtype == DType::f64 ? 2 : 1) * (level == cpu::Level::scalar ? 15 : 1);
+    const int64_t elements = p.outer.numel() * p.n;
+    if (trace::active()) {
+        constexpr const char* names[] = {"rows", "columns", "gathered rows"};
+        trace::record({p.op, "cpu", kKindNames[static_cast<int>(p.kind)],
+                       concat(cpu::name_of(level), ", ", names[static_cast<int>(p.way)], " of ", p.n, ", ",
+                              cpu::threads_for(elements, p.cost), " threads"),
+                       ""});
+    }
+    if (static_cast<double>(elements) * p.cost > kReleaseAt) {
+        py::gil_scoped_release released;
+        run_on_threads(p);
+    } else {
+        run_on_threads(p);
+    }
+}
+
+int checked_dim(const char* op, const TensorView& t, int dim) {
+    const int bound = std::max(t.ndim, 1);
+    if (dim < -bound || dim >= bound)
+        fail_index(op, "argument dim is ", dim, ", expected ", -bound, " to ", bound - 1, " for shape ",
+                   shape_string(t));
+    return dim < 0 ? dim + bound : dim;
+}
+
+cpu::SoftmaxKind checked_kind(const char* op, int kind) {
+    if (kind < 0 || kind > 2)
+        fail_value(op, "argument kind is ", kind, ", expected 0 (softmax), 1 (log_softmax) or 2 (softmin)");
+    return static_cast<cpu::SoftmaxKind>(kind);
+}
+
+void softmax(py::handle out_, py::handle x_, int dim, int kind) {
+    constexpr const char* op = "softmax";
+    const Argument out(out_, op, "out"), x(x_, op, "x");
+    check_floating(op, "out", out);
+    check_like(op, "x", x, "out", out);
+    check_writable(op, "out", out);
+    check_no_overlap(op, "out", out, "x", x, true);
+    dim = checked_dim(op, out, dim);
+    Problem p;
+    p.kind = checked_kind(op, kind);
+    if (out->device.kind == Device::cuda) {
+#ifdef NK_HAVE_ACTIVATION_CUDA
+        if (out->numel() > 0 && out->ndim > 0) return cuda::softmax(out, x, dim, kind);
+        if (out->numel() == 0) return;
+#endif
+        fail_runtime(op, "argument out is on ", to_string(out->device), ", which this build or its kernels do not take");
+    }
+    p.op = op;
+    p.tensors = 2;
+    p.tensor[0] = &out.view;
+    p.tensor[1] = &x.view;
+    run(p, dim);
+}
+
+void softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int kind) {
+    constexpr const char* op = "softmax_backward";
+    const Argument gx(gx_, op, "gx"), g(g_, op, "g"), y(y_, op, "y");
+    check_floating(op, "gx", gx);
+    check_like(op, "g", g, "gx", gx);
+    check_like(op, "y", y, "gx", gx);
+    check_writable(op, "gx", gx);
+    check_no_overlap(op, "gx", gx, "g", g, true);
+    check_no_overlap(op, "gx", gx, "y", y, true);
+    dim = checked_dim(op, gx, dim);
+    Problem p;
+    p.kind = checked_kind(op, kind);
+    if (gx->device.kind == Device::cuda) {
+#ifdef NK_HAVE_ACTIVATION_CUDA
+        if (gx->numel() > 0 && gx->ndim > 0) return cuda::softmax_backward(gx, g, y, dim, kind);
+        if (gx->numel() == 0) return;
+#endif
+        fail_runtime(op, "argument gx is on ", to_string(gx->device), ", which this build or its kernels do not take");
+    }
+    p.op = op;
+    p.tensors = 3;
+    p.tensor[0] = &gx.view;
+    p.tensor[1] = &y.view;
+    p.tensor[2] = &g.view;
+    run(p, dim);
+}
+
+}  // namespace
+
+void register_softmax(py::module_& m) {
+    using py::arg;
+    m.def("softmax", &softmax, arg("out"), arg("x"), arg("dim"), arg("kind"),
+          "out = softmax (kind 0), log_softmax (1) or softmin (2) of x along dim; out may be x itself.");
+    m.def("softmax_backward", &softmax_backward, arg("gx"), arg("g"), arg("y"), arg("dim"), arg("kind"),
+          "gx: the gradient of softmax from its output y.");
+}
+
+}  // namespace nk

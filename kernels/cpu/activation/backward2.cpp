@@ -1,0 +1,30 @@
+// h, g, x -> h*g*f''(x)
+#include "elementwise.h"
+
+// AVX-512-BF16 adds nothing here: its conversion flushes denormals. The level keeps AVX-512's entries.
+#ifndef NK_ISA_avx512bf16
+
+namespace nk::NK_ISA {
+
+namespace {
+
+template <class Op, class T>
+struct Backward2 {
+    static constexpr int ins = 3, outs = 1;
+    static constexpr bool direct = false;
+    static void run(const cpu::Run& r) {
+        using V = compute_vec<T>;
+        const auto p = params<T>(r);
+        walk<T, ins, outs, unroll<Op>::value>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
+            out[0] = in[0] * in[1] * Op::template dd<V>(in[2], p);
+        });
+    }
+};
+
+}  // namespace
+
+void register_backward2(cpu::ActivationEntries& e) { fill<Backward2>(e.run[static_cast<int>(cpu::Pass::backward2)]); }
+
+}  // namespace nk::NK_ISA
+
+#endif

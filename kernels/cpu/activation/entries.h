@@ -1,0 +1,80 @@
+// What the host calls of the activation family: kernels over runs and rows, one table for each instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "../../activation.h"
+#include "../../dtype.h"
+
+namespace nk::cpu {
+
+// A run of n elements. Outputs are contiguous. An input is contiguous (step 1), or one value repeated kRepeat times
+// in a small block that the kernel reads over and over (step 0).
+inline constexpr int kRepeat = 64;
+
+struct Run {
+    void* out[2];
+    const void* in[3];
+    int64_t step[3];
+    int64_t n;
+    double p[2];  // the activation's parameters
+};
+using RunKernel = void (*)(const Run&);
+
+// Inputs and outputs of each pass, in the order of Run.
+enum class Pass : int {
+    forward,         // x -> f(x)
+    backward,        // g, x -> g*f'(x)
+    backward2,       // h, g, x -> h*g*f''(x)
+    gated,           // a, b -> f(a)*b
+    gated_backward,  // g, a, b -> g*b*f'(a), g*f(a)
+};
+inline constexpr int kPasses = 5;
+
+// g, x, w -> gx; besides, the gradient of w is added up: over the whole run into sum[0] where w is one value, or
+// element by element into sum[0..n) where it runs along; sum is float, or double for double tensors; null: not wanted.
+struct PreluBackward {
+    Run run;
+    void* sum;
+};
+
+enum class SoftmaxKind : int { softmax, log_softmax, softmin };
+
+// Rows of n contiguous elements; strides from row to row in elements. In the backward x is the output y.
+struct SoftmaxRows {
+    void* out;
+    const void* x;
+    const void* g;
+    int64_t rows, n;
+    int64_t out_stride, x_stride, g_stride;
+    SoftmaxKind kind;
+};
+
+// `columns` neighbouring columns of n elements each; strides along a column in elements.
+struct SoftmaxColumns {
+    void* out;
+    const void* x;
+    const void* g;
+    int64_t columns, n;
+    int64_t out_stride, x_stride, g_stride;
+    SoftmaxKind kind;
+};
+
+// The elementary functions by themselves, for tests of their accuracy.
+enum class MathFunction : int { exp, expm1, log, log1p, tanh, erf, sigmoid };
+inline constexpr int kMathFunctions = 7;
+inline constexpr const char* kMathNames[] = {"exp", "expm1", "log", "log1p", "tanh", "erf", "sigmoid"};
+
+struct ActivationEntries {
+    RunKernel run[kPasses][kActivations][kFloatTypes];
+    RunKernel prelu[kFloatTypes];
+    void (*prelu_backward[kFloatTypes])(const PreluBackward&);
+    void (*softmax_rows[kFloatTypes])(const SoftmaxRows&);
+    void (*softmax_rows_backward[kFloatTypes])(const SoftmaxRows&);
+    void (*softmax_columns[kFloatTypes])(const SoftmaxColumns&);
+    void (*softmax_columns_backward[kFloatTypes])(const SoftmaxColumns&);
+    void (*round_one[kFloatTypes])(void* to, double value);  // one number in the table's type
+    RunKernel math[kMathFunctions][kFloatTypes];
+};
+
+}  // namespace nk::cpu

@@ -1,0 +1,30 @@
+// g, a, b -> g*b*f'(a), g*f(a)
+#include "elementwise.h"
+
+// AVX-512-BF16 adds nothing here: its conversion flushes denormals. The level keeps AVX-512's entries.
+#ifndef NK_ISA_avx512bf16
+
+namespace nk::NK_ISA {
+
+namespace {
+
+template <class Op, class T>
+struct GatedBackward {
+    static constexpr int ins = 3, outs = 2;
+    static constexpr bool direct = common_gate<Op>;
+    static void run(const cpu::Run& r) {
+        using V = compute_vec<T>;
+        const auto p = params<T>(r);
+        walk<T, ins, outs, unroll<Op>::value>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
+            out[0] = Op::template vjp<V>(in[0] * in[2], in[1], p); out[1] = in[0] * Op::template f<V>(in[1], p);
+        });
+    }
+};
+
+}  // namespace
+
+void register_gated_backward(cpu::ActivationEntries& e) { fill<GatedBackward>(e.run[static_cast<int>(cpu::Pass::gated_backward)]); }
+
+}  // namespace nk::NK_ISA
+
+#endif

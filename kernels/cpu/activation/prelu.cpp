@@ -1,0 +1,104 @@
+// x, w -> x where x > 0, else w*x; and its gradients.
+#include "elementwise.h"
+
+#ifndef NK_ISA_avx512bf16
+
+namespace nk::NK_ISA {
+
+namespace {
+
+template <class T>
+void prelu(const cpu::Run& r) {
+    using V = compute_vec<T>;
+    walk<T, 2, 1, 4>(r, [](const V* in, V* out) __attribute__((always_inline)) {
+        out[0] = select(in[0] > V(0), in[0], in[0] * in[1]);
+    });
+}
+
+template <class T>
+void prelu_backward(const cpu::PreluBackward& a) {
+    using V = compute_vec<T>;
+    using S = scalar_for<T>;
+    const auto grad = [](const V* in, V* out) __attribute__((always_inline)) {
+        out[0] = select(in[1] > V(0), in[0], in[0] * in[2]);
+    };
+    if (a.sum == nullptr) {
+        walk<T, 3, 1, 2>(a.run, grad);
+    } else if (a.run.step[2] == 0) {
+        V sum(0);
+        walk<T, 3, 1, 1>(a.run, [&](const V* in, V* out) __attribute__((always_inline)) {
+            grad(in, out);
+            sum = sum + select(in[1] > V(0), V(0), in[0] * in[1]);  // beyond a tail both inputs are 0
+        });
+        *static_cast<S*>(a.sum) += reduce_add(sum);
+    } else {
+        const T* g = static_cast<const T*>(a.run.in[0]);
+        const T* x = static_cast<const T*>(a.run.in[1]);
+        S* sum = static_cast<S*>(a.sum);
+        constexpr int L = V::lanes;
+        for (int64_t i = 0; i < a.run.n; i += L) {
+            const int k = static_cast<int>(min64(L, a.run.n - i));
+            const V gv = load(g + i * a.run.step[0], k), xv = load(x + i * a.run.step[1], k);
+            store(sum + i, load(sum + i, k) + select(xv > V(0), V(0), gv * xv), k);
+        }
+        walk<T, 3, 1, 2>(a.run, grad);
+    }
+}
+
+template <class T, cpu::MathFunction F>
+void elementary(const cpu::Run& r) {
+    using V = compute_vec<T>;
+    using enum cpu::MathFunction;
+    walk<T, 1, 1, 1>(r, [](const V* in, V* out) __attribute__((always_inline)) {
+        const V x = in[0];
+        if constexpr (F == exp) out[0] = math::exp(x);
+        if constexpr (F == expm1) out[0] = math::expm1(x);
+        if constexpr (F == log) out[0] = math::log(x);
+        if constexpr (F == log1p) out[0] = math::log1p(x);
+        if constexpr (F == tanh) out[0] = math::tanh(x);
+        if constexpr (F == erf) out[0] = math::erf(x);
+        if constexpr (F == sigmoid) out[0] = math::sigmoid(x);
+    });
+}
+
+template <cpu::MathFunction F>
+void fill_elementary(cpu::ActivationEntries& e) {
+    auto& row = e.math[static_cast<int>(F)];
+    row[0] = elementary<float, F>;
+    row[1] = elementary<double, F>;
+    row[2] = through_float<f16, 1, 1, elementary<float, F>>;
+    row[3] = through_float<bf16, 1, 1, elementary<float, F>>;
+}
+
+template <class T>
+void round_one(void* to, double value) {
+    store(static_cast<T*>(to), compute_vec<T>(static_cast<scalar_for<T>>(value)), 1);
+}
+
+template <int D>
+void fill_prelu(cpu::ActivationEntries& e) {
+    using T = typename storage<D>::type;
+    e.prelu[D] = prelu<T>;
+    e.prelu_backward[D] = prelu_backward<T>;
+    e.round_one[D] = round_one<T>;
+}
+
+}  // namespace
+
+void register_prelu(cpu::ActivationEntries& e) {
+    fill_prelu<0>(e);
+    fill_prelu<1>(e);
+    fill_prelu<2>(e);
+    fill_prelu<3>(e);
+    fill_elementary<cpu::MathFunction::exp>(e);
+    fill_elementary<cpu::MathFunction::expm1>(e);
+    fill_elementary<cpu::MathFunction::log>(e);
+    fill_elementary<cpu::MathFunction::log1p>(e);
+    fill_elementary<cpu::MathFunction::tanh>(e);
+    fill_elementary<cpu::MathFunction::erf>(e);
+    fill_elementary<cpu::MathFunction::sigmoid>(e);
+}
+
+}  // namespace nk::NK_ISA
+
+#endif

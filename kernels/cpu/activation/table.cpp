@@ -1,0 +1,19 @@
+// The activation family's part of this instruction set's table.
+#include "register.h"
+
+namespace nk::NK_ISA {
+
+void register_activation([[maybe_unused]] cpu::ActivationEntries& e) {
+#ifndef NK_ISA_avx512bf16
+    register_forward(e);
+    register_backward(e);
+    register_backward2(e);
+    register_gated(e);
+    register_gated_backward(e);
+    register_prelu(e);
+    register_softmax_rows(e);
+    register_softmax_columns(e);
+#endif
+}
+
+}  // namespace nk::NK_ISA

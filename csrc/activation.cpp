@@ -50,8 +50,11 @@ double cost_of(Activation a, Pass pass, DType dtype, cpu::Level level) {
         case Activation::hardshrink:
         case Activation::softshrink:
         case Activation::threshold:
-        case Activation::squared_relu: cheap = true; break;
-        default: break;
+        case Activation::squared_relu:
+            cheap = true;
+            break;
+        default:
+            break;
     }
     double cost = cheap ? 0.15 : 0.5;
     if (pass != Pass::forward) cost *= 1.5;
@@ -249,7 +252,8 @@ void math_function(const std::string& name, py::handle out_, py::handle x_) {
     constexpr const char* op = "math";
     const Argument out(out_, op, "out"), x(x_, op, "x");
     check_tensors(op, {{"out", out}}, {{"x", x}}, true);
-    if (out->device.kind != Device::cpu) fail_runtime(op, "argument out is on ", to_string(out->device), ", expected cpu");
+    if (out->device.kind != Device::cpu)
+        fail_runtime(op, "argument out is on ", to_string(out->device), ", expected cpu");
     for (int f = 0; f < cpu::kMathFunctions; ++f) {
         if (name != cpu::kMathNames[f]) continue;
         const auto kernel = cpu::table().activation.math[f][static_cast<int>(out->dtype)];
@@ -273,9 +277,10 @@ void register_activation(py::module_& m) {
     m.def("gated_backward", &gated_backward, arg("ga"), arg("gb"), arg("g"), arg("a"), arg("b"), arg("act"),
           arg("p0") = 0.0, arg("p1") = 0.0, "ga = g * b * act'(a), gb = g * act(a).");
     m.def("prelu", &prelu, arg("out"), arg("x"), arg("w"), "out = x where x > 0, else w * x; w has x's shape.");
-    m.def("prelu_backward", &prelu_backward, arg("gx"), arg("gw").none(true), arg("g"), arg("x"), arg("w"),
-          arg("workspace") = py::none(),
-          "gx = g where x > 0, else w * g; gw: sums of x * g where x <= 0, one for each index of dim 1, or one in all.");
+    m.def(
+        "prelu_backward", &prelu_backward, arg("gx"), arg("gw").none(true), arg("g"), arg("x"), arg("w"),
+        arg("workspace") = py::none(),
+        "gx = g where x > 0, else w * g; gw: sums of x * g where x <= 0, one for each index of dim 1, or one in all.");
     m.def("math", &math_function, arg("name"), arg("out"), arg("x"),
           "out = exp, expm1, log, log1p, tanh, erf or sigmoid of x on the CPU, for tests of accuracy.");
 }

@@ -24,13 +24,13 @@ namespace nk {
 namespace {
 
 constexpr const char* op = "prelu_backward";
-constexpr int64_t kRun = 1024;   // longest piece of a row: its sum in float stays exact enough
-constexpr int64_t kRows = 64;    // pieces over one stretch of weights before the sums go to double
-constexpr double kCost = 0.4;    // nanoseconds per element
+constexpr int64_t kRun = 1024;  // longest piece of a row: its sum in float stays exact enough
+constexpr int64_t kRows = 64;   // pieces over one stretch of weights before the sums go to double
+constexpr double kCost = 0.4;   // nanoseconds per element
 
 struct Problem {
     const TensorView &gx, &g, &x, &w;
-    IndexSpace s;     // of gx, g, x, w and the channel
+    IndexSpace s;  // of gx, g, x, w and the channel
     int channels;
     void (*kernel)(const cpu::PreluBackward&);
     int size;

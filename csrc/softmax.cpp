@@ -25,8 +25,8 @@ namespace nk {
 namespace {
 
 constexpr const char* kKindNames[] = {"softmax", "log_softmax", "softmin"};
-constexpr int64_t kColumns = 64;     // columns that one task takes; a multiple of every kernel's width
-constexpr int64_t kFewColumns = 8;   // fewer are gathered into rows instead
+constexpr int64_t kColumns = 64;    // columns that one task takes; a multiple of every kernel's width
+constexpr int64_t kFewColumns = 8;  // fewer are gathered into rows instead
 constexpr double kReleaseAt = 10000.0;
 
 enum class Way { rows, columns, gathered };
@@ -35,13 +35,13 @@ struct Problem {
     const char* op;
     int dtype, size;
     cpu::SoftmaxKind kind;
-    int tensors;                 // out, x (y in the backward), g
+    int tensors;  // out, x (y in the backward), g
     const TensorView* tensor[3];
-    int64_t n;                   // length of the dim
-    int64_t step[3];             // strides along it
-    IndexSpace outer;            // all other dims
+    int64_t n;         // length of the dim
+    int64_t step[3];   // strides along it
+    IndexSpace outer;  // all other dims
     Way way;
-    double cost;                 // nanoseconds per element
+    double cost;  // nanoseconds per element
 
     char* address(int t, int64_t offset) const { return static_cast<char*>(tensor[t]->data) + offset * size; }
 };
@@ -66,9 +66,9 @@ void rows(const Problem& p, int64_t begin, int64_t end) {
         int64_t offset[3] = {};
         decompose(s, begin, offset);
         const int64_t count = std::min(s.size[0] - begin % s.size[0], end - begin);
-        call_rows(p, {p.address(0, offset[0]), p.address(1, offset[1]),
-                      p.tensors == 3 ? p.address(2, offset[2]) : nullptr, count, p.n, s.stride[0][0], s.stride[1][0],
-                      p.tensors == 3 ? s.stride[2][0] : 0, p.kind});
+        call_rows(p,
+                  {p.address(0, offset[0]), p.address(1, offset[1]), p.tensors == 3 ? p.address(2, offset[2]) : nullptr,
+                   count, p.n, s.stride[0][0], s.stride[1][0], p.tensors == 3 ? s.stride[2][0] : 0, p.kind});
         begin += count;
     }
 }
@@ -133,9 +133,12 @@ void run_on_threads(const Problem& p) {
         const int64_t begin = tasks * tid / count, end = tasks * (tid + 1) / count;
         if (begin == end) return;
         switch (p.way) {
-            case Way::rows: return rows(p, begin, end);
-            case Way::columns: return columns(p, begin, end);
-            case Way::gathered: return gathered(p, begin, end);
+            case Way::rows:
+                return rows(p, begin, end);
+            case Way::columns:
+                return columns(p, begin, end);
+            case Way::gathered:
+                return gathered(p, begin, end);
         }
     });
 }
@@ -196,7 +199,8 @@ void softmax(py::handle out_, py::handle x_, int dim, int kind) {
         if (out->numel() > 0 && out->ndim > 0) return cuda::softmax(out, x, dim, kind);
         if (out->numel() == 0) return;
 #endif
-        fail_runtime(op, "argument out is on ", to_string(out->device), ", which this build or its kernels do not take");
+        fail_runtime(op, "argument out is on ", to_string(out->device),
+                     ", which this build or its kernels do not take");
     }
     p.op = op;
     p.tensors = 2;

@@ -4,15 +4,17 @@
 #include <cstring>
 
 #include "../elementwise.h"
+#include "table.h"
 #include "threads.h"
 
 namespace nk::cpu {
 
 namespace {
 
-constexpr int kBlock = 256;         // elements that pass through the stack at a time
-constexpr int64_t kLongRow = 64;    // shorter rows are gathered several at a time
-constexpr double kRegion = 4000.0;  // nanoseconds of work that pay for waking a thread
+constexpr int kBlock = 256;                         // elements that pass through the stack at a time
+constexpr int64_t kLongRow = 64;                    // shorter rows are gathered several at a time
+constexpr int64_t kStreamBytes = int64_t{8} << 20;  // size of an output from which it passes by the caches
+constexpr double kRegion = 4000.0;                  // nanoseconds of work that pay for waking a thread
 
 // `n` copies of one element.
 void repeat(void* to, const void* value, int n, int size) {
@@ -59,6 +61,45 @@ Run start(const Elementwise& e, int64_t n) {
     return r;
 }
 
+// The share [begin, begin + n) of a plain run, whose operands start at r's.
+Run part_of(const Run& r, const Elementwise& e, int64_t begin, int64_t n, int size) {
+    Run part = r;
+    part.n = n;
+    for (int t = 0; t < e.outs; ++t) part.out[t] = static_cast<char*>(r.out[t]) + begin * size;
+    for (int j = 0; j < e.ins; ++j) part.in[j] = static_cast<const char*>(r.in[j]) + begin * size * r.step[j];
+    return part;
+}
+
+// Outputs too large for the caches go through a block in L1 and from there past the caches, which saves reading
+// their lines before they are overwritten.
+void run_streaming(const Run& r, const Elementwise& e, int size) {
+    constexpr int64_t bytes = 4096;
+    alignas(64) char block[2][bytes];
+    const auto copy = table().activation.stream_copy;
+    const int64_t misaligned = static_cast<int64_t>(reinterpret_cast<uintptr_t>(r.out[0]) % 64);
+    int64_t begin = std::min(r.n, (64 - misaligned) % 64 / size);
+    if (begin > 0) e.kernel(part_of(r, e, 0, begin, size));
+    for (const int64_t step = bytes / size; begin + step <= r.n; begin += step) {
+        Run part = part_of(r, e, begin, step, size);
+        void* to[2] = {part.out[0], part.out[1]};
+        for (int t = 0; t < e.outs; ++t) part.out[t] = block[t];
+        e.kernel(part);
+        for (int t = 0; t < e.outs; ++t) copy(to[t], block[t], bytes);
+    }
+    if (begin < r.n) e.kernel(part_of(r, e, begin, r.n - begin, size));
+}
+
+bool worth_streaming(const Run& r, const Elementwise& e, int64_t bytes) {
+    if (bytes < kStreamBytes) return false;
+    const auto place = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 64; };
+    for (int t = 0; t < e.outs; ++t) {
+        if (place(r.out[t]) != place(r.out[0])) return false;
+        for (int j = 0; j < e.ins; ++j)
+            if (r.out[t] == r.in[j]) return false;  // in place: the lines are in the cache anyway
+    }
+    return true;
+}
+
 // Where a walk through the index space stands: coordinates, and each operand's offset in elements.
 struct Position {
     int64_t index[kMaxDims];
@@ -99,7 +140,9 @@ struct Strided {
         bool gathers = false;
         for (int t = 0; t < e.operands(); ++t) {
             const int64_t stride = s.stride[t][0];
-            access[t] = stride == 1 ? Access::direct : stride == 0 && t >= e.outs ? Access::one_value : Access::gathered;
+            access[t] = stride == 1                  ? Access::direct
+                        : stride == 0 && t >= e.outs ? Access::one_value
+                                                     : Access::gathered;
             gathers = gathers || access[t] == Access::gathered;
         }
         alignas(64) char block[kMaxOperands][kBlock * 8];
@@ -221,21 +264,18 @@ void run_plain(const Elementwise& e, int64_t elements) {
         }
     }
     const int threads = threads_for(elements, e.cost);
-    if (threads == 1) {
-        e.kernel(r);
-        return;
-    }
+    const bool streaming = worth_streaming(r, e, elements * size);
     // Shares end on multiples of 64 elements, so that no two threads write to one cache line.
     const int64_t share = (elements / threads + 63) / 64 * 64;
     parallel(threads, [&](int tid, int count) {
-        Run mine = r;
-        const int64_t begin = std::min(elements, share * tid), end = tid + 1 == count ? elements : begin + share;
-        mine.n = std::min(elements, end) - begin;
-        if (mine.n <= 0) return;
-        for (int t = 0; t < e.outs; ++t) mine.out[t] = static_cast<char*>(r.out[t]) + begin * size;
-        for (int j = 0; j < e.ins; ++j)
-            mine.in[j] = static_cast<const char*>(r.in[j]) + begin * size * r.step[j];
-        e.kernel(mine);
+        const int64_t begin = std::min(elements, share * tid);
+        const int64_t end = tid + 1 == count ? elements : std::min(elements, begin + share);
+        if (begin == end) return;
+        const Run mine = part_of(r, e, begin, end - begin, size);
+        if (streaming)
+            run_streaming(mine, e, size);
+        else
+            e.kernel(mine);
     });
 }
 

@@ -11,19 +11,19 @@
 
 namespace nk::math {
 
-// An activation's parameters p0, p1 in the scalar type of the computation.
-template <class S>
+// An activation's parameters p0, p1 in the scalar type of the computation. Coarse: the result will be rounded to a
+// 16-bit type, so that some functions may stop at a relative error of 2^-17.
+template <class S, bool Coarse = false>
 struct Params {
+    static constexpr bool coarse = Coarse;
     S p0, p1;
 };
-template <class V>
-using params_of = Params<scalar_t<V>>;
 
 // f' is a formula, and the gradient is its product with g.
 template <class Op>
 struct Smooth {
-    template <class V>
-    static NK_HD V vjp(V g, V x, params_of<V> p) {
+    template <class V, class P>
+    static NK_HD V vjp(V g, V x, P p) {
         return g * Op::template d<V>(x, p);
     }
 };
@@ -31,28 +31,28 @@ struct Smooth {
 // The gradient is selected piece by piece, and f' is the gradient of 1.
 template <class Op>
 struct Piecewise {
-    template <class V>
-    static NK_HD V d(V x, params_of<V> p) {
+    template <class V, class P>
+    static NK_HD V d(V x, P p) {
         return Op::template vjp<V>(num<V>(1), x, p);
     }
-    template <class V>
-    static NK_HD V dd(V, params_of<V>) {
+    template <class V, class P>
+    static NK_HD V dd(V, P) {
         return num<V>(0);
     }
 };
 
-#define NK_F           \
-    template <class V> \
-    static NK_HD V f(V x, [[maybe_unused]] params_of<V> p)
-#define NK_D           \
-    template <class V> \
-    static NK_HD V d(V x, [[maybe_unused]] params_of<V> p)
-#define NK_DD          \
-    template <class V> \
-    static NK_HD V dd(V x, [[maybe_unused]] params_of<V> p)
-#define NK_VJP         \
-    template <class V> \
-    static NK_HD V vjp(V g, [[maybe_unused]] V x, [[maybe_unused]] params_of<V> p)
+#define NK_F                    \
+    template <class V, class P> \
+    static NK_HD V f(V x, [[maybe_unused]] P p)
+#define NK_D                    \
+    template <class V, class P> \
+    static NK_HD V d(V x, [[maybe_unused]] P p)
+#define NK_DD                   \
+    template <class V, class P> \
+    static NK_HD V dd(V x, [[maybe_unused]] P p)
+#define NK_VJP                  \
+    template <class V, class P> \
+    static NK_HD V vjp(V g, [[maybe_unused]] V x, [[maybe_unused]] P p)
 
 struct Identity : Piecewise<Identity> {
     NK_F { return x; }
@@ -77,32 +77,32 @@ struct LeakyRelu : Piecewise<LeakyRelu> {
 struct Elu : Piecewise<Elu> {
     NK_F { return select(x <= num<V>(0), expm1(x) * V(p.p0), x); }
     NK_VJP { return select(x <= num<V>(0), g * (V(p.p0) * exp(x)), g); }
-    NK_DD { return select(x <= num<V>(0), V(p.p0) * exp(x), num<V>(0)); }
+    NK_DD { return select(x < num<V>(0), V(p.p0) * exp(x), num<V>(0)); }
 };
 
 struct Selu : Piecewise<Selu> {
     static constexpr double scale = 1.0507009873554804934193349852946, alpha = 1.6732632423543772848170429916717;
     NK_F { return select(x <= num<V>(0), expm1(x) * num<V>(scale * alpha), x * num<V>(scale)); }
     NK_VJP { return g * select(x <= num<V>(0), exp(x) * num<V>(scale * alpha), num<V>(scale)); }
-    NK_DD { return select(x <= num<V>(0), exp(x) * num<V>(scale * alpha), num<V>(0)); }
+    NK_DD { return select(x < num<V>(0), exp(x) * num<V>(scale * alpha), num<V>(0)); }
 };
 
 struct Celu : Piecewise<Celu> {
     NK_F { return select(x <= num<V>(0), expm1(x * V(1 / p.p0)) * V(p.p0), x); }
     NK_VJP { return select(x <= num<V>(0), g * exp(x * V(1 / p.p0)), g); }
-    NK_DD { return select(x <= num<V>(0), exp(x * V(1 / p.p0)) * V(1 / p.p0), num<V>(0)); }
+    NK_DD { return select(x < num<V>(0), exp(x * V(1 / p.p0)) * V(1 / p.p0), num<V>(0)); }
 };
 
 // x * P(X < x); the tail is computed itself, so that large negative x keep their digits.
 struct Gelu : Smooth<Gelu> {
     static constexpr double inv_sqrt_2pi = 0.39894228040143267794;
-    NK_F { return x * normal_cdf(x, normal_tail(x)); }
+    NK_F { return x * normal_cdf(x, normal_tail<P::coarse>(x)); }
     NK_D {
-        const NormalTail<V> t = normal_tail(x);
+        const NormalTail<V> t = normal_tail<P::coarse>(x);
         return mad(x * num<V>(inv_sqrt_2pi), t.density, normal_cdf(x, t));
     }
     NK_DD {
-        const V density = normal_tail(x).density * num<V>(inv_sqrt_2pi);
+        const V density = normal_tail<P::coarse>(x).density * num<V>(inv_sqrt_2pi);
         return density * (num<V>(2) - x * x);
     }
 };
@@ -293,8 +293,8 @@ struct SquaredRelu : Piecewise<SquaredRelu> {
         const V r = max(num<V>(0), x);
         return r * r;
     }
-    NK_VJP { return g * (num<V>(2) * max(num<V>(0), x)); }
-    NK_DD { return select(x > num<V>(0), num<V>(2), num<V>(0)); }
+    NK_VJP { return select(x <= num<V>(0), num<V>(0), g * (x + x)); }
+    NK_DD { return select(x <= num<V>(0), num<V>(0), num<V>(2)); }
 };
 
 #undef NK_F

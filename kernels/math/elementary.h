@@ -61,13 +61,7 @@ inline constexpr double exp_high = is_f64<V> ? 710.0 : 89.0;
 template <class V>
 inline constexpr double expm1_low = is_f64<V> ? -38.0 : -18.0;
 
-// exp(x + low) for x <= 88 (709 in f64) and |low| far below 1; NaN passes through.
-template <class V>
-NK_HD V exp_nonpositive(V x, V low) {
-    V n;
-    const V r = reduce_exp(max(num<V>(exp_low<V>), x), n) + low;
-    return scale(expm1_reduced(r) + num<V>(1), n);
-}
+// exp(x) for x <= 88 (709 in f64); NaN passes through.
 template <class V>
 NK_HD V exp_nonpositive(V x) {
     V n;
@@ -217,13 +211,36 @@ template <class V>
 struct NormalTail {
     V density, ratio;
 };
-template <class V>
+// exp(-a^2/2) for 0 <= a <= 39 as a power of 2; the exponent keeps what rounding takes from a^2 and from log2(e)/2,
+// for the power would magnify it. Coarse: 2^-17.
+template <bool Coarse, class V>
+NK_HD V normal_density(V a) {
+    const V square = a * a, magic = num<V>(format<scalar_t<V>>::round_magic);
+    const V high = num<V>(is_f64<V> ? -0.72134752044448169 : -0.721347511);
+    const V n = mad(square, high, magic) - magic;
+    V r = fma(square, high, -n);
+    if constexpr (!Coarse) {
+        r = mad(square, num<V>(is_f64<V> ? -1.0177636870465517e-17 : -9.62981496e-09), r);
+        r = mad(fma(a, a, -square), high, r);
+    }
+    V p;
+    if constexpr (is_f64<V>)  // 2^-58
+        p = poly(r, 1.0, 0.69314718055994529, 0.24022650695910133, 0.055504108664821743, 0.0096181291075927659,
+                 0.0013333558146378247, 0.00015403530458858988, 1.5252733868290942e-05, 1.3215434400248204e-06,
+                 1.0178046152437381e-07, 7.0739360205551674e-09, 4.457433323200388e-10);
+    else if constexpr (Coarse)  // 2^-18
+        p = poly(r, 1.0, 0.693121314, 0.240220159, 0.0559213944, 0.00968216639);
+    else  // 2^-29
+        p = poly(r, 1.0, 0.693147182, 0.240226507, 0.0555032715, 0.00961800199, 0.00134005374, 0.000154767375);
+    return scale(p, n);
+}
+
+template <bool Coarse = false, class V>
 NK_HD NormalTail<V> normal_tail(V x) {
     const V a = min(num<V>(is_f64<V> ? 39.0 : 15.0), abs(x));
-    const V square = a * a, low = fma(a, a, -square);  // exp would magnify the rounding of the square
-    const V density = exp_nonpositive(square * num<V>(-0.5), low * num<V>(-0.5));
+    const V density = normal_density<Coarse>(a);
     // The ratio is smooth in q = (a - k)/(a + k), which maps [0, infinity) to [-1, 1).
-    constexpr double k = is_f64<V> ? 5 : 4;
+    constexpr double k = is_f64<V> ? 5 : Coarse ? 3 : 4;
     const V w = num<V>(1) / (a + num<V>(k));
     const V q = mad(w, num<V>(-2 * k), num<V>(1));
     V p;
@@ -234,6 +251,8 @@ NK_HD NormalTail<V> normal_tail(V x) {
                  1.6681144872254257e-05, 3.9814911513432284e-06, -2.7690552946855539e-06, -3.3774302296823802e-07,
                  4.3268655643869254e-07, 4.3612281920760416e-08, -6.5319929612535144e-08, -1.0210896273035897e-08,
                  7.1820032062251202e-09, 2.0139270806593371e-09);
+    else if constexpr (Coarse)  // 2^-18
+        p = poly(q, 0.729082525, -0.509349763, 0.230074987, -0.0470338613, -0.0107867708, 0.00612965319, 0.00137038389);
     else  // 2^-26
         p = poly(q, 0.755285144, -0.607896566, 0.387136906, -0.186523661, 0.0604034923, -0.00752400281, -0.00351021462,
                  0.00156840391, 0.000174659916, -0.000134194677);

@@ -1,6 +1,6 @@
 // The loop over a run, and how a family of kernels fills its table.
 //
-// A run is walked in steps of `Unroll` vectors, the rest in single masked vectors. Cheap functions are unrolled, so
+// A run is walked in steps of `Unroll` vectors. Cheap functions are unrolled, so
 // that loads and stores keep flowing; in a dear one the processor overlaps the iterations by itself.
 #pragma once
 
@@ -9,13 +9,22 @@
 
 namespace nk::NK_ISA {
 
-template <class Op>
+// bf16 always comes in pairs.
+template <class Op, class T>
 struct unroll {
     static constexpr int value = 1;
 };
+template <class Op>
+struct unroll<Op, bf16> {
+    static constexpr int value = 2;
+};
 #define NK_CHEAP(Op)                    \
+    template <class T>                  \
+    struct unroll<math::Op, T> {        \
+        static constexpr int value = 4; \
+    };                                  \
     template <>                         \
-    struct unroll<math::Op> {           \
+    struct unroll<math::Op, bf16> {     \
         static constexpr int value = 4; \
     };
 NK_CHEAP(Identity)
@@ -45,43 +54,63 @@ inline constexpr bool common_gate<math::GeluTanh> = true;
 template <>
 inline constexpr bool common_gate<math::Relu> = true;
 
-// Computes outputs from one vector of each input: body(in[Ins], out[Outs]).
+// Computes outputs from one vector of each input: body(in[Ins], out[Outs]). What is left after the last whole step goes
+// through zero-filled blocks and the same loop once more, so that the body is compiled once.
 template <class T, int Ins, int Outs, int Unroll, class Body>
 NK_HD void walk(const cpu::Run& r, Body body) {
     using V = compute_vec<T>;
-    constexpr int L = V::lanes;
-    static_assert(Unroll * L <= cpu::kRepeat, "a repeated value must fill a step");
+    constexpr int L = V::lanes, step = Unroll * L;
+    static_assert(Unroll == 1 || Unroll % 2 == 0, "vectors are loaded in pairs");
+    static_assert(step <= cpu::kRepeat, "a repeated value must fill a step");
     const T* in[Ins];
     int64_t advance[Ins];
     T* out[Outs];
     for (int j = 0; j < Ins; ++j) {
         in[j] = static_cast<const T*>(r.in[j]);
-        advance[j] = r.step[j];
+        advance[j] = r.step[j] * step;
     }
     for (int j = 0; j < Outs; ++j) out[j] = static_cast<T*>(r.out[j]);
 
-    int64_t i = 0;
-    for (; i + Unroll * L <= r.n; i += Unroll * L) {
-        V v[Unroll][Ins], y[Unroll][Outs];
-        for (int u = 0; u < Unroll; ++u)
-            for (int j = 0; j < Ins; ++j) v[u][j] = load(in[j] + u * L);
-        for (int u = 0; u < Unroll; ++u) body(v[u], y[u]);
-        for (int u = 0; u < Unroll; ++u)
-            for (int j = 0; j < Outs; ++j) store(out[j] + i + u * L, y[u][j]);
-        for (int j = 0; j < Ins; ++j) in[j] += advance[j] * (Unroll * L);
+    alignas(64) T tail_in[Ins][step], tail_out[Outs][step];
+    T* rest_out[Outs] = {};
+    unsigned rest = 0;  // bytes of the tail
+    int64_t left = r.n;
+    for (;;) {
+        for (; left >= step; left -= step) {
+            V v[Unroll][Ins], y[Unroll][Outs];
+            if constexpr (Unroll % 2 == 0) {
+                for (int u = 0; u < Unroll; u += 2)
+                    for (int j = 0; j < Ins; ++j) load_pair(in[j] + u * L, v[u][j], v[u + 1][j]);
+                for (int u = 0; u < Unroll; ++u) body(v[u], y[u]);
+                for (int u = 0; u < Unroll; u += 2)
+                    for (int j = 0; j < Outs; ++j) store_pair(out[j] + u * L, y[u][j], y[u + 1][j]);
+            } else {
+                for (int j = 0; j < Ins; ++j) v[0][j] = load(in[j]);
+                body(v[0], y[0]);
+                for (int j = 0; j < Outs; ++j) store(out[j], y[0][j]);
+            }
+            for (int j = 0; j < Ins; ++j) in[j] += advance[j];
+            for (int j = 0; j < Outs; ++j) out[j] += step;
+        }
+        if (left == 0) break;
+        rest = static_cast<unsigned>(left) * sizeof(T);
+        for (int j = 0; j < Ins; ++j) {
+            memset(tail_in[j], 0, sizeof tail_in[j]);
+            memcpy(tail_in[j], in[j], rest);
+            in[j] = tail_in[j];
+        }
+        for (int j = 0; j < Outs; ++j) {
+            rest_out[j] = out[j];
+            out[j] = tail_out[j];
+        }
+        left = step;
     }
-    for (; i < r.n; i += L) {
-        const int k = static_cast<int>(min64(L, r.n - i));
-        V v[Ins], y[Outs];
-        for (int j = 0; j < Ins; ++j) v[j] = load(in[j], k);
-        body(v, y);
-        for (int j = 0; j < Outs; ++j) store(out[j] + i, y[j], k);
-        for (int j = 0; j < Ins; ++j) in[j] += advance[j] * L;
-    }
+    if (rest != 0)
+        for (int j = 0; j < Outs; ++j) memcpy(rest_out[j], tail_out[j], rest);
 }
 
 template <class T>
-NK_HD math::Params<scalar_for<T>> params(const cpu::Run& r) {
+NK_HD math::Params<scalar_for<T>, sizeof(T) == 2> params(const cpu::Run& r) {
     return {static_cast<scalar_for<T>>(r.p[0]), static_cast<scalar_for<T>>(r.p[1])};
 }
 
@@ -104,8 +133,7 @@ void through_float(const cpu::Run& r) {
         Float(part);
         for (int j = 0; j < Outs; ++j) {
             T* to = static_cast<T*>(r.out[j]) + i;
-            for (int k = 0; k < part.n; k += L)
-                store(to + k, load(out[j] + k), static_cast<int>(min64(L, part.n - k)));
+            for (int k = 0; k < part.n; k += L) store(to + k, load(out[j] + k), static_cast<int>(min64(L, part.n - k)));
         }
     }
 }

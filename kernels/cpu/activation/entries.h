@@ -73,6 +73,8 @@ struct ActivationEntries {
     void (*softmax_rows_backward[kFloatTypes])(const SoftmaxRows&);
     void (*softmax_columns[kFloatTypes])(const SoftmaxColumns&);
     void (*softmax_columns_backward[kFloatTypes])(const SoftmaxColumns&);
+    // Copies bytes (a multiple of 64, `to` aligned to 64) past the caches.
+    void (*stream_copy)(void* to, const void* from, int64_t bytes);
     void (*round_one[kFloatTypes])(void* to, double value);  // one number in the table's type
     RunKernel math[kMathFunctions][kFloatTypes];
 };

@@ -15,7 +15,7 @@ struct Gated {
     static void run(const cpu::Run& r) {
         using V = compute_vec<T>;
         const auto p = params<T>(r);
-        walk<T, ins, outs, unroll<Op>::value>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
+        walk<T, ins, outs, unroll<Op, T>::value>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
             out[0] = Op::template f<V>(in[0], p) * in[1];
         });
     }

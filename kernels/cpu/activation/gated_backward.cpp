@@ -15,15 +15,18 @@ struct GatedBackward {
     static void run(const cpu::Run& r) {
         using V = compute_vec<T>;
         const auto p = params<T>(r);
-        walk<T, ins, outs, unroll<Op>::value>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
-            out[0] = Op::template vjp<V>(in[0] * in[2], in[1], p); out[1] = in[0] * Op::template f<V>(in[1], p);
+        walk<T, ins, outs, unroll<Op, T>::value>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
+            out[0] = Op::template vjp<V>(in[0] * in[2], in[1], p);
+            out[1] = in[0] * Op::template f<V>(in[1], p);
         });
     }
 };
 
 }  // namespace
 
-void register_gated_backward(cpu::ActivationEntries& e) { fill<GatedBackward>(e.run[static_cast<int>(cpu::Pass::gated_backward)]); }
+void register_gated_backward(cpu::ActivationEntries& e) {
+    fill<GatedBackward>(e.run[static_cast<int>(cpu::Pass::gated_backward)]);
+}
 
 }  // namespace nk::NK_ISA
 

@@ -10,18 +10,16 @@ namespace {
 template <class T>
 void prelu(const cpu::Run& r) {
     using V = compute_vec<T>;
-    walk<T, 2, 1, 4>(r, [](const V* in, V* out) __attribute__((always_inline)) {
-        out[0] = select(in[0] > V(0), in[0], in[0] * in[1]);
-    });
+    walk<T, 2, 1, 4>(r, [](const V* in, V* out)
+                            __attribute__((always_inline)) { out[0] = select(in[0] > V(0), in[0], in[0] * in[1]); });
 }
 
 template <class T>
 void prelu_backward(const cpu::PreluBackward& a) {
     using V = compute_vec<T>;
     using S = scalar_for<T>;
-    const auto grad = [](const V* in, V* out) __attribute__((always_inline)) {
-        out[0] = select(in[1] > V(0), in[0], in[0] * in[2]);
-    };
+    const auto grad = [](const V* in, V* out)
+                          __attribute__((always_inline)) { out[0] = select(in[1] > V(0), in[0], in[0] * in[2]); };
     if (a.sum == nullptr) {
         walk<T, 3, 1, 2>(a.run, grad);
     } else if (a.run.step[2] == 0) {
@@ -70,6 +68,13 @@ void fill_elementary(cpu::ActivationEntries& e) {
     row[3] = through_float<bf16, 1, 1, elementary<float, F>>;
 }
 
+void stream_copy(void* to, const void* from, int64_t bytes) {
+    float* out = static_cast<float*>(to);
+    const float* in = static_cast<const float*>(from);
+    for (int64_t i = 0; i < bytes / 4; i += 16)
+        for (int k = 0; k < 16; k += lanes_for<float>) stream(out + i + k, load(in + i + k));
+}
+
 template <class T>
 void round_one(void* to, double value) {
     store(static_cast<T*>(to), compute_vec<T>(static_cast<scalar_for<T>>(value)), 1);
@@ -90,6 +95,7 @@ void register_prelu(cpu::ActivationEntries& e) {
     fill_prelu<1>(e);
     fill_prelu<2>(e);
     fill_prelu<3>(e);
+    e.stream_copy = stream_copy;
     fill_elementary<cpu::MathFunction::exp>(e);
     fill_elementary<cpu::MathFunction::expm1>(e);
     fill_elementary<cpu::MathFunction::log>(e);

@@ -14,6 +14,7 @@ namespace {
 constexpr int kVectors = 4;                 // vectors side by side: their maxima and sums stay in registers
 constexpr int64_t kKeptBytes = 256 * 1024;  // largest block whose exponentials wait in the output
 constexpr int kStackRows = 128;             // longest column of a 16-bit type kept on the stack
+constexpr int64_t kSumBlock = 512;          // rows summed before they join the total
 constexpr int kGroup = 8;                   // rows whose maximum is taken before their exponentials, when online
 
 template <class T>
@@ -120,14 +121,19 @@ struct Columns {
         const V sign(S(a.kind == cpu::SoftmaxKind::softmin ? -1 : 1));
         V sum[W];
         for (int j = 0; j < W; ++j) sum[j] = V(S(0));
-        for (int64_t i = 0; i < a.n; ++i) {
-            const Row<W> gr = read<W>(g + i * a.g_stride, tail);
-            if (log) {
-                for (int j = 0; j < W; ++j) sum[j] = sum[j] + gr.v[j];
-            } else {
-                const Row<W> yr = read<W>(y + i * a.x_stride, tail);
-                for (int j = 0; j < W; ++j) sum[j] = mad(gr.v[j], yr.v[j], sum[j]);
+        for (int64_t i = 0; i < a.n; i += kSumBlock) {
+            V part[W];
+            for (int j = 0; j < W; ++j) part[j] = V(S(0));
+            for (int64_t k = i; k < min64(a.n, i + kSumBlock); ++k) {
+                const Row<W> gr = read<W>(g + k * a.g_stride, tail);
+                if (log) {
+                    for (int j = 0; j < W; ++j) part[j] = part[j] + gr.v[j];
+                } else {
+                    const Row<W> yr = read<W>(y + k * a.x_stride, tail);
+                    for (int j = 0; j < W; ++j) part[j] = mad(gr.v[j], yr.v[j], part[j]);
+                }
             }
+            for (int j = 0; j < W; ++j) sum[j] = sum[j] + part[j];
         }
         for (int64_t i = 0; i < a.n; ++i) {
             const Row<W> gr = read<W>(g + i * a.g_stride, tail);

@@ -18,6 +18,7 @@ namespace {
 constexpr int64_t kKeptBytes = 512 * 1024;  // longest row kept in the output: x and output fit a 1 MiB L2
 constexpr int64_t kKeptHalves = 4096;       // longest row of 16-bit type kept on the stack, 16 KiB
 constexpr int kChunks = 256;                // most chunks of a row that is kept
+constexpr int64_t kSumBlock = 4096;         // elements summed before they join the total
 constexpr int64_t kChunk = 512;             // elements of a chunk that stay in L1 between maximum and exponentials
 
 // Applies body(i, count) over [begin, end) in vectors; count < lanes only in the last.
@@ -132,7 +133,8 @@ struct Rows {
         const V m(shift_of(s.m)), inverse(S(1) / s.sum);
         if (log) {
             const V log_sum(log_one(s.sum));
-            vectors<L>(0, n, [&](int64_t k, int w) { store_some(out + k, load_some(x + k, w) * sign - m - log_sum, w); });
+            vectors<L>(0, n,
+                       [&](int64_t k, int w) { store_some(out + k, load_some(x + k, w) * sign - m - log_sum, w); });
         } else {
             vectors<L>(0, n, [&](int64_t k, int w) {
                 store_some(out + k, math::exp_nonpositive(load_some(x + k, w) * sign - m) * inverse, w);
@@ -164,6 +166,21 @@ struct Rows {
         }
     }
 
+    static NK_HD S gradient_sum(const T* g, int64_t i, int64_t end) {
+        V s[4] = {V(S(0)), V(S(0)), V(S(0)), V(S(0))};
+        for (; i + 4 * L <= end; i += 4 * L)
+            for (int u = 0; u < 4; ++u) s[u] = s[u] + load(g + i + u * L);
+        vectors<L>(i, end, [&](int64_t k, int w) { s[0] = s[0] + load_some(g + k, w); });
+        return reduce_add((s[0] + s[1]) + (s[2] + s[3]));
+    }
+    static NK_HD S product_sum(const T* g, const T* y, int64_t i, int64_t end) {
+        V s[4] = {V(S(0)), V(S(0)), V(S(0)), V(S(0))};
+        for (; i + 4 * L <= end; i += 4 * L)
+            for (int u = 0; u < 4; ++u) s[u] = mad(load(g + i + u * L), load(y + i + u * L), s[u]);
+        vectors<L>(i, end, [&](int64_t k, int w) { s[0] = mad(load_some(g + k, w), load_some(y + k, w), s[0]); });
+        return reduce_add((s[0] + s[1]) + (s[2] + s[3]));
+    }
+
     // y*(g - sum(g*y)), negated for softmin; g - exp(y)*sum(g) for log_softmax.
     static void backward(const cpu::SoftmaxRows& a) {
         const bool log = a.kind == cpu::SoftmaxKind::log_softmax;
@@ -172,19 +189,13 @@ struct Rows {
             T* out = static_cast<T*>(a.out) + r * a.out_stride;
             const T* y = static_cast<const T*>(a.x) + r * a.x_stride;
             const T* g = static_cast<const T*>(a.g) + r * a.g_stride;
-            V s[4] = {V(S(0)), V(S(0)), V(S(0)), V(S(0))};
-            int64_t i = 0;
-            if (log) {
-                for (; i + 4 * L <= a.n; i += 4 * L)
-                    for (int u = 0; u < 4; ++u) s[u] = s[u] + load(g + i + u * L);
-                vectors<L>(i, a.n, [&](int64_t k, int w) { s[0] = s[0] + load_some(g + k, w); });
-            } else {
-                for (; i + 4 * L <= a.n; i += 4 * L)
-                    for (int u = 0; u < 4; ++u) s[u] = mad(load(g + i + u * L), load(y + i + u * L), s[u]);
-                vectors<L>(i, a.n,
-                           [&](int64_t k, int w) { s[0] = mad(load_some(g + k, w), load_some(y + k, w), s[0]); });
+            // Summed in blocks, so that the error does not grow with the length of the row.
+            S total = 0;
+            for (int64_t i = 0; i < a.n; i += kSumBlock) {
+                const int64_t end = min64(a.n, i + kSumBlock);
+                total += log ? gradient_sum(g, i, end) : product_sum(g, y, i, end);
             }
-            const V sum(reduce_add((s[0] + s[1]) + (s[2] + s[3])));
+            const V sum(total);
             if (log)
                 vectors<L>(0, a.n, [&](int64_t k, int w) {
                     store_some(out + k, load_some(g + k, w) - math::exp(load_some(y + k, w)) * sum, w);

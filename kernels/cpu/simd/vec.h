@@ -11,6 +11,8 @@
 // and, for loops over memory (T = float, double, f16, bf16; halves are computed as float):
 //   load(p), load(p, n)       all lanes, or the first n (the others 0)
 //   store(p, v), store(p, v, n)          round to nearest even; NaN stays NaN
+//   load_pair(p, a, b), store_pair(p, a, b)   twice as many lanes at once; for bf16 a has the even elements and b the
+//                             odd ones, which saves moving them apart and together
 //   stream(p, v)              store past the caches; p aligned to the vector
 //   reduce_add(v), reduce_max(v)         reduce_max gives NaN when a lane is NaN
 #pragma once
@@ -76,6 +78,17 @@ NK_HD vec<S> mad(vec<S> a, vec<S> b, vec<S> c) {
 #else
     return fma(a, b, c);
 #endif
+}
+
+template <class T, class V>
+NK_HD void load_pair(const T* p, V& a, V& b) {
+    a = load(p);
+    b = load(p + V::lanes);
+}
+template <class T, class V>
+NK_HD void store_pair(T* p, V a, V b) {
+    store(p, a);
+    store(p + V::lanes, b);
 }
 
 }  // namespace nk::NK_ISA

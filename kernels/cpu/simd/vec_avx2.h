@@ -153,14 +153,27 @@ NK_HD vec<double> load(const double* p, int n) { return _mm256_maskload_pd(p, fi
 NK_HD vec<float> load(const f16* p, int n) { return _mm256_cvtph_ps(load_tail(p, n)); }
 NK_HD vec<float> load(const bf16* p, int n) { return widen_bf16(load_tail(p, n)); }
 
-NK_HD __m128i narrow_bf16(vec<float> a) {
+// As in vec_avx512.h.
+NK_HD __m256i round_bf16(vec<float> a) {
     const __m256i b = _mm256_castps_si256(a.v);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(b, 16), _mm256_set1_epi32(1));
     const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(b, _mm256_set1_epi32(0x7fff)), odd);
     const __m256i quiet = _mm256_or_si256(b, _mm256_set1_epi32(0x400000));
     const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q));
-    const __m256i kept = _mm256_srli_epi32(_mm256_blendv_epi8(sum, quiet, nan), 16);
+    return _mm256_blendv_epi8(sum, quiet, nan);
+}
+NK_HD __m128i narrow_bf16(vec<float> a) {
+    const __m256i kept = _mm256_srli_epi32(round_bf16(a), 16);
     return _mm_packus_epi32(_mm256_castsi256_si128(kept), _mm256_extracti128_si256(kept, 1));
+}
+NK_HD void load_pair(const bf16* p, vec<float>& a, vec<float>& b) {
+    const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    a = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
+    b = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
+}
+NK_HD void store_pair(bf16* p, vec<float> a, vec<float> b) {
+    const __m256i low = _mm256_srli_epi32(round_bf16(a), 16);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_blend_epi16(low, round_bf16(b), 0xaa));
 }
 NK_HD __m128i narrow_f16(vec<float> a) { return _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 NK_HD void store(float* p, vec<float> a) { _mm256_storeu_ps(p, a.v); }

@@ -130,15 +130,25 @@ NK_HD vec<double> load(const double* p, int n) { return _mm512_maskz_loadu_pd(fi
 NK_HD vec<float> load(const f16* p, int n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first16(n), p)); }
 NK_HD vec<float> load(const bf16* p, int n) { return widen_bf16(_mm256_maskz_loadu_epi16(first16(n), p)); }
 
-// Rounds to nearest even by adding just under half of the last kept place. The instruction vcvtneps2bf16 would be
-// shorter, but it flushes denormals.
-NK_HD __m256i narrow_bf16(vec<float> a) {
+// Rounds the upper half to nearest even by adding just under half of its last place, and one more if that is odd; a NaN
+// is made quiet instead. The instruction vcvtneps2bf16 would be shorter, but it flushes denormals.
+NK_HD __m512i round_bf16(vec<float> a) {
     const __m512i b = _mm512_castps_si512(a.v);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(b, 16), _mm512_set1_epi32(1));
-    const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(b, _mm512_set1_epi32(0x7fff)), odd);
+    const __mmask16 odd = _mm512_test_epi32_mask(b, _mm512_set1_epi32(0x10000));
     const __mmask16 nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
-    const __m512i kept = _mm512_mask_or_epi32(sum, nan, b, _mm512_set1_epi32(0x400000));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(kept, 16));
+    const __m512i sum = _mm512_add_epi32(b, _mm512_set1_epi32(0x7fff));
+    const __m512i even = _mm512_mask_sub_epi32(sum, odd, sum, _mm512_set1_epi32(-1));
+    return _mm512_mask_or_epi32(even, nan, b, _mm512_set1_epi32(0x400000));
+}
+NK_HD __m256i narrow_bf16(vec<float> a) { return _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_bf16(a), 16)); }
+NK_HD void load_pair(const bf16* p, vec<float>& a, vec<float>& b) {
+    const __m512i both = _mm512_loadu_si512(p);
+    a = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+    b = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+}
+NK_HD void store_pair(bf16* p, vec<float> a, vec<float> b) {
+    const __m512i low = _mm512_srli_epi32(round_bf16(a), 16), upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+    _mm512_storeu_si512(p, _mm512_ternarylogic_epi32(upper, round_bf16(b), low, 0xca));
 }
 NK_HD __m256i narrow_f16(vec<float> a) { return _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 NK_HD void store(float* p, vec<float> a) { _mm512_storeu_ps(p, a.v); }

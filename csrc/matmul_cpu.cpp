@@ -108,13 +108,12 @@ int64_t lay_out_work(const MatmulPlan& plan, const cpu::MatmulTile& tile, int64_
     auto units = [&](int64_t depth) { return pairs ? (depth + 1) / 2 : depth; };
     if (plan.path == MatmulPath::dot)
         return plan.pack_a ? aligned(m * cpu::matmul_row_units(units(k), unit) * unit + 64) : 0;
-    const int64_t kc = std::min(plan.kc, std::max<int64_t>(k, 1));
     const int64_t wide = (std::min(plan.nc, n) + tile.lanes - 1) / tile.lanes * tile.lanes;
-    t.work_a = plan.pack_b ? aligned(units(kc) * wide * unit) : 0;
-    const int64_t across = (plan.mr + tile.lanes - 1) / tile.lanes * tile.lanes * units(kc);
+    t.work_a = plan.pack_b ? aligned(units(k + 1) * wide * unit) : 0;
+    const int64_t across = (plan.mr + tile.lanes - 1) / tile.lanes * tile.lanes * units(plan.kc);
     const int64_t rows = plan.mr * cpu::matmul_row_units(units(plan.kc), unit);
     t.work_acc = t.work_a + (plan.pack_a ? aligned(std::max(across, rows) * unit) : 0);
-    return t.work_acc + (k > plan.kc ? aligned(m * wide * tile.acc) : 0) + 64;
+    return t.work_acc + (k > plan.kc ? aligned(std::min(plan.mc, m) * wide * tile.acc) : 0) + 64;
 }
 
 // Plans are pure, so the last few can be kept.
@@ -218,7 +217,7 @@ MatmulTask whole_task(const MatmulCall& c, const Matrices& v, const MatmulPlan& 
         t.a = turned(v.x[kB]), t.b = turned(v.x[kA]), t.out = turned(t.out);
         for (MatmulOperand* x : {&e.bias, &e.residual, &e.preact}) *x = turned(*x);
     }
-    t.mr = plan.mr, t.nv = plan.nv, t.kc = plan.kc, t.nc = plan.nc;
+    t.mr = plan.mr, t.nv = plan.nv, t.kc = plan.kc, t.nc = plan.nc, t.mc = plan.mc;
     t.pack_a = plan.pack_a, t.pack_b = plan.pack_b;
     return t;
 }

@@ -11,6 +11,8 @@ namespace {
 // The machine the costs are about: one core with 32 KiB + 1 MiB of own cache. In cycles; measured on Zen 4.
 constexpr int64_t kDepthBytes = 1536;       // of one row of packed a: 14 rows take 21 KiB of the first cache
 constexpr int64_t kBlockBytes = 512 << 10;  // packed b: half of the second cache
+constexpr int64_t kSumBytes = 160 << 10;    // sums between blocks of k: some of the other half
+constexpr int64_t kStripBytes = 4 << 20;    // packed b over all of k: last cache
 constexpr double kFork = 7000;              // to start and end a parallel region
 constexpr double kStep = 0.7;               // loop overhead of one step of the microkernel
 constexpr double kCall = 25;                // of calling it once
@@ -43,8 +45,12 @@ double block_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part,
     const int64_t blocks = std::max<int64_t>(1, ceil_div(part.k, kc_max));
     plan.kc = std::max<int64_t>(16, round_up(ceil_div(part.k, blocks), 16));
     const int64_t nr = int64_t(plan.nv) * t.lanes;
-    const int64_t nc_max = std::max(nr, kBlockBytes / (std::max<int64_t>(1, plan.kc / (pairs ? 2 : 1)) * unit) / nr * nr);
+    auto columns = [&](int64_t bytes, int64_t depth) { return bytes / (std::max<int64_t>(depth, 1) * unit) / nr * nr; };
+    const int64_t depth = pairs ? plan.kc / 2 : plan.kc;
+    const int64_t nc_max = std::max(nr, std::min(columns(kBlockBytes, depth), columns(kStripBytes, units)));
     plan.nc = plan.pack_b ? round_up(ceil_div(part.n, ceil_div(part.n, nc_max)), nr) : round_up(part.n, nr);
+    const int64_t mc_panels = std::max<int64_t>(1, kSumBytes / (std::min(plan.nc, part.n) * t.acc * plan.mr));
+    plan.mc = blocks == 1 ? part.m : ceil_div(part.m, ceil_div(panels, mc_panels));
 
     double cost = double(panels * units) * step_cost(rows, vectors, plan.nv);
     cost += double(panels * ceil_div(vectors, plan.nv) * ceil_div(part.k, plan.kc)) * (kCall + rows * plan.nv);
@@ -156,10 +162,10 @@ std::string to_string(const MatmulPlan& plan, const MatmulTile& tile) {
         std::snprintf(text, sizeof text, "dot %s %dx4%s threads %dx%dx%d of %d", tile.name, tile.dot_rows,
                       plan.swap ? " transposed" : "", plan.tm, plan.tn, plan.tk, plan.threads);
     else
-        std::snprintf(text, sizeof text, "%s %s %dx%d%s%s kc %lld nc %lld threads %dx%dx%d of %d",
+        std::snprintf(text, sizeof text, "%s %s %dx%d%s%s kc %lld nc %lld mc %lld threads %dx%dx%d of %d",
                       paths[static_cast<int>(plan.path)], tile.name, plan.mr, plan.nv * tile.lanes,
                       plan.swap ? " transposed" : "", plan.pack_a ? " a packed" : "", (long long)plan.kc,
-                      (long long)plan.nc, plan.tm, plan.tn, plan.tk, plan.threads);
+                      (long long)plan.nc, (long long)plan.mc, plan.tm, plan.tn, plan.tk, plan.threads);
     return text;
 }
 

@@ -27,7 +27,7 @@ struct MatmulPlan {
     bool swap;  // compute the transpose: out.t() = b.t() @ a.t()
     bool pack_a, pack_b;
     int mr, nv;
-    int64_t kc, nc;
+    int64_t kc, nc, mc;
     int tm, tn, tk;  // parts of m, n and k; tm * tn * tk parts for each matrix of the batch
     int threads;
     double cycles;  // estimated, of the slowest thread
@@ -35,7 +35,7 @@ struct MatmulPlan {
 
 MatmulPlan plan_matmul(const MatmulProblem& problem, const MatmulTile& tile);
 
-// "packed f32 14x32 kc 384 nc 320 threads 1x2x1"
+// "packed f32 14x32 kc 384 nc 320 mc 160 threads 1x2x1"
 std::string to_string(const MatmulPlan& plan, const MatmulTile& tile);
 
 // First row, column or step of part `index` of `parts`, parts being multiples of `grain` but for the last.

@@ -1,9 +1,10 @@
 // The loops around the microkernel, for one thread's rectangle.
 //
-//   for jc: columns nc wide                       sums of this strip stay in out or in `work`
-//     for pc: k in blocks of kc                   b[kc, nc] packed once: second cache
-//       for ir: rows of a, mr at a time           a[mr, kc] packed: first cache
-//         for jr: panels of b, nv vectors wide    sums in registers
+//   for jc: columns nc wide                       b[k, nc] packed once
+//     for ic: rows of a, mc at a time             sums[mc, nc] stay in the second cache (in out or in `work`)
+//       for pc: k in blocks of kc                 b[kc, nc]: second cache
+//         for ir: rows of a, mr at a time         a[mr, kc] packed: first cache
+//           for jr: panels of b, nv vectors wide  sums in registers
 #pragma once
 
 #include "entries.h"
@@ -54,59 +55,74 @@ struct Block {
         const bool plain = t.sums_only || is_plain(t.epilogue);
         // Sums can go straight to an output that is of their type and contiguous along n.
         const bool in_out = (t.sums_only || sizeof(S) == sizeof(Acc)) && (t.out.col == 1 || t.n == 1);
-        const int64_t nr = int64_t(t.nv) * W;
         for (int64_t jc = 0; jc < t.n; jc += t.nc) {
-            const int64_t nc = t.n - jc < t.nc ? t.n - jc : t.nc;
-            Acc* sums = in_out ? static_cast<Acc*>(const_cast<void*>(t.out.data)) + jc
-                               : reinterpret_cast<Acc*>(t.work + t.work_acc);
-            const int64_t sums_ld = in_out ? t.out.row : (nc + W - 1) / W * W;
-            for (int64_t pc = 0; pc < t.k || pc == 0; pc += t.kc) {
-                const int64_t kc = t.k - pc < t.kc ? t.k - pc : t.kc;
-                const bool first = pc == 0, last = pc + kc >= t.k;
-                if (t.pack_b) pack_b(t, pc, jc, kc, nc, nr);
-                rows(t, pc, jc, kc, nc, nr, first, last, plain && in_out, sums, sums_ld);
+            const Strip strip{jc, t.n - jc < t.nc ? t.n - jc : t.nc, int64_t(t.nv) * W};
+            if (t.pack_b)
+                for (int64_t pc = 0; pc < t.k; pc += t.kc) pack_b(t, strip, pc, t.k - pc < t.kc ? t.k - pc : t.kc);
+            for (int64_t ic = 0; ic < t.m; ic += t.mc) {
+                const int64_t mc = t.m - ic < t.mc ? t.m - ic : t.mc;
+                Sums sums{reinterpret_cast<Acc*>(t.work + t.work_acc), round_up(strip.n), plain && in_out};
+                if (in_out) {
+                    sums.data = static_cast<Acc*>(const_cast<void*>(t.out.data)) + ic * t.out.row + jc;
+                    sums.ld = t.out.row;
+                }
+                for (int64_t pc = 0; pc < t.k || pc == 0; pc += t.kc)
+                    rows(t, strip, ic, mc, pc, t.k - pc < t.kc ? t.k - pc : t.kc, sums);
             }
         }
     }
 
-    static NK_INLINE void pack_b(const cpu::MatmulTask& t, int64_t pc, int64_t jc, int64_t kc, int64_t nc, int64_t nr) {
-        Unit* d = reinterpret_cast<Unit*>(t.work);
-        for (int64_t j = 0; j < nc; j += nr) {
-            const int64_t width = nc - j < nr ? nc - j : nr;
-            pack_panel<L>(d + j * units(kc), (width + W - 1) / W * W, at<S>(t.b, pc, jc + j), t.b.col, t.b.row, width,
-                          kc);
+    static NK_INLINE int64_t round_up(int64_t n) { return (n + W - 1) / W * W; }
+
+    struct Strip {
+        int64_t j, n, nr;  // first column, columns, columns of a panel
+    };
+    struct Sums {
+        Acc* data;  // of the rows and columns at hand
+        int64_t ld;
+        bool final;  // they are the output itself, no epilogue follows
+    };
+
+    static NK_INLINE Unit* packed_b(const cpu::MatmulTask& t, const Strip& strip, int64_t pc) {
+        return reinterpret_cast<Unit*>(t.work) + units(pc) * round_up(strip.n);
+    }
+
+    static NK_INLINE void pack_b(const cpu::MatmulTask& t, const Strip& strip, int64_t pc, int64_t kc) {
+        Unit* d = packed_b(t, strip, pc);
+        for (int64_t j = 0; j < strip.n; j += strip.nr) {
+            const int64_t width = strip.n - j < strip.nr ? strip.n - j : strip.nr;
+            pack_panel<L>(d + j * units(kc), round_up(width), at<S>(t.b, pc, strip.j + j), t.b.col, t.b.row, width, kc);
         }
     }
 
-    static NK_INLINE void rows(const cpu::MatmulTask& t, int64_t pc, int64_t jc, int64_t kc, int64_t nc, int64_t nr,
-                               bool first, bool last, bool straight, Acc* sums, int64_t sums_ld) {
+    static NK_INLINE void rows(const cpu::MatmulTask& t, const Strip& strip, int64_t ic, int64_t mc, int64_t pc,
+                               int64_t kc, const Sums& sums) {
         alignas(64) Acc tile[kTile * W];
-        const int64_t panels = (t.m + t.mr - 1) / t.mr;  // of nearly equal height
+        const bool first = pc == 0, finish = pc + kc >= t.k && !sums.final;
+        const int64_t panels = (mc + t.mr - 1) / t.mr;  // of nearly equal height
         for (int64_t ip = 0; ip < panels; ++ip) {
-            const int64_t i = t.m * ip / panels;
-            const int mr = int(t.m * (ip + 1) / panels - i);
-            const Panel a = panel_of_a(t, i, pc, mr, kc);
-            for (int64_t j = 0; j < nc; j += nr) {
-                const int width = int(nc - j < nr ? nc - j : nr);
+            const int64_t i = mc * ip / panels;
+            const int mr = int(mc * (ip + 1) / panels - i);
+            const Panel a = panel_of_a(t, ic + i, pc, mr, kc);
+            for (int64_t j = 0; j < strip.n; j += strip.nr) {
+                const int width = int(strip.n - j < strip.nr ? strip.n - j : strip.nr);
                 const int vectors = (width + W - 1) / W;
-                MicroArgs<Acc> g{a.a, nullptr, a.row, a.step, 0, units(kc), nullptr, sums_ld, nullptr, sums_ld, width};
-                Acc* c = sums + i * sums_ld + j;
-                g.init = first ? nullptr : c;
-                g.c = c;
-                if (last && !straight) {
+                Acc* c = sums.data + i * sums.ld + j;
+                MicroArgs<Acc> g{a.a, nullptr, a.row, a.step, 0, units(kc), first ? nullptr : c, sums.ld, c, sums.ld, width};
+                if (finish) {
                     g.c = tile;
                     g.c_ld = vectors * W;
                 }
                 if (t.pack_b) {
-                    g.b = t.work + j * units(kc) * int64_t(sizeof(Unit));
+                    g.b = reinterpret_cast<const char*>(packed_b(t, strip, pc) + j * units(kc));
                     g.b_step = int64_t(vectors) * W * int64_t(sizeof(Unit));
                     pick_micro<L, Unit, L::kMaxRows>(mr, vectors)(g);
                 } else if constexpr (kDirect) {
-                    g.b = reinterpret_cast<const char*>(at<S>(t.b, pc, jc + j));
+                    g.b = reinterpret_cast<const char*>(at<S>(t.b, pc, strip.j + j));
                     g.b_step = t.b.row * int64_t(sizeof(S));
                     pick_micro<L, S, kDirectRows>(mr, vectors)(g);
                 }
-                if (last && !straight) epilogue<L, S>(t, tile, vectors * W, i, jc + j, mr, width);
+                if (finish) epilogue<L, S>(t, tile, vectors * W, ic + i, strip.j + j, mr, width);
             }
         }
     }

@@ -30,7 +30,7 @@ struct MatmulTask {
     int64_t m, n, k;
     MatmulEpilogue epilogue;
     int mr, nv;         // rows and vectors of a register tile
-    int64_t kc, nc;     // depth and width of the block of b that is packed at once
+    int64_t kc, nc, mc;  // depth and width of a block of b in the second cache; rows of a that share its sums
     bool pack_a, pack_b;
     bool sums_only;     // out receives accumulators, the epilogue is left to `finish`
     char* work;         // this thread's, 64-byte aligned; packed b lies at its start

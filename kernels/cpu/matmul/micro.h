@@ -26,11 +26,21 @@ struct MicroArgs {
 // SB: what b holds in memory; its loads convert.
 template <class L, class SB, int MR, int NV>
 void micro(const MicroArgs<typename L::Acc>& g) {
+    using Acc = typename L::Acc;
     using AccReg = typename L::AccReg;
     typename L::Mask mask[NV];
     unroll<NV>([&](auto v) { mask[v] = L::mask(g.n - v * L::W); });
     AccReg acc[MR][NV];
     unroll<MR>([&](auto i) { unroll<NV>([&](auto v) { acc[i][v] = L::zero(); }); });
+
+    // What the sums will be added or written to arrives while they are made.
+    const Acc* target = g.init ? g.init : g.c;
+    const int64_t target_ld = g.init ? g.init_ld : g.c_ld;
+    unroll<MR>([&](auto i) {
+        unroll<NV>([&](auto v) {
+            if constexpr (v * L::W * sizeof(Acc) % 64 == 0) __builtin_prefetch(target + i * target_ld + v * L::W, 1, 3);
+        });
+    });
 
     // One pointer for three rows: base, base + row and base + 2 * row are all addresses x86 can form.
     constexpr int kPointers = (MR + 2) / 3;

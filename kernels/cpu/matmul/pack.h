@@ -58,7 +58,7 @@ NK_INLINE void store_units(typename L::Unit* p, typename L::Reg x) {
 }
 
 template <class L>
-concept Transposes = requires(typename L::Reg (&r)[L::W]) { L::transpose(r); };
+concept Transposes = L::group == 2 || requires(typename L::Reg (&r)[L::W]) { L::transpose(r); };
 
 #if defined(__AVX512BF16__)
 NK_INLINE void transpose_units(__m512i (&r)[16]) {

@@ -13,10 +13,10 @@ constexpr int64_t kDepthBytes = 1536;       // of one row of packed a: 14 rows t
 constexpr int64_t kBlockBytes = 512 << 10;  // packed b: half of the second cache
 constexpr int64_t kSumBytes = 160 << 10;    // sums between blocks of k: some of the other half
 constexpr int64_t kStripBytes = 4 << 20;    // packed b over all of k: last cache
-constexpr double kFork = 7000;              // to start and end a parallel region
+constexpr double kFork = 10000;             // to start and end a parallel region
 constexpr double kStep = 0.7;               // loop overhead of one step of the microkernel
 constexpr double kCall = 25;                // of calling it once
-constexpr double kTranspose = 0.45, kCopy = 0.15, kGather = 3;  // packing one unit of b
+constexpr double kTranspose = 0.8, kCopy = 0.2, kGather = 3;  // packing one unit of b
 constexpr double kCopyRow = 0.12, kCopyAcross = 0.25;           // packing one unit of a
 constexpr double kMemory = 6;                                   // bytes a cycle that a core gets from memory
 
@@ -58,7 +58,7 @@ double block_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part,
     const double fetch = b_bytes > kBlockBytes ? b_bytes / kMemory : 0;
     if (plan.pack_b) {
         const double each = p.b_col1 ? kCopy : p.b_row1 ? kTranspose : kGather;
-        cost += std::max(fetch, double(units * vectors * t.lanes) * each);
+        cost += fetch / 2 + double(units * vectors * t.lanes) * each;
     } else {
         cost = std::max(cost, fetch);
     }

@@ -1,4 +1,4 @@
-// Few rows: out[m <= 16, n] where every column of b is contiguous along k (linear with few tokens: b = weight.t()).
+// Few rows: out[m <= 32, n] where every column of b is contiguous along k (linear with few tokens: b = weight.t()).
 //
 // Both operands are read in vectors along k and multiplied lane by lane; the lanes are added up at the end. b, the
 // large one, is read straight from memory, once, in order; nothing of it is packed.

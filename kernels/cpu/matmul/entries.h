@@ -77,7 +77,7 @@ struct MatmulEntries {
     void (*bias_finish[kFloatTypes])(void* out, int64_t step, const void* sums, int64_t stride, int parts, int64_t n);
 };
 
-inline constexpr int kMatmulDotRows = 16;
+inline constexpr int kMatmulDotRows = 32;
 inline constexpr int kMatmulDotCols = 64;  // columns whose sums are gathered before the epilogue
 
 // Units from one packed row of a to the next: whole cache lines, and an odd number of them, so that the rows of a

@@ -46,14 +46,14 @@ def _cuda_device(index: int) -> Device:
 
 
 def device_of(t: torch.Tensor) -> Device:
-    """The device to plan for; the interpreter plans as for an H100."""
+    """The device to plan for; for the interpreter, which pays by the program, a GPU of few multiprocessors."""
     if t.is_cuda:
         return _cuda_device(t.device.index)
     if not _interpret:
         raise RuntimeError(
             "neurokern.triton: a CPU tensor needs TRITON_INTERPRET=1 in the environment before the first import"
         )
-    return Device()
+    return Device(multiprocessors=8)
 
 
 def launch(

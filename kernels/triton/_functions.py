@@ -10,6 +10,8 @@ import triton.language as tl
 from . import _math as m
 from ._common import constant
 
+SIXTH = constant(1 / 6)
+THIRD = constant(1 / 3)
 SELU_SCALE = constant(1.0507009873554804934193349852946)
 SELU_ALPHA_SCALE = constant(1.7580993408473768599402175208123)
 # sqrt(2 / pi) and sqrt(2 / pi) * 0.044715, twice each: 2 u of tanh(u) is the argument of the sigmoid.
@@ -256,28 +258,28 @@ def logsigmoid_dd(x, p0, p1):
 
 @triton.jit
 def hardsigmoid(x, p0, p1):
-    return m.divide(_clamp(x + 3.0, 0.0, 6.0), tl.full(x.shape, 6.0, x.dtype))
+    return _clamp(x + 3.0, 0.0, 6.0) * SIXTH
 
 
 @triton.jit
 def hardsigmoid_d(x, p0, p1):
-    return tl.where((x > -3) & (x < 3), one(x, p0, p1) / 6.0, 0.0)
+    return tl.where((x > -3) & (x < 3), one(x, p0, p1) * SIXTH, 0.0)
 
 
 @triton.jit
 def hardswish(x, p0, p1):
-    return m.divide(x * _clamp(x + 3.0, 0.0, 6.0), tl.full(x.shape, 6.0, x.dtype))
+    return x * _clamp(x + 3.0, 0.0, 6.0) * SIXTH
 
 
 @triton.jit
 def hardswish_d(x, p0, p1):
-    inside = m.divide(x, tl.full(x.shape, 3.0, x.dtype)) + 0.5
+    inside = x * THIRD + 0.5
     return tl.where(x <= -3, 0.0, tl.where(x < 3, inside, 1.0))
 
 
 @triton.jit
 def hardswish_dd(x, p0, p1):
-    return tl.where((x > -3) & (x < 3), one(x, p0, p1) / 3.0, 0.0)
+    return tl.where((x > -3) & (x < 3), one(x, p0, p1) * THIRD, 0.0)
 
 
 @triton.jit

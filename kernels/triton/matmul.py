@@ -38,19 +38,38 @@ from .activation import chain
 
 @triton.jit
 def _epilogue(
-    acc, at_out, at_preact, at_residual, column, live, live_column, out, bias, residual, preact,
-    alpha, beta, p0, p1, bias_n, F: tl.constexpr,
+    acc, m, first, N, live_m, out, bias, residual, preact, alpha, beta, p0, p1,
+    out_m, out_n, bias_n, residual_m, residual_n, preact_m, preact_n,
+    F: tl.constexpr, WIDE: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """v = alpha acc + bias, kept as preact if asked for; out = f(v) + beta residual; one rounding at the end."""
-    v = acc * tl.full((), alpha, acc.dtype)
-    if bias is not None:
-        v += load(bias, column * bias_n, live_column)[None, :]
-    if preact is not None:
-        store(preact, at_preact, v, live)
-    y = F(v, tl.full((), p0, acc.dtype), tl.full((), p1, acc.dtype))
-    if residual is not None:
-        y += load(residual, at_residual, live) * tl.full((), beta, acc.dtype)
-    store(out, at_out, y, live)
+    """v = alpha acc + bias, kept as preact if asked for; out = f(v) + beta residual; one rounding at the end.
+
+    ``acc`` starts at column ``first``. Wider ones are halved down to COLUMNS columns and finished one after another,
+    as the activation of a whole tile at once would need more registers than there are.
+    """
+    if acc.shape[1] > COLUMNS:
+        HALF: tl.constexpr = acc.shape[1] // 2
+        left, right = tl.split(tl.permute(tl.reshape(acc, (acc.shape[0], 2, HALF)), (0, 2, 1)))
+        _epilogue(
+            left, m, first, N, live_m, out, bias, residual, preact, alpha, beta, p0, p1,
+            out_m, out_n, bias_n, residual_m, residual_n, preact_m, preact_n, F, WIDE, COLUMNS,
+        )  # fmt: skip
+        _epilogue(
+            right, m, first + HALF, N, live_m, out, bias, residual, preact, alpha, beta, p0, p1,
+            out_m, out_n, bias_n, residual_m, residual_n, preact_m, preact_n, F, WIDE, COLUMNS,
+        )  # fmt: skip
+    else:
+        n = first + tl.arange(0, acc.shape[1])
+        live = live_m & (n < N)[None, :]
+        v = acc * tl.full((), alpha, acc.dtype)
+        if bias is not None:
+            v += load(bias, n * bias_n, n < N)[None, :]
+        if preact is not None:
+            store(preact, m * preact_m + n[None, :] * preact_n, v, live)
+        y = F(v, tl.full((), p0, acc.dtype), tl.full((), p1, acc.dtype))
+        if residual is not None:
+            y += load(residual, m * residual_m + n[None, :] * residual_n, live) * tl.full((), beta, acc.dtype)
+        store(out, m * out_m + n[None, :] * out_n, y, live)
 
 
 # Strides are specialised on 1 and on multiples of 16, as loads of more than one element need to know.
@@ -61,6 +80,7 @@ def matmul_kernel(
     a_m, a_k, b_k, b_n, out_m, out_n, bias_n, residual_m, residual_n, preact_m, preact_n,
     F: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr, SPLIT: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """out = f(alpha a b + bias) + beta residual, a [M, K], b [K, N] in each batch.
 
@@ -79,7 +99,10 @@ def matmul_kernel(
     first_m = (tile // per_group) * GROUP
     height = tl.minimum(tiles_m - first_m, GROUP)
     m = index(first_m + (tile % per_group) % height, BLOCK_M, WIDE)
-    n = index((tile % per_group) // height, BLOCK_N, WIDE)
+    start_n = (tile % per_group) // height * BLOCK_N
+    if WIDE:
+        start_n = start_n.to(tl.int64)
+    n = start_n + tl.arange(0, BLOCK_N)
 
     a += row_offset(batch, sizes, ba)
     b += row_offset(batch, sizes, bb)
@@ -113,9 +136,8 @@ def matmul_kernel(
         if preact is not None:
             preact += row_offset(batch, sizes, bp)
         _epilogue(
-            acc, m[:, None] * out_m + n[None, :] * out_n, m[:, None] * preact_m + n[None, :] * preact_n,
-            m[:, None] * residual_m + n[None, :] * residual_n, n, live, n < N, out, bias, residual, preact,
-            alpha, beta, p0, p1, bias_n, F,
+            acc, m[:, None], start_n, N, (m < M)[:, None], out, bias, residual, preact, alpha, beta, p0, p1,
+            out_m, out_n, bias_n, residual_m, residual_n, preact_m, preact_n, F, WIDE, COLUMNS,
         )  # fmt: skip
 
 
@@ -127,31 +149,35 @@ def split_kernel(
 ):  # fmt: skip
     """Adds the SPLIT partial sums of one row's BLOCK_N elements, first to last, and applies the epilogue."""
     groups = tl.cdiv(N, BLOCK_N)
-    n = index(tl.program_id(0) % groups, BLOCK_N, True)[None, :]
+    start = (tl.program_id(0) % groups).to(tl.int64) * BLOCK_N
+    n = start + tl.arange(0, BLOCK_N)[None, :]
     row = tl.program_id(0) // groups
     batch = row // M
-    m = (row % M).to(tl.int64)
-    live = n < N
     at = partial + row.to(tl.int64) * N + n
-    acc = tl.load(at, mask=live, other=0.0)
+    acc = tl.load(at, mask=n < N, other=0.0)
     for _ in range(1, SPLIT):
         at += batches.to(tl.int64) * M * N
-        acc += tl.load(at, mask=live, other=0.0)
+        acc += tl.load(at, mask=n < N, other=0.0)
     out += row_offset(batch, sizes, bo)
     if residual is not None:
         residual += row_offset(batch, sizes, br)
     if preact is not None:
         preact += row_offset(batch, sizes, bp)
-    column = index(tl.program_id(0) % groups, BLOCK_N, True)
     _epilogue(
-        acc, m * out_m + n * out_n, m * preact_m + n * preact_n, m * residual_m + n * residual_n, column,
-        live, column < N, out, bias, residual, preact, alpha, beta, p0, p1, bias_n, F,
+        acc, (row % M).to(tl.int64), start, N, n < N, out, bias, residual, preact, alpha, beta, p0, p1,
+        out_m, out_n, bias_n, residual_m, residual_n, preact_m, preact_n, F, True, BLOCK_N,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A product as the plan sees it. ``precision``: of the multiplication, "ieee" or "tf32" (f32 only)."""
+    """A product as the plan sees it.
+
+    Attributes:
+        precision: of the multiplication, "ieee" or "tf32" (f32 only).
+        aligned: rows or columns of a and b start at multiples of 16 elements, so that loads are vectors.
+        plain: nothing is fused but a bias.
+    """
 
     m: int
     n: int
@@ -159,6 +185,8 @@ class Problem:
     batch: int = 1
     dtype: torch.dtype = torch.float32
     precision: str = "ieee"
+    aligned: bool = True
+    plain: bool = True
 
 
 @dataclass(frozen=True)
@@ -182,6 +210,7 @@ class Plan:
         return {
             "BLOCK_M": self.block_m, "BLOCK_N": self.block_n, "BLOCK_K": self.block_k, "GROUP": self.group,
             "SPLIT": self.split, "PRECISION": self.precision, "num_warps": self.warps, "num_stages": self.stages,
+            "COLUMNS": max(16, min(self.block_n, 512 * self.warps // self.block_m)),
         }  # fmt: skip
 
 
@@ -189,15 +218,15 @@ class Plan:
 _TILES = {
     "half": (
         (128, 256, 64, 8, 3, 1.0),
-        (256, 128, 64, 8, 3, 1.0),
         (128, 128, 64, 8, 4, 0.9),
-        (64, 256, 64, 4, 4, 0.8),
         (128, 64, 64, 4, 4, 0.7),
         (64, 128, 64, 4, 4, 0.7),
         (64, 64, 64, 4, 4, 0.5),
+        (64, 64, 32, 4, 4, 0.45),
         (16, 128, 64, 4, 5, 0.3),
         (16, 64, 128, 4, 4, 0.3),
         (16, 32, 128, 4, 5, 0.2),
+        (16, 64, 32, 4, 4, 0.2),
     ),
     "tf32": (
         (128, 128, 32, 8, 4, 1.0),
@@ -234,13 +263,19 @@ def kind_of(dtype: torch.dtype, precision: str) -> str:
     return precision if dtype == torch.float32 else "half"
 
 
-def candidates(kind: str, device: Device) -> tuple[Plan, ...]:
-    """The unsplit plans of a kind, with as many stages as the shared memory holds."""
+def candidates(kind: str, device: Device, aligned: bool = True, plain: bool = True) -> tuple[Plan, ...]:
+    """The unsplit plans of a kind, with as many stages as the shared memory holds.
+
+    A fused activation needs registers beside the sums, and without vector loads every element of a step has its
+    address in some: either bounds the tile, so that nothing spills.
+    """
     size = {"half": 2, "tf32": 4, "ieee": 4, "f64": 8}[kind]
+    largest = 128 * 256 if plain else 128 * 128
+    loads = 48 if not aligned else 1000
     plans = []
     for m, n, k, warps, stages, _ in _TILES[kind]:
         fit = device.shared // ((m + n) * k * size)
-        if fit >= 2:
+        if fit >= 2 and m * n <= largest and (m + n) * k <= loads * 32 * warps:
             precision = "tf32" if kind == "tf32" else "ieee"
             plans.append(Plan(m, n, k, 8, 1, warps, min(stages, fit), precision))
     return tuple(plans)
@@ -257,7 +292,7 @@ def config(p: Problem, device: Device | None = None) -> Plan:
     best, least = None, float("inf")
     shares = {t[:3]: t[5] for t in _TILES[kind]}
     fetch = _FETCH[kind]
-    for plan in candidates(kind, device):
+    for plan in candidates(kind, device, p.aligned, p.plain):
         tiles = blocks(p.m, plan.block_m) * blocks(p.n, plan.block_n) * p.batch
         steps = blocks(p.k, plan.block_k)
         multiply = plan.block_m * plan.block_n / shares[plan.block_m, plan.block_n, plan.block_k]
@@ -279,6 +314,13 @@ def config(p: Problem, device: Device | None = None) -> Plan:
 
 def _strides(t: torch.Tensor | None, dims: list[int]) -> list[int]:
     return [0] * len(dims) if t is None else [t.stride(d) for d in dims]
+
+
+def _aligned(t: torch.Tensor, down: int, right: int, rows: int, cols: int) -> bool:
+    """Whether a [rows, cols] operand can be read in vectors, along either side."""
+    return t.data_ptr() % 16 == 0 and (
+        (right == 1 and down % 16 == 0 and cols % 16 == 0) or (down == 1 and right % 16 == 0 and rows % 16 == 0)
+    )
 
 
 def matmul(
@@ -312,7 +354,9 @@ def matmul(
     batch = out.numel() // (M * N)
 
     dtype_precision = "tf32" if tf32 and out.dtype == torch.float32 else "ieee"
-    plan = config(Problem(M, N, K, batch, out.dtype, dtype_precision), device)
+    aligned = _aligned(a, row[1], a.stride(-1), M, K) and _aligned(b, b.stride(-2), b.stride(-1), K, N)
+    plain = act == 0 and residual is None and preact is None
+    plan = config(Problem(M, N, K, batch, out.dtype, dtype_precision, aligned, plain), device)
     column = [0 if t is None else t.stride(-1) for t in (out, residual, preact)]
     reach = max(
         (M - 1) * max(row) + (N - 1) * max(*column, b.stride(-1)),

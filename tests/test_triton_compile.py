@@ -1,0 +1,287 @@
+"""Every Triton kernel and configuration compiles for sm_90 and sm_80: no spills, tensor cores where they belong.
+
+No GPU is needed: the launch functions run on meta tensors, and a stand-in driver names the target, so that types,
+alignments and specialisations are those of a real launch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+triton = pytest.importorskip("triton")
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
+
+if not INTERPRETED:
+    from neurokern.kernels.triton import _common, activation, matmul, softmax
+    from neurokern.kernels.triton._functions import ACTIVATIONS
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import driver
+
+    MODULES = (_common, activation, matmul, softmax)
+    NAMES = [a[0] for a in ACTIVATIONS]
+    DEVICES = {90: _common.Device(), 80: _common.Device(80, 108, 163 * 1024)}
+else:
+    # Decorated for the interpreter, the kernels of this process cannot be compiled: another one does it.
+    NAMES, DEVICES = [], {}
+
+    def test_in_a_process_of_its_own():
+        env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET" and not k.startswith("PYTEST_")}
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__],
+            env=env, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stdout + run.stderr
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+HALF = (torch.bfloat16, torch.float16)
+ALL = (torch.float32, torch.float64, *HALF)
+GELU, SILU = 7, 9
+
+
+class Target:
+    """What Triton asks of a driver in order to compile. A device number is its capability."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+
+    def get_current_target(self):
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self) -> int:
+        return self.capability
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+@pytest.fixture(params=sorted(DEVICES, reverse=True), ids=lambda c: f"sm_{c}")
+def compiled(request, monkeypatch, tmp_path):
+    """List that fills with (name, kernel) for each launch, checked for spills as it comes."""
+    monkeypatch.setattr(driver, "_active", Target(request.param))
+    found = []
+
+    def launch(kernel, grid, args, meta, plan, tensor, record):
+        assert 0 < grid < 2**31
+        binary = kernel.warmup(*args, grid=(grid,), **meta, enable_fp_fusion=False)
+        used = resources(binary.asm["cubin"], tmp_path)
+        what = f"{kernel.fn.__name__} {plan} {meta}"
+        assert used["STACK"] == 0, f"{what} spills: {used}"
+        assert used["LOCAL"] == 0, f"{what} spills: {used}"
+        assert binary.metadata.shared <= DEVICES[request.param].shared, f"{what} takes {binary.metadata.shared} B"
+        found.append((kernel, binary))
+
+    for module in MODULES:
+        monkeypatch.setattr(module, "launch", launch)
+        if hasattr(module, "device_of"):
+            monkeypatch.setattr(module, "device_of", lambda t: DEVICES[request.param])
+    return found
+
+
+def resources(cubin: bytes, folder: Path) -> dict[str, int]:
+    """Registers, stack and local memory as cuobjdump reads them from the machine code."""
+    file = folder / "kernel.cubin"
+    file.write_bytes(cubin)
+    text = subprocess.run([CUOBJDUMP, "-res-usage", file], capture_output=True, text=True, check=True).stdout
+    return {k: int(v) for k, v in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
+
+
+def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+@pytest.mark.parametrize("act", range(len(NAMES)), ids=NAMES)
+def test_every_activation(compiled, act):
+    """Value and first derivative in one kernel, second in another; f32 on one target, f64 on the other."""
+    target = driver.active.get_current_target().arch
+    x = empty(4096, dtype=torch.float32 if target == 90 else torch.float64)
+    activation.gated_backward(x, x, x, x, x, act, 1.0, 2.0)
+    activation.unary_backward2(x, x, x, x, act, 1.0, 2.0)
+    assert len(compiled) == 2
+
+
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+def test_every_elementwise_kernel(compiled, dtype):
+    x, w = empty(64, 64, dtype=dtype), empty(64, dtype=dtype)
+    activation.unary(x, x, GELU, 0.0, 0.0)
+    activation.unary_backward(x, x, x, GELU, 0.0, 0.0)
+    activation.gated(x, x, x, GELU, 0.0, 0.0)
+    activation.prelu(x, x, w.expand(64, 64))
+    activation.prelu_backward(x, None, x, x, w.expand(64, 64))
+    activation.prelu_backward(x, w, x, x, w.expand(64, 64))
+    # Four elementwise, PReLU's two, and the sum over chunks.
+    assert len(compiled) == 7
+    for _, kernel in compiled[:3]:
+        assert re.search(r"ld\.global\S*\.v[24]", kernel.asm["ptx"]), "loads are not vectorised"
+
+
+def test_every_form_of_layout(compiled):
+    x = empty(256, 128, dtype=torch.bfloat16)
+    big = empty(2**17, 2**15, dtype=torch.bfloat16)
+    slices = x[:, :64]
+    for t in (
+        x,
+        x.reshape(-1)[:1001],
+        slices,
+        x[:, :63],
+        x[:, ::2],
+        empty(3, 5, 7, 9, 11, 13)[:, 1:, 1:, 1:, 1:, 1:],
+        big,
+        big[:, :511],
+        big[:, :512],
+    ):
+        activation.unary(t, t, 1, 0.0, 0.0)
+    assert "v4.b32" in compiled[2][1].asm["ptx"], "rows of an aligned slice are not read 16 bytes at a time"
+    shape = (4, 16, 8, 8)
+    for t in (empty(*shape), empty(*shape).to(memory_format=torch.channels_last), empty(2**18, 2**14)):
+        w = empty(t.shape[1])
+        activation.prelu_backward(t, w, t, t, w.reshape(1, -1, *[1] * (t.dim() - 2)).expand(t.shape))
+
+
+ROWS = {
+    "short rows, several in a tile": ((500, 10), 1),
+    "one row in a tile": ((64, 1000), 1),
+    "longest row in registers": ((64, 8192), 1),
+    "online": ((4, 50000), 1),
+    "channels of an image, in registers": ((2, 64, 32, 32), 1),
+    "down a matrix, online": ((9000, 512), 0),
+    "batch strides": ((3, 8, 200, 5), 2),
+}
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_every_softmax(compiled, rows):
+    """The three kinds with a dtype each on sm_90, the first on sm_80."""
+    shape, dim = ROWS[rows]
+    kinds = range(3) if driver.active.get_current_target().arch == 90 else range(1)
+    for kind in kinds:
+        x = empty(*shape, dtype=(torch.float32, torch.bfloat16, torch.float64)[kind])
+        softmax.softmax(x, x, dim, kind)
+        softmax.softmax_backward(x, x, x, dim, kind)
+    assert len(compiled) == 2 * len(kinds)
+
+
+def product(plan, dtype, monkeypatch, size: int, transposed=(False, True), act: int | None = None) -> None:
+    """Compile a plan on a square problem, with a full epilogue where an activation is given."""
+    monkeypatch.setattr(matmul, "config", lambda problem, device: plan)
+    out, a, b = (empty(size, size, dtype=dtype) for _ in range(3))
+    a = a.t() if transposed[0] else a
+    b = b.t() if transposed[1] else b
+    extra = (None, None, None) if act is None else (out[0], out, out)
+    matmul.matmul(out, a, b, *extra, act or 0, 0.0, 0.0, 1.0, 1.0)
+
+
+def multiplies(kind: str, ptx: str) -> None:
+    if kind == "ieee":
+        assert "mma" not in ptx, "f32 in full precision must not pass through tensor cores"
+        assert "fma.rn.f32" in ptx
+    else:
+        assert re.search(r"wgmma\.mma_async|mma\.sync", ptx), "no tensor-core instruction"
+
+
+TILES = [(kind, i) for kind, tiles in matmul._TILES.items() for i in range(len(tiles))] if NAMES else []
+
+
+@pytest.mark.parametrize("kind, tile", TILES, ids=["-".join(map(str, (k, *matmul._TILES[k][i][:3]))) for k, i in TILES])
+def test_every_matmul_tile(compiled, kind, tile, monkeypatch):
+    """With the heaviest epilogue that the plan gives it: activation, bias, residual and preactivation, or none."""
+    device = DEVICES[driver.active.get_current_target().arch]
+    # half: bf16 on one target, f16 on the other.
+    dtype = {"half": HALF[device.capability == 80], "f64": torch.float64}.get(kind, torch.float32)
+    plan = matmul.candidates(kind, device)[tile]
+    fused = plan in matmul.candidates(kind, device, plain=False)
+    act = GELU if device.capability == 90 else SILU
+    product(plan, dtype, monkeypatch, 1024, act=act if fused else None)
+    ptx = compiled[0][1].asm["ptx"]
+    multiplies(kind, ptx)
+    assert "cp.async" in ptx, "loads are not pipelined"
+    if kind == "half" and device.capability == 90 and plan.block_m >= 64:
+        assert "wgmma.mma_async" in ptx
+
+
+@pytest.mark.parametrize("kind", ["half", "tf32", "ieee"])
+def test_unaligned_matmul(compiled, kind, monkeypatch):
+    """Loads of single elements, whose addresses take registers: the largest tile that the plan then gives."""
+    device = DEVICES[driver.active.get_current_target().arch]
+    plan = max(matmul.candidates(kind, device, False, False), key=lambda p: p.block_m * p.block_n)
+    product(plan, torch.bfloat16 if kind == "half" else torch.float32, monkeypatch, 1000, act=GELU)
+    multiplies(kind, compiled[0][1].asm["ptx"])
+
+
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (True, True)], ids=["NN", "TN", "TT"])
+@pytest.mark.parametrize("kind", ["half", "tf32", "ieee"])
+def test_every_matmul_order(compiled, kind, transposed, monkeypatch):
+    device = DEVICES[driver.active.get_current_target().arch]
+    dtype = torch.bfloat16 if kind == "half" else torch.float32
+    product(matmul.candidates(kind, device)[0], dtype, monkeypatch, 1024, transposed)
+    multiplies(kind, compiled[0][1].asm["ptx"])
+
+
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+def test_split_and_bias_backward(compiled, dtype):
+    out, a, b = empty(16, 32, dtype=dtype), empty(16, 8192, dtype=dtype), empty(8192, 32, dtype=dtype)
+    matmul.matmul(out, a, b, out[0], out, out, GELU, 0.0, 0.0, 1.0, 1.0)
+    assert [k.fn.__name__ for k, _ in compiled] == ["matmul_kernel", "split_kernel"]
+    for t in (empty(512, 512, dtype=dtype), empty(512, 512, dtype=dtype).t()):
+        matmul.activation_bias_backward(t, t[0], t, t, GELU, 0.0, 0.0)
+    matmul.activation_bias_backward(None, t[0], t, None, 0, 0.0, 0.0)
+    matmul.activation_bias_backward(t, None, t, t, GELU, 0.0, 0.0)
+
+
+def test_batches_and_wide_offsets(compiled):
+    a, b = empty(6, 7, 128, 64, dtype=torch.bfloat16), empty(1, 7, 64, 96, dtype=torch.bfloat16)
+    matmul.matmul(empty(6, 7, 128, 96, dtype=a.dtype), a, b.expand(6, -1, -1, -1), None, None, None, 0, 0, 0, 1, 1)
+    wide = empty(2**16, 2**15, dtype=torch.bfloat16)
+    matmul.matmul(empty(2**16, 64, dtype=a.dtype), wide, wide[:64].t(), None, None, None, 0, 0, 0, 1, 1)
+    for _, kernel in compiled:
+        assert "cp.async" in kernel.asm["ptx"], "loads are not pipelined"
+
+
+def test_shapes_share_compilations(compiled):
+    """New lengths and numbers of rows do not compile anew."""
+
+    def count(kernel) -> int:
+        return len({b.hash for k, b in compiled if k is kernel})
+
+    for n in (17, 1000, 1001, 4099, 70001):
+        x = empty(n)
+        activation.unary(x, x, 1, 0.0, 0.0)
+    for n in (32, 48, 1024, 1008):
+        x = empty(n)
+        activation.unary(x, x, 1, 0.0, 0.0)
+        rows = empty(n, 4096)[:, :2048]
+        activation.unary(rows, rows, 1, 0.5, 0.25)
+    assert count(activation.unary_kernel) == 3  # ragged, even, aligned rows
+    for m in (300, 301, 515, 777):
+        softmax.softmax(empty(m, 768), empty(m, 768), 1, 0)
+        x, w = empty(m, 4096), empty(4096, 4096)
+        matmul.activation_bias_backward(x, w[0], x, x, 1, 0.0, 0.0)
+    assert count(softmax.softmax_kernel) == 1
+    assert count(matmul.activation_bias_backward_kernel) == 1
+
+
+@pytest.mark.parametrize("capability", list(DEVICES))
+def test_plans_are_sound(capability):
+    """Every plan fits its device and is the same each time; a tile is no larger than the problem needs."""
+    device = DEVICES[capability]
+    sizes = (1, 5, 16, 64, 197, 1000, 8192)
+    for dtype in ALL:
+        for m in sizes:
+            for n in sizes:
+                for k in (0, 1, 64, 4096, 100_000):
+                    problem = matmul.Problem(m, n, k, 1, dtype)
+                    plan = matmul.config(problem, device)
+                    assert plan == matmul.config(problem, device)
+                    assert plan.split == 1 or k >= 4 * plan.split * plan.block_k, (problem, plan)
+                    assert m > 16 or plan.block_m <= 64, (problem, plan)
+    assert matmul.config(matmul.Problem(16, 32, 100_000), device).split > 1
+    text = str(matmul.config(matmul.Problem(8192, 8192, 8192, 1, torch.bfloat16), device))
+    assert text.startswith("tile=128x256x64 group=8 split=1 warps=8 stages=3")

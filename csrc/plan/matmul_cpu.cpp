@@ -10,6 +10,7 @@ namespace {
 
 // The machine the costs are about: one core with 32 KiB + 1 MiB of own cache. In cycles; measured on Zen 4.
 constexpr int64_t kDepthBytes = 1536;       // of one row of packed a: 14 rows take 21 KiB of the first cache
+constexpr int64_t kDepthF32 = 192;          // f32 results show how long a sum in one register gets: MKL's length
 constexpr int64_t kBlockBytes = 512 << 10;  // packed b: half of the second cache
 constexpr int64_t kSumBytes = 160 << 10;    // sums between blocks of k: some of the other half
 constexpr int64_t kStripBytes = 4 << 20;    // packed b over all of k: last cache
@@ -41,7 +42,7 @@ double block_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part,
     const double rows = double(part.m) / double(panels);
     const int64_t units = pairs ? ceil_div(part.k, 2) : part.k;
 
-    const int64_t kc_max = kDepthBytes / unit * (pairs ? 2 : 1);
+    const int64_t kc_max = p.dtype == DType::f32 ? kDepthF32 : kDepthBytes / unit * (pairs ? 2 : 1);
     const int64_t blocks = std::max<int64_t>(1, ceil_div(part.k, kc_max));
     plan.kc = std::max<int64_t>(16, round_up(ceil_div(part.k, blocks), 16));
     const int64_t nr = int64_t(plan.nv) * t.lanes;

@@ -57,8 +57,7 @@ struct Block {
         const bool in_out = (t.sums_only || sizeof(S) == sizeof(Acc)) && (t.out.col == 1 || t.n == 1);
         for (int64_t jc = 0; jc < t.n; jc += t.nc) {
             const Strip strip{jc, t.n - jc < t.nc ? t.n - jc : t.nc, int64_t(t.nv) * W};
-            if (t.pack_b)
-                for (int64_t pc = 0; pc < t.k; pc += t.kc) pack_b(t, strip, pc, t.k - pc < t.kc ? t.k - pc : t.kc);
+            if (t.pack_b) pack_b(t, strip);
             for (int64_t ic = 0; ic < t.m; ic += t.mc) {
                 const int64_t mc = t.m - ic < t.mc ? t.m - ic : t.mc;
                 Sums sums{reinterpret_cast<Acc*>(t.work + t.work_acc), round_up(strip.n), plain && in_out};
@@ -87,12 +86,23 @@ struct Block {
         return reinterpret_cast<Unit*>(t.work) + units(pc) * round_up(strip.n);
     }
 
-    static NK_INLINE void pack_b(const cpu::MatmulTask& t, const Strip& strip, int64_t pc, int64_t kc) {
-        Unit* d = packed_b(t, strip, pc);
+    // A panel for all of k before the next one, so that its columns are read as a few long streams.
+    static NK_INLINE void pack_b(const cpu::MatmulTask& t, const Strip& strip) {
         for (int64_t j = 0; j < strip.n; j += strip.nr) {
             const int64_t width = strip.n - j < strip.nr ? strip.n - j : strip.nr;
-            pack_panel<L>(d + j * units(kc), round_up(width), at<S>(t.b, pc, strip.j + j), t.b.col, t.b.row, width, kc);
+            for (int64_t pc = 0; pc < t.k; pc += t.kc) {
+                const int64_t kc = t.k - pc < t.kc ? t.k - pc : t.kc;
+                pack_panel<L>(packed_b(t, strip, pc) + j * units(kc), round_up(width), at<S>(t.b, pc, strip.j + j),
+                              t.b.col, t.b.row, width, kc);
+            }
         }
+    }
+
+    // Rows of the next panel of a, a share of them at each panel of b: they lie too far apart for the hardware to see.
+    static NK_INLINE void prefetch_a(const cpu::MatmulTask& t, int64_t i, int64_t end, int64_t p, int64_t kc,
+                                     int64_t share, int64_t shares) {
+        for (int64_t r = i + share; r < end; r += shares)
+            for (int64_t k = 0; k < kc; k += 64 / int64_t(sizeof(S))) __builtin_prefetch(at<S>(t.a, r, p + k), 0, 2);
     }
 
     static NK_INLINE void rows(const cpu::MatmulTask& t, const Strip& strip, int64_t ic, int64_t mc, int64_t pc,
@@ -104,11 +114,14 @@ struct Block {
             const int64_t i = mc * ip / panels;
             const int mr = int(mc * (ip + 1) / panels - i);
             const Panel a = panel_of_a(t, ic + i, pc, mr, kc);
+            const int64_t next = mc * (ip + 2) / panels;  // where the panel after this one ends
+            const bool prefetch = t.pack_a && t.a.col == 1 && ip + 1 < panels;
             for (int64_t j = 0; j < strip.n; j += strip.nr) {
                 const int width = int(strip.n - j < strip.nr ? strip.n - j : strip.nr);
                 const int vectors = (width + W - 1) / W;
                 Acc* c = sums.data + i * sums.ld + j;
                 MicroArgs<Acc> g{a.a, nullptr, a.row, a.step, 0, units(kc), first ? nullptr : c, sums.ld, c, sums.ld, width};
+                if (prefetch) prefetch_a(t, ic + i + mr, ic + next, pc, kc, j / strip.nr, (strip.n + strip.nr - 1) / strip.nr);
                 if (finish) {
                     g.c = tile;
                     g.c_ld = vectors * W;

@@ -44,11 +44,11 @@ def test_paired_takes_turns_in_alternating_order():
     assert "".join(seen[-10:]) == "abbaabbaab"
 
 
-def test_paired_measures_a_call_beyond_its_budget_once():
+def test_paired_measures_a_call_far_beyond_its_budget_once():
     count = []
-    found = paired([lambda: count.append(1)], [lambda: time.sleep(0.3)], effort=BRIEF)
+    found = paired([lambda: count.append(1)], [lambda: time.sleep(1.0)], effort=BRIEF)
     assert len(found.theirs) == 1
-    assert found.theirs[0] >= 0.3
+    assert found.theirs[0] >= 1.0
     assert len(count) == 1
 
 

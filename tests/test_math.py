@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-
 from neurokern import _C
 
 LEVELS = ["scalar", "avx2", "avx512", "avx512bf16"]

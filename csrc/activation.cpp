@@ -176,12 +176,11 @@ void unary_backward2(py::handle out_, py::handle gg_, py::handle g_, py::handle 
     run(op, name_of(a), e);
 }
 
-void gated(py::handle out_, py::handle a_, py::handle b_, int act, double p0, double p1) {
+void run_gated(const TensorView& out, const TensorView& a, const TensorView& b, int act, double p0, double p1) {
     constexpr const char* op = "gated";
-    const Argument out(out_, op, "out"), a(a_, op, "a"), b(b_, op, "b");
     const Activation id = checked_activation(op, act);
     check_tensors(op, {{"out", out}}, {{"a", a}, {"b", b}}, true);
-    if (out->device.kind == Device::cuda) {
+    if (out.device.kind == Device::cuda) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
         return cuda::gated(out, a, b, {id, p0, p1});
 #else
@@ -190,19 +189,23 @@ void gated(py::handle out_, py::handle a_, py::handle b_, int act, double p0, do
     }
     Elementwise e = elementwise(Pass::gated, id, p0, p1, out);
     e.ins = 2;
-    e.tensor[0] = &out.view;
-    e.tensor[1] = &a.view;
-    e.tensor[2] = &b.view;
+    e.tensor[0] = &out;
+    e.tensor[1] = &a;
+    e.tensor[2] = &b;
     run(op, name_of(id), e);
 }
 
-void gated_backward(py::handle ga_, py::handle gb_, py::handle g_, py::handle a_, py::handle b_, int act, double p0,
-                    double p1) {
+void gated(py::handle out_, py::handle a_, py::handle b_, int act, double p0, double p1) {
+    const Argument out(out_, "gated", "out"), a(a_, "gated", "a"), b(b_, "gated", "b");
+    run_gated(out, a, b, act, p0, p1);
+}
+
+void run_gated_backward(const TensorView& ga, const TensorView& gb, const TensorView& g, const TensorView& a,
+                        const TensorView& b, int act, double p0, double p1) {
     constexpr const char* op = "gated_backward";
-    const Argument ga(ga_, op, "ga"), gb(gb_, op, "gb"), g(g_, op, "g"), a(a_, op, "a"), b(b_, op, "b");
     const Activation id = checked_activation(op, act);
     check_tensors(op, {{"ga", ga}, {"gb", gb}}, {{"g", g}, {"a", a}, {"b", b}}, false);
-    if (ga->device.kind == Device::cuda) {
+    if (ga.device.kind == Device::cuda) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
         return cuda::gated_backward(ga, gb, g, a, b, {id, p0, p1});
 #else
@@ -212,12 +215,50 @@ void gated_backward(py::handle ga_, py::handle gb_, py::handle g_, py::handle a_
     Elementwise e = elementwise(Pass::gated_backward, id, p0, p1, ga);
     e.outs = 2;
     e.ins = 3;
-    e.tensor[0] = &ga.view;
-    e.tensor[1] = &gb.view;
-    e.tensor[2] = &g.view;
-    e.tensor[3] = &a.view;
-    e.tensor[4] = &b.view;
+    e.tensor[0] = &ga;
+    e.tensor[1] = &gb;
+    e.tensor[2] = &g;
+    e.tensor[3] = &a;
+    e.tensor[4] = &b;
     run(op, name_of(id), e);
+}
+
+void gated_backward(py::handle ga_, py::handle gb_, py::handle g_, py::handle a_, py::handle b_, int act, double p0,
+                    double p1) {
+    constexpr const char* op = "gated_backward";
+    const Argument ga(ga_, op, "ga"), gb(gb_, op, "gb"), g(g_, op, "g"), a(a_, op, "a"), b(b_, op, "b");
+    run_gated_backward(ga, gb, g, a, b, act, p0, p1);
+}
+
+// The two halves of a tensor along dim: what the activation is applied to, and what it gates.
+struct Halves {
+    TensorView a, b;
+
+    Halves(const char* op, const TensorView& x, int dim, bool first) : a(x), b(x) {
+        if (dim < 0 || dim >= x.ndim) fail_index(op, "argument dim is ", dim, ", expected from 0 to ", x.ndim - 1);
+        if (x.shape[dim] % 2 != 0)
+            fail_runtime(op, "argument x has shape ", shape_string(x), ", expected an even size in dimension ", dim);
+        a.shape[dim] = b.shape[dim] = x.shape[dim] / 2;
+        TensorView& second = first ? b : a;
+        if (second.data != nullptr)
+            second.data = static_cast<char*>(x.data) + x.shape[dim] / 2 * x.stride[dim] * size_of(x.dtype);
+    }
+};
+
+py::object glu(py::handle x_, int dim, int act, bool first) {
+    const Argument x(x_, "glu", "x");
+    const Halves in("glu", x, dim, first);
+    auto object = py::reinterpret_steal<py::object>(static_cast<PyObject*>(new_tensor(x, in.a.shape, x->ndim)));
+    run_gated(Argument(object, "glu", "out"), in.a, in.b, act, 0, 0);
+    return object;
+}
+
+py::object glu_backward(py::handle g_, py::handle x_, int dim, int act, bool first) {
+    const Argument g(g_, "glu_backward", "g"), x(x_, "glu_backward", "x");
+    auto object = py::reinterpret_steal<py::object>(static_cast<PyObject*>(new_tensor(x, x->shape, x->ndim)));
+    const Halves in("glu_backward", x, dim, first), out("glu_backward", Argument(object, "glu_backward", "gx"), dim, first);
+    run_gated_backward(out.a, out.b, g, in.a, in.b, act, 0, 0);
+    return object;
 }
 
 void prelu(py::handle out_, py::handle x_, py::handle w_) {
@@ -276,6 +317,10 @@ void register_activation(py::module_& m) {
           "out = act(a) * b.");
     m.def("gated_backward", &gated_backward, arg("ga"), arg("gb"), arg("g"), arg("a"), arg("b"), arg("act"),
           arg("p0") = 0.0, arg("p1") = 0.0, "ga = g * b * act'(a), gb = g * act(a).");
+    m.def("glu", &glu, arg("x"), arg("dim"), arg("act"), arg("first"),
+          "A new tensor: act(one half of x along dim) * the other; first: act is on the first half.");
+    m.def("glu_backward", &glu_backward, arg("g"), arg("x"), arg("dim"), arg("act"), arg("first"),
+          "A new tensor: the gradient of glu for x.");
     m.def("prelu", &prelu, arg("out"), arg("x"), arg("w"), "out = x where x > 0, else w * x; w has x's shape.");
     m.def(
         "prelu_backward", &prelu_backward, arg("gx"), arg("gw").none(true), arg("g"), arg("x"), arg("w"),

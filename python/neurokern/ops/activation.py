@@ -124,11 +124,7 @@ def _halves_fake(x: Tensor, dim: int, *_: object) -> Tensor:
 @register("glu(Tensor x, int dim, str act, bool first) -> Tensor", _halves_fake)
 def glu_body(x: Tensor, dim: int, act: str, first: bool) -> Tensor:
     """act(one half) * the other half of ``x`` along ``dim``; ``first``: the activation is on the first half."""
-    x = real(x)
-    a, b = x.chunk(2, dim) if first else reversed(x.chunk(2, dim))
-    out = x.new_empty(a.shape)
-    state.native.gated(out, a, b, ACTIVATIONS[act], 0.0, 0.0)
-    return out
+    return state.native.glu(real(x), dim, ACTIVATIONS[act], first)
 
 
 @register(
@@ -137,13 +133,7 @@ def glu_body(x: Tensor, dim: int, act: str, first: bool) -> Tensor:
 )
 def glu_backward_body(g: Tensor, x: Tensor, dim: int, act: str, first: bool) -> Tensor:
     """Both halves' gradients, written into the halves of one tensor."""
-    x = real(x)
-    gx = torch.empty_like(x, memory_format=torch.contiguous_format)
-    (a, b), (ga, gb) = x.chunk(2, dim), gx.chunk(2, dim)
-    if not first:
-        a, b, ga, gb = b, a, gb, ga
-    state.native.gated_backward(ga, gb, real(g), a, b, ACTIVATIONS[act], 0.0, 0.0)
-    return gx
+    return state.native.glu_backward(real(g), real(x), dim, ACTIVATIONS[act], first)
 
 
 def expand_weight(x: Tensor, weight: Tensor) -> Tensor:

@@ -28,6 +28,26 @@ gated = _recorded("gated", _activation.gated)
 gated_backward = _recorded("gated_backward", _activation.gated_backward)
 prelu = _recorded("prelu", _activation.prelu)
 prelu_backward = _recorded("prelu_backward", _activation.prelu_backward)
+
+
+def glu(x: Tensor, dim: int, act: int, first: bool) -> Tensor:
+    """act(one half of x along dim) * the other; first: act is on the first half."""
+    a, b = x.chunk(2, dim) if first else reversed(x.chunk(2, dim))
+    out = x.new_empty(a.shape)
+    gated(out, a, b, act, 0.0, 0.0)
+    return out
+
+
+def glu_backward(g: Tensor, x: Tensor, dim: int, act: int, first: bool) -> Tensor:
+    """Gradient of glu for x: both halves' gradients, written into the halves of one tensor."""
+    gx = x.new_empty(x.shape)
+    (a, b), (ga, gb) = x.chunk(2, dim), gx.chunk(2, dim)
+    if not first:
+        a, b, ga, gb = b, a, gb, ga
+    gated_backward(ga, gb, g, a, b, act, 0.0, 0.0)
+    return gx
+
+
 softmax = _recorded("softmax", _softmax.softmax)
 softmax_backward = _recorded("softmax_backward", _softmax.softmax_backward)
 activation_bias_backward = _recorded("activation_bias_backward", _matmul.activation_bias_backward)

@@ -256,7 +256,8 @@ py::object glu(py::handle x_, int dim, int act, bool first) {
 py::object glu_backward(py::handle g_, py::handle x_, int dim, int act, bool first) {
     const Argument g(g_, "glu_backward", "g"), x(x_, "glu_backward", "x");
     auto object = py::reinterpret_steal<py::object>(static_cast<PyObject*>(new_tensor(x, x->shape, x->ndim)));
-    const Halves in("glu_backward", x, dim, first), out("glu_backward", Argument(object, "glu_backward", "gx"), dim, first);
+    const Halves in("glu_backward", x, dim, first),
+        out("glu_backward", Argument(object, "glu_backward", "gx"), dim, first);
     run_gated_backward(out.a, out.b, g, in.a, in.b, act, 0, 0);
     return object;
 }

@@ -83,8 +83,8 @@ inline void check_no_overlap(const char* op, const char* arg, const TensorView& 
                              const TensorView& in, bool same_allowed) {
     const Overlap o = overlap(out, in);
     if (o == Overlap::partial || (o == Overlap::same && !same_allowed))
-        fail_runtime(op, "argument ", arg, " overlaps argument ", other,
-                     " in memory; expected ", same_allowed ? "the very same view or " : "", "separate memory");
+        fail_runtime(op, "argument ", arg, " overlaps argument ", other, " in memory; expected ",
+                     same_allowed ? "the very same view or " : "", "separate memory");
 }
 
 }  // namespace nk

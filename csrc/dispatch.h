@@ -16,10 +16,14 @@ struct DTypeTag {
 template <class F>
 decltype(auto) visit_floating(DType t, F&& f) {
     switch (t) {
-        case DType::f64: return std::forward<F>(f)(DTypeTag<DType::f64>{});
-        case DType::f16: return std::forward<F>(f)(DTypeTag<DType::f16>{});
-        case DType::bf16: return std::forward<F>(f)(DTypeTag<DType::bf16>{});
-        default: return std::forward<F>(f)(DTypeTag<DType::f32>{});
+        case DType::f64:
+            return std::forward<F>(f)(DTypeTag<DType::f64>{});
+        case DType::f16:
+            return std::forward<F>(f)(DTypeTag<DType::f16>{});
+        case DType::bf16:
+            return std::forward<F>(f)(DTypeTag<DType::bf16>{});
+        default:
+            return std::forward<F>(f)(DTypeTag<DType::f32>{});
     }
 }
 

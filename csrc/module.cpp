@@ -2,7 +2,8 @@
 #include "register.h"
 
 PYBIND11_MODULE(_C, m) {
-    m.doc() = "neurokern's kernels: every function checks its tensors, plans and launches; outputs come from the caller.";
+    m.doc() =
+        "neurokern's kernels: every function checks its tensors, plans and launches; outputs come from the caller.";
     pybind11::register_exception_translator([](std::exception_ptr p) {
         try {
             if (p) std::rethrow_exception(p);

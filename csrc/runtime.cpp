@@ -15,15 +15,20 @@ void register_runtime(py::module_& m) {
     for (int i = 0; i < kActivations; ++i) ids[kActivationNames[i]] = i;
     m.attr("ACTIVATIONS") = ids;
 
-    m.def("cpu_level", [] { return cpu::name_of(cpu::table().level); }, "The instruction set whose kernels are in force.");
+    m.def(
+        "cpu_level", [] { return cpu::name_of(cpu::table().level); },
+        "The instruction set whose kernels are in force.");
     m.def("cpu_detected", [] { return cpu::name_of(cpu::detect()); }, "The highest instruction set of this machine.");
     m.def("cpu_model", [] { return cpu::model_name(); }, "The processor's brand string.");
-    m.def("set_cpu_level", [](const char* name) { cpu::set_level(name); }, py::arg("name"),
-          "Use the kernels of this instruction set (scalar, avx2, avx512, avx512bf16); ValueError if the machine lacks it.");
+    m.def(
+        "set_cpu_level", [](const char* name) { cpu::set_level(name); }, py::arg("name"),
+        "Use the kernels of this instruction set (scalar, avx2, avx512, avx512bf16); ValueError if the machine lacks "
+        "it.");
     m.def("cpu_threads", [] { return cpu::max_threads(); }, "Threads that a kernel may use.");
 
-    m.def("poison_new_tensors", [](bool on) { poison_new_tensors = on; }, py::arg("on"),
-          "For tests: tensors that the launchers allocate on the CPU start as NaN.");
+    m.def(
+        "poison_new_tensors", [](bool on) { poison_new_tensors = on; }, py::arg("on"),
+        "For tests: tensors that the launchers allocate on the CPU start as NaN.");
 
     m.def("trace_start", [](bool on) { trace::enabled = on; }, py::arg("on"), "Record launches from now on, or stop.");
     m.def(

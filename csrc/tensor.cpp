@@ -52,14 +52,18 @@ bool dtype_from(dlpack::DataType t, DType& out) {
             if (t.bits == 64) return out = DType::f64, true;
             if (t.bits == 16) return out = DType::f16, true;
             return false;
-        case dlpack::kBfloat: return out = DType::bf16, t.bits == 16;
+        case dlpack::kBfloat:
+            return out = DType::bf16, t.bits == 16;
         case dlpack::kInt:
             if (t.bits == 64) return out = DType::i64, true;
             if (t.bits == 32) return out = DType::i32, true;
             return out = DType::i8, t.bits == 8;
-        case dlpack::kUInt: return out = DType::u8, t.bits == 8;
-        case dlpack::kBool: return out = DType::b8, t.bits == 8;
-        default: return false;
+        case dlpack::kUInt:
+            return out = DType::u8, t.bits == 8;
+        case dlpack::kBool:
+            return out = DType::b8, t.bits == 8;
+        default:
+            return false;
     }
 }
 
@@ -68,11 +72,16 @@ dlpack::DataType dtype_to(DType t) {
     switch (t) {
         case DType::f32:
         case DType::f64:
-        case DType::f16: return {dlpack::kFloat, bits, 1};
-        case DType::bf16: return {dlpack::kBfloat, bits, 1};
-        case DType::u8: return {dlpack::kUInt, bits, 1};
-        case DType::b8: return {dlpack::kBool, bits, 1};
-        default: return {dlpack::kInt, bits, 1};
+        case DType::f16:
+            return {dlpack::kFloat, bits, 1};
+        case DType::bf16:
+            return {dlpack::kBfloat, bits, 1};
+        case DType::u8:
+            return {dlpack::kUInt, bits, 1};
+        case DType::b8:
+            return {dlpack::kBool, bits, 1};
+        default:
+            return {dlpack::kInt, bits, 1};
     }
 }
 
@@ -109,9 +118,7 @@ bool is_dense(const TensorView& t) {
 
 }  // namespace
 
-std::string to_string(Device device) {
-    return device.kind == Device::cpu ? "cpu" : concat("cuda:", device.index);
-}
+std::string to_string(Device device) { return device.kind == Device::cpu ? "cpu" : concat("cuda:", device.index); }
 
 std::string shape_string(const TensorView& t) {
     std::ostringstream s;
@@ -187,9 +194,13 @@ void read_tensor(void* object, const char* op, const char* argument, TensorView&
                      int(t.dtype.bits), " bits), expected float32, float64, float16 or bfloat16");
     switch (t.device.type) {
         case dlpack::kCPU:
-        case dlpack::kCUDAHost: out.device = {Device::cpu, 0}; break;
+        case dlpack::kCUDAHost:
+            out.device = {Device::cpu, 0};
+            break;
         case dlpack::kCUDA:
-        case dlpack::kCUDAManaged: out.device = {Device::cuda, t.device.id}; break;
+        case dlpack::kCUDAManaged:
+            out.device = {Device::cuda, t.device.id};
+            break;
         default:
             fail_runtime(op, "argument ", argument, " is on a device of DLPack type ", t.device.type,
                          ", expected cpu or cuda");

@@ -16,7 +16,8 @@ struct Argument {
     const TensorView* operator->() const { return &view; }
 };
 
-// An output: the tensor given, or, for None, a new one of `like`'s dtype and device, `shape` [..., N] with N = `columns`.
+// An output: the tensor given, or, for None, a new one of `like`'s dtype and device, `shape` [..., N] with N =
+// `columns`.
 struct OutputArgument {
     py::object object;
     TensorView view;

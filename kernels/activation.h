@@ -4,30 +4,30 @@
 namespace nk {
 
 // X(name): in order of id; append only. Parameters p0, p1 are named behind each that has any.
-#define NK_ACTIVATIONS(X)                                     \
-    X(identity)                                               \
-    X(relu)                                                   \
-    X(relu6)                                                  \
-    X(leaky_relu) /* p0 = negative_slope */                   \
-    X(elu)        /* p0 = alpha */                            \
-    X(selu)                                                   \
-    X(celu) /* p0 = alpha */                                  \
-    X(gelu)                                                   \
-    X(gelu_tanh)                                              \
-    X(silu)                                                   \
-    X(mish)                                                   \
-    X(sigmoid)                                                \
-    X(logsigmoid)                                             \
-    X(hardsigmoid)                                            \
-    X(hardswish)                                              \
-    X(hardtanh)   /* p0 = min_val, p1 = max_val */            \
-    X(hardshrink) /* p0 = lambd */                            \
-    X(softshrink) /* p0 = lambd */                            \
-    X(tanhshrink)                                             \
-    X(softsign)                                               \
-    X(softplus)  /* p0 = beta, p1 = threshold */              \
-    X(threshold) /* p0 = threshold, p1 = value */             \
-    X(tanh)                                                   \
+#define NK_ACTIVATIONS(X)                          \
+    X(identity)                                    \
+    X(relu)                                        \
+    X(relu6)                                       \
+    X(leaky_relu) /* p0 = negative_slope */        \
+    X(elu)        /* p0 = alpha */                 \
+    X(selu)                                        \
+    X(celu) /* p0 = alpha */                       \
+    X(gelu)                                        \
+    X(gelu_tanh)                                   \
+    X(silu)                                        \
+    X(mish)                                        \
+    X(sigmoid)                                     \
+    X(logsigmoid)                                  \
+    X(hardsigmoid)                                 \
+    X(hardswish)                                   \
+    X(hardtanh)   /* p0 = min_val, p1 = max_val */ \
+    X(hardshrink) /* p0 = lambd */                 \
+    X(softshrink) /* p0 = lambd */                 \
+    X(tanhshrink)                                  \
+    X(softsign)                                    \
+    X(softplus)  /* p0 = beta, p1 = threshold */   \
+    X(threshold) /* p0 = threshold, p1 = value */  \
+    X(tanh)                                        \
     X(squared_relu)
 
 #define NK_ENUMERATOR(name) name,

@@ -12,14 +12,18 @@ inline constexpr int kFloatTypes = 4;
 constexpr int size_of(DType t) {
     switch (t) {
         case DType::f64:
-        case DType::i64: return 8;
+        case DType::i64:
+            return 8;
         case DType::f32:
-        case DType::i32: return 4;
+        case DType::i32:
+            return 4;
         case DType::f16:
-        case DType::bf16: return 2;
+        case DType::bf16:
+            return 2;
         case DType::i8:
         case DType::u8:
-        case DType::b8: return 1;
+        case DType::b8:
+            return 1;
     }
     return 0;
 }
@@ -27,7 +31,8 @@ constexpr int size_of(DType t) {
 constexpr bool is_floating(DType t) { return static_cast<int>(t) < kFloatTypes; }
 
 constexpr const char* name_of(DType t) {
-    constexpr const char* names[] = {"float32", "float64", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool"};
+    constexpr const char* names[] = {"float32", "float64", "float16", "bfloat16", "int64",
+                                     "int32",   "int8",    "uint8",   "bool"};
     return names[static_cast<int>(t)];
 }
 

@@ -8,7 +8,7 @@ inline constexpr int kLevels = 4;
 
 const char* name_of(Level level);
 bool parse_level(const char* name, Level& out);
-Level detect();             // highest level of this machine, cached
-const char* model_name();   // the processor's brand string, cached
+Level detect();            // highest level of this machine, cached
+const char* model_name();  // the processor's brand string, cached
 
 }  // namespace nk::cpu

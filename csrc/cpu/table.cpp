@@ -16,10 +16,10 @@
 #else
 #define NK_DECLARE_ACTIVATION
 #endif
-#define NK_DECLARE(isa)      \
-    namespace nk::isa {      \
-    NK_DECLARE_MATMUL        \
-    NK_DECLARE_ACTIVATION    \
+#define NK_DECLARE(isa)   \
+    namespace nk::isa {   \
+    NK_DECLARE_MATMUL     \
+    NK_DECLARE_ACTIVATION \
     }
 NK_DECLARE(scalar)
 NK_DECLARE(avx2)

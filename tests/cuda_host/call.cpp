@@ -1,6 +1,6 @@
 // Every matmul kernel takes one MatmulParams by value.
-#include "runtime.h"
 #include "kernels/cuda/matmul/params.h"
+#include "runtime.h"
 
 void call_matmul_kernel(void* function, void** arguments) {
     using nk::cuda::MatmulParams;

@@ -5,8 +5,8 @@
 //   m8n8k4    a: row g, k = t    b: k = t, column g    c[i]: row g, column 2t + i   (f64)
 #pragma once
 #include "../../dtype.h"
-#include "runtime.h"
 #include "cvt.h"
+#include "runtime.h"
 namespace nk::ptx {
 struct MmaLane {
     float* d;

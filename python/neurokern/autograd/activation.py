@@ -203,15 +203,41 @@ class Softmax(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
         dim, kind = ctx.spec
-        if not recording(g, y):
-            return ops.softmax_backward(g, y, dim, kind), None, None
+        return softmax_backward(g, y, dim, kind), None, None
+
+
+class SoftmaxBackward(Function):
+    """gx = y (g - sum(g y)) for softmax, its negative for softmin, g - exp(y) sum(g) for log_softmax."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, y: Tensor, dim: int, kind: str) -> Tensor:
+        ctx.save_for_backward(g, y)
+        ctx.spec = (dim, kind)
+        return ops.softmax_backward(g, y, dim, kind)
+
+    @staticmethod
+    def backward(ctx: Any, gg: Tensor) -> tuple[Tensor | None, ...]:
+        dim, kind = ctx.spec
+        dtype = gg.dtype
+        # several roundings lie between here and the result: in float32 at least
+        gg, g, y = (t if dtype == torch.float64 else t.float() for t in (gg, *ctx.saved_tensors))
         if kind == "log_softmax":
-            gx = g - y.exp() * g.sum(dim, keepdim=True)
+            p = y.exp()
+            dg = gg - (gg * p).sum(dim, keepdim=True)
+            dy = -gg * p * g.sum(dim, keepdim=True)
         else:
-            gx = y * (g - (g * y).sum(dim, keepdim=True))
-            if kind == "softmin":
-                gx = -gx
-        return gx, None, None
+            gg = -gg if kind == "softmin" else gg
+            mean = (gg * y).sum(dim, keepdim=True)
+            dg = y * (gg - mean)
+            dy = gg * (g - (g * y).sum(dim, keepdim=True)) - g * mean
+        return dg.to(dtype), dy.to(dtype), None, None
+
+
+def softmax_backward(g: Tensor, y: Tensor, dim: int, kind: str) -> Tensor:
+    """Gradient of `softmax` from its output y, recorded when a second derivative is wanted."""
+    if recording(g, y):
+        return SoftmaxBackward.apply(g, y, dim, kind)
+    return ops.softmax_backward(g, y, dim, kind)
 
 
 def softmax(x: Tensor, dim: int, kind: str) -> Tensor:

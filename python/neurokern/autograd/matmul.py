@@ -86,7 +86,8 @@ class Matmul(Function):
     def forward(ctx: Any, a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta: float) -> Tensor:
         ctx.save_for_backward(a, b)
         ctx.spec = (alpha, beta)
-        return ops.matmul(a, b, None, residual, "identity", 0.0, 0.0, alpha, beta)
+        # beta 0: the residual is not read, NaN or not; its gradient is zeros
+        return ops.matmul(a, b, None, residual if beta else None, "identity", 0.0, 0.0, alpha, beta)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -103,4 +104,4 @@ def matmul(a: Tensor, b: Tensor, residual: Tensor | None = None, alpha: float = 
     """alpha * a @ b + beta * residual with equal batch shapes, recorded for autograd when it is wanted."""
     if is_grad_enabled() and (a.requires_grad or b.requires_grad or (residual is not None and residual.requires_grad)):
         return Matmul.apply(a, b, residual, alpha, beta)
-    return ops.matmul(a, b, None, residual, "identity", 0.0, 0.0, alpha, beta)
+    return ops.matmul(a, b, None, residual if beta else None, "identity", 0.0, 0.0, alpha, beta)

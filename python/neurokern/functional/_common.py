@@ -49,16 +49,30 @@ def parse_activation(op: str, activation: Activation) -> tuple[str, float, float
     return name, p[0], p[1]
 
 
+def agree(op: str, first: tuple[str, Tensor], *others: tuple[str, Tensor | None]) -> None:
+    """All tensors have the dtype and device of the first, or a RuntimeError."""
+    name, like = first
+    for other, t in others:
+        if t is not None and (t.dtype != like.dtype or t.device != like.device):
+            raise RuntimeError(
+                f"neurokern.{op}: argument {other} of shape {list(t.shape)} is {t.dtype} on {t.device}, "
+                f"expected {like.dtype} on {like.device} as argument {name}"
+            )
+
+
+_OPTIONAL = ("bias", "residual")
+
+
 def not_plain(function: Callable[..., Any], op: str, arguments: tuple[tuple[str, Any], ...], *rest: Any) -> Any:
     """For arguments that are no plain tensors: whoever overrides torch functions, else a TypeError.
 
     Returns NotImplemented when all are tensors after all, and the op can go on.
     """
     tensors = tuple(a for _, a in arguments)
-    if not all(a is None or isinstance(a, Tensor) for a in tensors):
+    if not all(isinstance(a, Tensor) or (a is None and n in _OPTIONAL) for n, a in arguments):
         if has_torch_function(tensors):
             return handle_torch_function(function, tensors, *tensors, *rest)
-        name, bad = next((n, a) for n, a in arguments if not (a is None or isinstance(a, Tensor)))
+        name, bad = next((n, a) for n, a in arguments if not (isinstance(a, Tensor) or (a is None and n in _OPTIONAL)))
         raise TypeError(f"neurokern.{op}: argument {name} is a {type(bad).__name__}, expected a torch.Tensor")
     return NotImplemented
 

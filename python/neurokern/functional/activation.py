@@ -238,12 +238,12 @@ def rrelu(
     """
     if lower > upper:
         raise RuntimeError(f"neurokern.rrelu: argument lower is {lower}, expected at most upper = {upper}")
-    if not training:
-        return leaky_relu(input, (lower + upper) / 2, inplace)
     if type(input) not in PLAIN:
         other = not_plain(rrelu, "rrelu", (("input", input),), lower, upper, training, inplace)
         if other is not NotImplemented:
             return other
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2, inplace)
     reason = why_not_ours(input)
     if reason is not None:
         return to_torch("rrelu", reason, lambda: torch.rrelu(input, lower, upper, True))
@@ -332,6 +332,8 @@ def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | Non
         dim = 0 if n in (0, 1, 3) else 1
     if dtype is not None and dtype != input.dtype:
         input = input.to(dtype)
+    if not isinstance(dim, int):
+        raise TypeError(f"neurokern.{kind}: argument dim is a {type(dim).__name__}, expected an int")
     if not -max(n, 1) <= dim < max(n, 1):
         raise IndexError(f"neurokern.{kind}: argument dim is {dim}, expected between {-max(n, 1)} and {max(n, 1) - 1}")
     try:

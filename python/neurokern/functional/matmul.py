@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ..autograd import matmul as grad
 from ..ops.activation import PLAIN, TORCH
-from ..ops.backends import to_torch, why_not_ours
-from ._common import IDENTITY, Activation, any_autocast, autocast, not_plain, parse_activation
+from ..ops.backends import renamed, to_torch, why_not_ours
+from ._common import IDENTITY, Activation, agree, any_autocast, autocast, not_plain, parse_activation
 
 
 def linear(
@@ -71,7 +71,7 @@ def _linear(
     except (RuntimeError, NotImplementedError) as error:
         reason = why_not_ours(input, weight, bias, residual)
         if reason is None:
-            raise error
+            raise renamed("linear", error) from None
 
         def by_torch() -> Tensor:
             out = TORCH[act](torch.nn.functional.linear(input, weight, bias), p0, p1)
@@ -114,6 +114,7 @@ def _matmul(op: str, a: Tensor, b: Tensor) -> Tensor:
     reason = why_not_ours(a, b)
     if reason is not None:
         return to_torch(op, reason, lambda: torch.matmul(a, b))
+    agree(op, ("input", a), ("other" if op == "matmul" else "mat2", b))
     if a.dim() == 0 or b.dim() == 0:
         raise RuntimeError(
             f"neurokern.{op}: argument {'input' if a.dim() == 0 else 'other'} has shape [], "
@@ -210,13 +211,14 @@ def addmm(
     if reason is not None:
         y = to_torch("addmm", reason, lambda: torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha))
         return _store("addmm", y, out, input, mat1, mat2)
+    agree("addmm", ("mat1", mat1), ("mat2", mat2), ("input", input))
     if mat1.dim() != 2 or mat2.dim() != 2 or mat1.shape[1] != mat2.shape[0]:
         raise RuntimeError(
             f"neurokern.addmm: arguments mat1 {list(mat1.shape)} and mat2 {list(mat2.shape)}, "
             "expected [M, K] and [K, N]"
         )
     residual = _expanded("addmm", "input", input, (mat1.shape[0], mat2.shape[1]))
-    y = grad.matmul(mat1, mat2, None if beta == 0 else residual, float(alpha), float(beta))
+    y = grad.matmul(mat1, mat2, residual, float(alpha), float(beta))
     return _store("addmm", y, out, input, mat1, mat2)
 
 
@@ -233,7 +235,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
         RuntimeError: shapes, dtypes or devices do not fit.
     """
     arguments = (("input1", input1), ("input2", input2), ("weight", weight), ("bias", bias))
-    if any(a is not None and type(a) not in PLAIN for _, a in arguments):
+    if any(type(a) not in PLAIN for _, a in (arguments if bias is not None else arguments[:3])):
         foreign = not_plain(bilinear, "bilinear", arguments)
         if foreign is not NotImplemented:
             return foreign
@@ -241,6 +243,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     reason = why_not_ours(input1, input2, weight, bias)
     if reason is not None:
         return to_torch("bilinear", reason, lambda: torch.nn.functional.bilinear(input1, input2, weight, bias))
+    agree("bilinear", ("input1", input1), ("input2", input2), ("weight", weight), ("bias", bias))
     if (
         weight.dim() != 3
         or input1.dim() == 0

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.compiler import is_compiling
 
 from .. import _C
@@ -82,6 +83,7 @@ def unary_inplace_body(x: Tensor, act: str, p0: float, p1: float) -> None:
         x.copy_(unary_body(x, act, p0, p1))
         return
     state.native.unary(x, x, ACTIVATIONS[act], p0, p1)
+    increment_version(x)  # so that autograd notices when something saved x
 
 
 @register("unary_backward(Tensor g, Tensor x, str act, float p0, float p1) -> Tensor", _like_second)
@@ -96,23 +98,6 @@ def unary_backward2_body(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, 
     out = torch.empty_like(x)
     state.native.unary_backward2(out, real(gg), real(g), real(x), ACTIVATIONS[act], p0, p1)
     return out
-
-
-@register("gated(Tensor a, Tensor b, str act, float p0, float p1) -> Tensor", _like)
-def gated_body(a: Tensor, b: Tensor, act: str, p0: float, p1: float) -> Tensor:
-    out = torch.empty_like(a)
-    state.native.gated(out, real(a), real(b), ACTIVATIONS[act], p0, p1)
-    return out
-
-
-@register(
-    "gated_backward(Tensor g, Tensor a, Tensor b, str act, float p0, float p1) -> (Tensor, Tensor)",
-    lambda g, a, b, *_: (torch.empty_like(a), torch.empty_like(b)),
-)
-def gated_backward_body(g: Tensor, a: Tensor, b: Tensor, act: str, p0: float, p1: float) -> tuple[Tensor, Tensor]:
-    ga, gb = torch.empty_like(a), torch.empty_like(b)
-    state.native.gated_backward(ga, gb, real(g), real(a), real(b), ACTIVATIONS[act], p0, p1)
-    return ga, gb
 
 
 def _halves_fake(x: Tensor, dim: int, *_: object) -> Tensor:
@@ -231,16 +216,6 @@ def unary_backward(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tens
 def unary_backward2(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
     """gg * g * act''(x): the gradient of ``sum(gg * unary_backward(g, x))`` with respect to x."""
     return _direct("unary_backward2", unary_backward2_body, gg, g, x)(gg, g, x, act, p0, p1)
-
-
-def gated(a: Tensor, b: Tensor, act: str) -> Tensor:
-    """act(a) * b for two tensors of one shape."""
-    return _direct("gated", gated_body, a, b)(a, b, act, 0.0, 0.0)
-
-
-def gated_backward(g: Tensor, a: Tensor, b: Tensor, act: str) -> tuple[Tensor, Tensor]:
-    """(g * b * act'(a), g * act(a))."""
-    return _direct("gated_backward", gated_backward_body, g, a, b)(g, a, b, act, 0.0, 0.0)
 
 
 def glu(x: Tensor, dim: int, act: str, first: bool) -> Tensor:

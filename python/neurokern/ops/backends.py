@@ -227,11 +227,19 @@ def why_not_ours(*tensors: Any) -> str | None:
     return None
 
 
+def renamed(op: str, error: Exception) -> Exception:
+    """A kernel's error under the name of the function that the user called."""
+    kernel, colon, rest = str(error).partition(": ")
+    if type(error) is RuntimeError and colon and kernel.startswith("neurokern."):
+        return RuntimeError(f"neurokern.{op}: {rest}").with_traceback(error.__traceback__)
+    return error
+
+
 def fall_back(op: str, error: Exception, torch_call: Callable[[], Any], *tensors: Any) -> Any:
     """After a kernel refused: torch's own op when the kind of tensor has no kernel, else the error itself."""
     reason = why_not_ours(*tensors)
     if reason is None or state.chosen != "auto":
-        raise error
+        raise renamed(op, error)
     return to_torch(op, reason, torch_call)
 
 

@@ -81,19 +81,8 @@ def linear_preact_body(
     )
 
 
-@register(
-    "activation_bias_backward(Tensor g, Tensor? z, str act, float p0, float p1) -> (Tensor, Tensor)",
-    lambda g, *_: (g.new_empty(g.shape), g.new_empty(g.shape[-1:])),
-)
-def activation_bias_backward_body(g: Tensor, z: Tensor | None, act: str, p0: float, p1: float) -> tuple[Tensor, Tensor]:
-    """g * act'(z) and its column sums, in one pass over g [M, N]."""
-    gz, gb = g.new_empty(g.shape), g.new_empty(g.shape[-1:])
-    state.native.activation_bias_backward(gz, gb, real(g), _optional(z), ACTIVATIONS[act], p0, p1)
-    return gz, gb
-
-
 def _gradients_fake(
-    g: Tensor, x: Tensor, weight: Tensor, preact: Tensor | None, act: str, p0: float, p1: float, wants: list[bool]
+    g: Tensor, x: Tensor, weight: Tensor, preact: Tensor | None, act: str, p0: float, p1: float, wants: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     shapes = (x.shape, weight.shape, weight.shape[:1])
     gx, gw, gb = (g.new_empty(s if w else (0,)) for s, w in zip(shapes, wants, strict=True))
@@ -120,14 +109,6 @@ def _gradients(
     if g.is_neg() or x.is_neg() or weight.is_neg():
         g, x, weight = real(g), real(x), real(weight)
     return state.native.linear_backward(g, x, weight, preact, ACTIVATIONS[act], p0, p1, *wants)
-
-
-@register("column_sum(Tensor g) -> Tensor", lambda g: g.new_empty(g.shape[-1:]))
-def column_sum_body(g: Tensor) -> Tensor:
-    """Sums over the rows of g [M, N], accumulated in at least float32: a bias gradient."""
-    gb = g.new_empty(g.shape[-1:])
-    state.native.activation_bias_backward(None, gb, real(g), None, 0, 0.0, 0.0)
-    return gb
 
 
 _ops = torch.ops.neurokern
@@ -194,14 +175,3 @@ def linear_backward(
     if type(g) in PLAIN and type(x) in PLAIN and type(weight) in PLAIN and not is_compiling():
         return _gradients(g, x, weight, preact, act, p0, p1, wants)
     return _ops.linear_backward(g, x, weight, preact, act, p0, p1, list(wants))
-
-
-def activation_bias_backward(g: Tensor, z: Tensor | None, act: str, p0: float, p1: float) -> tuple[Tensor, Tensor]:
-    """(g * act'(z), its column sums) for g, z [M, N]."""
-    run = activation_bias_backward_body if _plain(g, z) else _ops.activation_bias_backward
-    return run(g, z, act, p0, p1)
-
-
-def column_sum(g: Tensor) -> Tensor:
-    """Sums over the rows of g [M, N]."""
-    return (column_sum_body if _plain(g) else _ops.column_sum)(g)

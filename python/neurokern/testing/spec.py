@@ -1,4 +1,4 @@
-"""What an op is, said once: its samples, reference, tolerance, work and wrong calls.
+"""What an op is, said once: its samples, reference, work and wrong calls.
 
 A spec lives in ``tests/specs/<family>.py`` (installed as ``neurokern.specs``); tests, ``neurokern check`` and
 ``neurokern bench`` loop over the specs and never bring a reference of their own.
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 FAMILIES = ("matmul", "activation")
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -29,6 +32,12 @@ class Maker:
     device: str = "cpu"
     requires_grad: bool = False
 
+    @classmethod
+    def seeded(cls, seed: int, *names: object, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Maker:
+        """A maker whose values depend on the seed and on names (of a spec, of a draw): no two tests share them."""
+        mixed = zlib.crc32(repr((seed, *map(str, names))).encode())
+        return cls(dtype, torch.Generator().manual_seed(mixed), device)
+
     def __call__(self, *shape: int, scale: float = 1.0, low: float | None = None, high: float | None = None) -> Tensor:
         """Normal values of that scale, or uniform ones in [low, high)."""
         wide = torch.float64 if self.dtype == torch.float64 else torch.float32
@@ -37,6 +46,17 @@ class Maker:
         else:
             t = torch.rand(shape, generator=self.generator, dtype=wide) * (high - low) + low
         return self.wrap(t)
+
+    def grid(self, *shape: int, step: float = 0.125, limit: int = 16) -> Tensor:
+        """Multiples of `step` up to `limit` steps: sums of products are exact, so no rounding decides a comparison."""
+        t = torch.randint(-limit, limit + 1, shape, generator=self.generator)
+        return self.wrap(t.to(torch.float64) * step)
+
+    def magnitudes(self, count: int, low: float, high: float) -> Tensor:
+        """Numbers of both signs whose logarithm is uniform between those of 2**low and 2**high."""
+        size = torch.rand(count, generator=self.generator, dtype=torch.float64) * (high - low) + low
+        sign = torch.randint(0, 2, (count,), generator=self.generator) * 2 - 1
+        return self.wrap(sign * size.exp2())
 
     def values(self, *numbers: float) -> Tensor:
         """These very numbers, rounded to the dtype."""
@@ -47,24 +67,42 @@ class Maker:
         return t.to(device=self.device, dtype=self.dtype).detach().requires_grad_(self.requires_grad)
 
 
+class Draw(Protocol):
+    """Who decides the shapes of a drawn sample: hypothesis, a replay, or a plain random generator."""
+
+    def integer(self, low: int, high: int) -> int: ...
+
+    def choice(self, options: Sequence[T]) -> T: ...
+
+
 @dataclass(frozen=True)
 class Sample:
-    """Arguments of one call, and in words why this call is among the samples."""
+    """Arguments of one call, and in words why this call is among the samples.
+
+    `heavy` samples are left out where a call costs much more than on a processor (the Triton interpreter).
+    `alone`: torch is asked for each element of the first argument by itself, because its vector loop and the remainder
+    answer differently (the gradient of hardtanh at NaN); what it says of one element is what a GPU says too.
+    """
 
     why: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
+    heavy: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)
 class BadCall:
-    """A wrong call: what it must raise, and words that the message must hold (op, argument, what it was)."""
+    """A wrong call: words that the message must hold beside the op's name, and the exception.
+
+    ``raises=None`` asks for the type that torch's own function raises on the same arguments.
+    """
 
     why: str
     args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    raises: type[Exception]
-    says: tuple[str, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    says: tuple[str, ...] = ()
+    raises: type[Exception] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +114,22 @@ class OpSpec:
         family: column of the grid.
         op: our function.
         torch: the same by torch (unfused where torch has no fused form): the reference, in float64, and the op to beat.
-        samples: makes the samples of a dtype; small enough that the whole list runs in seconds.
+        samples: makes the samples of a dtype; small enough that the whole list runs in seconds. The list has the same
+            length and order for every dtype, and its values come from the maker alone.
+        smooth: small samples where the op is twice differentiable, for gradcheck and second derivatives.
+        exact: like `torch`, where torch's own function is no reference: it lacks a second derivative, or loses
+            digits to cancellation.
+        scale: what errors are measured against (see ``compare.py``). "magnitude": the result, of an elementwise
+            function; "nudge": how far the result moves when the inputs do; "smooth": the same, of an elementwise
+            function without kinks; "absolute": the result for the absolute values of all inputs, of a product; or a
+            function of (float64 sample, cotangents, names and reference results) that gives a tensor for each result,
+            or None for "nudge".
+        drawn: a sample whose shape a `Draw` decides.
         bench: arguments of one timed call from a shape of the op's suite.
         flops, bytes: work of a call, for GFLOP/s and GB/s.
-        registered: names under ``torch.ops.neurokern`` that it exercises.
-        bad: wrong calls.
+        registered: names under ``torch.ops.neurokern`` that forward, backward and double backward exercise.
+        act: the activation's name in ``kernels/activation.h`` that it is about, if any.
+        bad: wrong calls (float32 makers).
         layer: makes (our layer, torch's layer, example arguments), where there is a layer.
         tolerance: factor on torch's own error (2 by the house's rule); a larger one needs its reason in `note`.
     """
@@ -90,13 +139,18 @@ class OpSpec:
     op: Callable[..., Any]
     torch: Callable[..., Any]
     samples: Callable[[Maker], Iterator[Sample]]
+    smooth: Callable[[Maker], Iterator[Sample]] | None = None
+    exact: Callable[..., Any] | None = None
+    scale: str | Callable[[Sample, tuple[Tensor, ...], list[tuple[str, Tensor]]], list[Tensor] | None] = "magnitude"
+    drawn: Callable[[Maker, Draw], Sample] | None = None
     variant: str = ""
     bench: Callable[..., Sample] | None = None
     flops: Callable[[Sample], float] | None = None
     bytes: Callable[[Sample], float] | None = None
     registered: tuple[str, ...] = ()
+    act: str = ""
     bad: Callable[[Maker], Iterator[BadCall]] | None = None
-    layer: Callable[[], tuple[torch.nn.Module, torch.nn.Module, tuple[Any, ...]]] | None = None
+    layer: Callable[[Maker], tuple[torch.nn.Module, torch.nn.Module, tuple[Any, ...]]] | None = None
     dtypes: tuple[torch.dtype, ...] = FLOATS
     backends: tuple[str, ...] = ("cpu", "cuda", "triton")
     differentiable: bool = True

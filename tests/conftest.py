@@ -1,0 +1,89 @@
+"""What every test shares: seeds that can be replayed, targets, threads, markers."""
+
+from __future__ import annotations
+
+import os
+import random
+
+from neurokern.testing.targets import Target, interpret_without_gpu, targets
+
+interpret_without_gpu()  # before anything imports triton
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from neurokern.testing import OpSpec, all_specs  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # workers of xdist inherit the environment: one seed for all, fresh each run unless it is given
+    os.environ.setdefault("NEUROKERN_SEED", str(random.SystemRandom().randrange(1 << 31)))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(2 if workers == 1 else max(1, min(2, (os.cpu_count() or 1) // workers)))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    running = [t.id for t in targets() if t.missing() is None]
+    return f"neurokern: NEUROKERN_SEED={os.environ['NEUROKERN_SEED']}, targets: {', '.join(running)}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    asked = config.getoption("-m") or ""
+    for item in items:
+        target = getattr(item, "callspec", None) and item.callspec.params.get("target")
+        if isinstance(target, Target):
+            if target.backend == "triton":
+                item.add_marker(pytest.mark.triton)
+                item.add_marker(pytest.mark.slow)
+            if target.backend == "cuda":
+                item.add_marker(pytest.mark.gpu)
+            if target.level in ("scalar", "avx512"):
+                item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("large") and "large" not in asked:
+            item.add_marker(pytest.mark.skip(reason="needs 24 GiB: run with -m large"))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        again = f"NEUROKERN_SEED={os.environ['NEUROKERN_SEED']} python -m pytest '{item.nodeid}'"
+        report.sections.append(("to see it again", again))
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of this run; the test's own values also depend on names that it gives to `Maker.seeded`."""
+    return int(os.environ["NEUROKERN_SEED"])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    given = {n for m in metafunc.definition.iter_markers("parametrize") for n in str(m.args[0]).split(",")}
+    names = set(metafunc.fixturenames) - given
+    if "spec" in names:
+        specs: list[OpSpec] = [s for s in all_specs() if _wanted(metafunc, s)]
+        if "dtype" in names:
+            pairs = [(s, d) for s in specs for d in s.dtypes]
+            ids = [f"{s.id}-{str(d).removeprefix('torch.')}" for s, d in pairs]
+            metafunc.parametrize("spec,dtype", pairs, ids=ids)
+        else:
+            metafunc.parametrize("spec", specs, ids=[s.id for s in specs])
+    if "target" in names:
+        mark = metafunc.definition.get_closest_marker("backends")
+        chosen = [t for t in targets() if mark is None or t.backend in mark.args]
+        metafunc.parametrize("target", chosen, ids=[t.id for t in chosen])
+
+
+def _wanted(metafunc: pytest.Metafunc, spec: OpSpec) -> bool:
+    """A test marked `specs_with("bad")` runs on the specs that have that field."""
+    mark = metafunc.definition.get_closest_marker("specs_with")
+    return mark is None or all(getattr(spec, name) for name in mark.args)
+
+
+@pytest.fixture
+def on(target: Target):
+    """The target in force for the test, or a skip with the reason."""
+    if reason := target.missing():
+        pytest.skip(f"{target.id}: {reason}")
+    with target.active():
+        yield target

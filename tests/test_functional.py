@@ -1,0 +1,326 @@
+"""neurokern.functional beside torch.nn.functional: signatures, in place, out=, autocast, repeatability, dtypes."""
+
+from __future__ import annotations
+
+import inspect
+
+import neurokern
+import neurokern.functional as F
+import pytest
+import torch
+from neurokern.testing import Maker, OpSpec, Target, all_specs, evaluate
+from neurokern.testing import spec as spec_of
+from neurokern.testing.run import cotangents
+from torch import Tensor
+
+TF = torch.nn.functional
+
+# what inspect can't read of torch's builtins: parameters and defaults as the documentation has them
+BUILTIN = {
+    "prelu": "(input, weight)",
+    "gelu": "(input, approximate='none')",
+    "logsigmoid": "(input)",
+    "hardshrink": "(input, lambd=0.5)",
+    "softshrink": "(input, lambd=0.5)",
+    "softplus": "(input, beta=1.0, threshold=20.0)",
+    "bilinear": "(input1, input2, weight, bias=None)",
+    "linear": "(input, weight, bias=None)",
+    "relu_": "(input)",
+    "threshold_": "(input, threshold, value)",
+    "hardtanh_": "(input, min_val=-1.0, max_val=1.0)",
+    "elu_": "(input, alpha=1.0)",
+    "selu_": "(input)",
+    "celu_": "(input, alpha=1.0)",
+    "leaky_relu_": "(input, negative_slope=0.01)",
+    "rrelu_": "(input, lower=0.125, upper=0.3333333333333333, training=False)",
+    "matmul": "(input, other, *, out=None)",
+    "bmm": "(input, mat2, *, out=None)",
+    "mm": "(input, mat2, *, out=None)",
+    "addmm": "(input, mat1, mat2, *, beta=1, alpha=1, out=None)",
+}
+OURS_ALONE = {"swiglu", "geglu", "reglu", "squared_relu"}
+ADDED = {"linear": {"activation", "residual"}}  # keyword-only, after torch's own
+
+
+def plain(signature: inspect.Signature, without: frozenset[str] | set[str] = frozenset()) -> str:
+    """Names, kinds and defaults, without annotations."""
+    kept = [p.replace(annotation=p.empty) for p in signature.parameters.values() if p.name not in without]
+    return str(inspect.Signature(kept))
+
+
+@pytest.mark.parametrize("name", F.__all__)
+def test_signature_is_torchs(name: str) -> None:
+    ours = plain(inspect.signature(getattr(F, name)), ADDED.get(name, frozenset()))
+    if name in OURS_ALONE:
+        assert ours.startswith("(input")
+        return
+    try:
+        theirs = plain(inspect.signature(getattr(TF, name)))
+    except (ValueError, AttributeError):
+        theirs = BUILTIN[name]
+    assert ours == theirs
+    for extra in ADDED.get(name, ()):
+        assert inspect.signature(getattr(F, name)).parameters[extra].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_other_names_are_torchs() -> None:
+    assert F.cross_entropy is TF.cross_entropy
+    assert F.dropout is TF.dropout
+    assert set(dir(TF)) <= set(dir(F))
+    with pytest.raises(AttributeError):
+        F.no_such_function  # noqa: B018
+
+
+INPLACE = [s for s in all_specs() if "inplace" in inspect.signature(s.op).parameters and s.name != "rrelu"]
+
+
+@pytest.mark.parametrize("spec", INPLACE, ids=lambda s: s.id)
+@pytest.mark.backends("cpu", "cuda", "triton")
+class TestInPlace:
+    def test_values_and_gradient(self, spec: OpSpec, on: Target, seed: int) -> None:
+        """The same memory, the values of the op out of place, and its gradient."""
+        for dtype in (torch.float32, torch.bfloat16):
+            make = Maker.seeded(seed, spec.id, "in place", dtype=dtype, device=on.device)
+            x, kw = make(6, 11, scale=2), next(iter(spec.samples(make))).kwargs
+            g = make(6, 11)
+            results = []
+            for inplace in (False, True):
+                leaf = x.clone().requires_grad_()
+                base = leaf * 1
+                y = spec.op(base, **kw, inplace=inplace)
+                assert (y.data_ptr() == base.data_ptr()) is inplace
+                y.backward(g)
+                results.append((y.detach(), leaf.grad))
+            assert torch.equal(results[0][0], results[1][0])
+            torch.testing.assert_close(results[1][1], results[0][1], rtol=0, atol=0)
+
+    def test_returns_its_input_and_counts_the_version(self, spec: OpSpec, on: Target, seed: int) -> None:
+        make = Maker.seeded(seed, spec.id, device=on.device)
+        kw = next(iter(spec.samples(make))).kwargs
+        for strided in (lambda t: t, lambda t: t[:, ::2], lambda t: t.t()):
+            x = strided(make(4, 6))
+            expected = spec.op(x, **kw)
+            before = x._version
+            y = spec.op(x, **kw, inplace=True)
+            assert y is x
+            assert x._version > before
+            assert torch.equal(x, expected)
+
+    def test_autograd_notices_what_was_overwritten(self, spec: OpSpec, on: Target, seed: int) -> None:
+        """A tensor that an earlier op saved is written to: torch's error, not a wrong gradient."""
+        make = Maker.seeded(seed, spec.id, device=on.device)
+        kw = next(iter(spec.samples(make))).kwargs
+        x = make(5).requires_grad_()
+        y = x * 2
+        z = y.sin()  # saves y
+        spec.op(y, **kw, inplace=True)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            z.sum().backward()
+
+    def test_a_chain(self, spec: OpSpec, on: Target, seed: int) -> None:
+        make = Maker.seeded(seed, spec.id, device=on.device)
+        kw = next(iter(spec.samples(make))).kwargs
+        x = make(40)
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        spec.op(spec.op(a * 1, **kw, inplace=True) * 2, **kw, inplace=True).sum().backward()
+        spec.op(spec.op(b * 1, **kw) * 2, **kw).sum().backward()
+        torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["relu_", "leaky_relu_", "elu_", "selu_", "celu_", "hardtanh_", "rrelu_"])
+def test_functions_named_for_being_in_place(name: str, seed: int) -> None:
+    x = Maker.seeded(seed, name)(9)
+    expected = getattr(F, name[:-1])(x)
+    assert getattr(F, name)(x) is x
+    assert torch.equal(x, expected)
+
+
+def test_threshold_in_place(seed: int) -> None:
+    x = Maker.seeded(seed, "threshold_")(9)
+    expected = F.threshold(x, 0.1, 5.0)
+    assert F.threshold_(x, 0.1, 5.0) is x
+    assert torch.equal(x, expected)
+
+
+class TestOut:
+    """torch's rules for out=."""
+
+    def test_values_and_memory(self, seed: int) -> None:
+        make = Maker.seeded(seed, "out")
+        a, b, c = make(3, 4), make(4, 5), make(3, 5)
+        for f, args in ((F.matmul, (a, b)), (F.mm, (a, b)), (F.addmm, (c, a, b))):
+            out = torch.full((3, 5), torch.nan)
+            address = out.data_ptr()
+            assert f(*args, out=out) is out
+            assert out.data_ptr() == address
+            assert torch.equal(out, f(*args))
+
+    def test_strided_out(self, seed: int) -> None:
+        make = Maker.seeded(seed, "out strided")
+        a, b = make(3, 4), make(4, 5)
+        store = torch.zeros(5, 6)
+        F.mm(a, b, out=store[:, ::2].t())
+        assert torch.equal(store[:, ::2].t(), F.mm(a, b))
+        assert not store[:, 1::2].any()
+
+    def test_out_that_is_an_input(self, seed: int) -> None:
+        make = Maker.seeded(seed, "out input")
+        a, b = make(4, 4), make(4, 4)
+        expected = F.mm(a, b)
+        F.mm(a, b, out=a)
+        assert torch.equal(a, expected)
+
+    def test_empty_out_grows(self, seed: int) -> None:
+        make = Maker.seeded(seed, "out empty")
+        out = torch.empty(0)
+        F.bmm(make(2, 3, 4), make(2, 4, 5), out=out)
+        assert out.shape == (2, 3, 5)
+
+
+class TestAutocast:
+    def test_products_take_autocasts_dtype(self, seed: int) -> None:
+        make = Maker.seeded(seed, "autocast")
+        x, w, b = make(5, 8).requires_grad_(), make(6, 8).requires_grad_(), make(6)
+        with torch.autocast("cpu", torch.bfloat16):
+            y, t = F.linear(x, w, b), TF.linear(x, w, b)
+            assert F.matmul(x, w.t()).dtype == torch.bfloat16
+            assert F.linear(x.double(), w.double()).dtype == torch.matmul(x.double(), w.double().t()).dtype
+        assert y.dtype == t.dtype == torch.bfloat16
+        torch.testing.assert_close(y, t, rtol=2**-7, atol=2**-6)
+        y.float().sum().backward()
+        assert x.grad.dtype == w.grad.dtype == torch.float32
+
+    @pytest.mark.parametrize(
+        "name", ["relu", "gelu", "softmax", "log_softmax", "softplus", "silu", "mish", "elu", "logsigmoid", "glu"]
+    )
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+    def test_result_dtypes_are_torchs(self, name: str, dtype: torch.dtype) -> None:
+        x = torch.randn(4, 6).to(dtype)
+        args = (x, -1) if "softmax" in name else (x,)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert getattr(F, name)(*args).dtype == getattr(TF, name)(*args).dtype
+
+
+def test_bitwise_repeatable(spec: OpSpec, on: Target, seed: int) -> None:
+    """The same call gives the same bits, output and gradients, whatever ran between."""
+    if on.interpreted and spec.name == "linear" and spec.variant:
+        pytest.skip("the interpreter is slow: linear without activation stands for its epilogues")
+    make = Maker.seeded(seed, spec.id, "repeat", device=on.device)
+    for sample in spec.samples(make):
+        if on.interpreted and sample.heavy:
+            continue
+        g = cotangents(make, spec.torch, sample)
+        first = evaluate(spec.op, sample, 1, g)
+        torch.randn(1000).sort()
+        for (name, a), (_, b) in zip(first, evaluate(spec.op, sample, 1, g), strict=True):
+            same = (a == b) | (a.isnan() & b.isnan())
+            assert same.all(), f"{spec.id} on {on.id}, sample '{sample.why}', {name}: {int((~same).sum())} differ"
+
+
+def test_repeatable_at_every_number_of_threads(seed: int) -> None:
+    """The same bits for the same number of threads; nothing is torn when it changes."""
+    make = Maker.seeded(seed, "threads")
+    x, w = make(300, 500), make(400, 500)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert torch.equal(F.linear(x, w), F.linear(x, w))
+            assert torch.equal(F.gelu(x), F.gelu(x))
+            torch.testing.assert_close(F.linear(x, w), TF.linear(x, w), rtol=1e-4, atol=1e-4)
+    finally:
+        torch.set_num_threads(before)
+
+
+class TestSoftmaxArguments:
+    def test_dtype_converts_first(self, seed: int) -> None:
+        x = Maker.seeded(seed, "softmax dtype", dtype=torch.bfloat16)(3, 5)
+        y = F.softmax(x, -1, dtype=torch.float32)
+        assert y.dtype == torch.float32
+        torch.testing.assert_close(y, TF.softmax(x, -1, dtype=torch.float32))
+
+    @pytest.mark.parametrize("n", range(5))
+    def test_no_dim_is_torchs_choice_with_a_warning(self, n: int) -> None:
+        x = torch.randn([3] * n)
+        for name in ("softmax", "log_softmax", "softmin"):
+            with pytest.warns(UserWarning, match="dim"):
+                y = getattr(F, name)(x)
+            with pytest.warns(UserWarning, match="dim"):
+                torch.testing.assert_close(y, getattr(TF, name)(x))
+
+
+class TestRReLU:
+    """Random in training: drawn anew, within bounds, kept for the gradient."""
+
+    def test_training(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        x = (-torch.rand(20_000) - 0.5).requires_grad_()
+        y = F.rrelu(x, 0.2, 0.6, training=True)
+        factor = (y / x).detach()
+        assert factor.min() >= 0.2 - 1e-6
+        assert factor.max() <= 0.6 + 1e-6
+        assert abs(factor.mean() - 0.4) < 0.005
+        assert factor.std() == pytest.approx(0.4 / 12**0.5, rel=0.05)
+        y.sum().backward()
+        torch.testing.assert_close(x.grad, factor)
+        assert not torch.equal(F.rrelu(x, 0.2, 0.6, training=True), y)
+
+    def test_positive_values_pass(self) -> None:
+        x = torch.rand(50) + 0.1
+        assert torch.equal(F.rrelu(x, training=True), x)
+
+    def test_same_seed_same_draw(self) -> None:
+        x = torch.randn(50)
+        torch.manual_seed(3)
+        a = F.rrelu(x, training=True)
+        torch.manual_seed(3)
+        assert torch.equal(a, F.rrelu(x, training=True))
+
+    def test_in_place(self) -> None:
+        x = torch.randn(50)
+        y = F.rrelu(x, training=True, inplace=True)
+        assert y is x
+
+
+class TestSubclasses:
+    """Tensors that are more than tensors."""
+
+    def test_parameter(self) -> None:
+        p = torch.nn.Parameter(torch.randn(3, 3))
+        assert type(F.relu(p)) is Tensor
+
+    def test_subclass_keeps_its_class(self) -> None:
+        class Mine(Tensor):
+            pass
+
+        x = torch.randn(4).as_subclass(Mine)
+        assert type(F.relu(x)) is type(torch.relu(x))
+        torch.testing.assert_close(F.relu(x), torch.relu(x))
+
+    def test_torch_function_objects(self) -> None:
+        class Duck:
+            @classmethod
+            def __torch_function__(cls, func, types, args=(), kwargs=None):
+                return "quack"
+
+        assert F.relu(Duck()) == "quack"
+        assert F.linear(Duck(), torch.zeros(2, 2)) == "quack"
+
+
+@pytest.mark.backends("cpu", "cuda")
+def test_no_graph_is_kept_without_need(on: Target) -> None:
+    x = torch.randn(3, 3, device=on.device, requires_grad=True)
+    with torch.no_grad():
+        assert not F.linear(x, x, activation="gelu").requires_grad
+    assert not F.gelu(x.detach()).requires_grad
+    assert F.gelu(x).grad_fn is not None
+    with torch.inference_mode():
+        assert F.swiglu(torch.randn(2, 4, device=on.device)).is_inference()
+
+
+def test_specs_cover_the_public_functions() -> None:
+    covered = {s.name for s in all_specs()}
+    public = {n for n in F.__all__ if not n.endswith("_")}
+    assert public == covered, public ^ covered
+    assert spec_of("linear").id == "linear"
+    assert neurokern.functional is F

@@ -1,0 +1,198 @@
+"""The walls of the house: what may live where, and who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from neurokern import _C
+from neurokern.ops.registry import BODIES
+from neurokern.testing import all_specs
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "python" / "neurokern"
+# top to bottom: a layer imports only from those below it; the others stand beside them or above
+LAYERS = ("nn", "functional", "autograd", "ops")
+CPP = (".cpp", ".h", ".cu", ".cuh")
+
+needs_sources = pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="not in a checkout")
+pytestmark = needs_sources
+
+
+def sources(*suffixes: str, under: str = "") -> list[Path]:
+    top = (
+        [ROOT / under]
+        if under
+        else [ROOT / d for d in ("csrc", "kernels", "emulator", "python", "tests", "benchmarks", "examples", "cmake")]
+    )
+    files = [p for d in top if d.is_dir() for p in d.rglob("*") if p.suffix in suffixes]
+    assert files, (suffixes, under)
+    return files
+
+
+def code(path: Path) -> str:
+    """A C++ file without comments and strings."""
+    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", path.read_text(), flags=re.S)
+    return re.sub(r'"(?:\\.|[^"\\])*"', '""', text)
+
+
+def includes(path: Path) -> list[str]:
+    return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), flags=re.M)
+
+
+def named(found: list[tuple[Path, str]]) -> str:
+    return "\n".join(f"{p.relative_to(ROOT)}: {what}" for p, what in found)
+
+
+def test_asm_lives_in_one_folder() -> None:
+    found = [
+        (p, m.group())
+        for p in sources(*CPP)
+        if "kernels/cuda/ptx" not in p.as_posix()
+        for m in re.finditer(r"\b(asm|__asm__|__asm)\b", code(p))
+    ]
+    assert not found, named(found)
+
+
+def test_no_torch_header_anywhere() -> None:
+    found = [(p, i) for p in sources(*CPP) for i in includes(p) if re.match(r"(torch|ATen|c10|caffe2)/", i)]
+    assert not found, named(found)
+
+
+def test_host_code_has_no_kernels_and_no_intrinsics() -> None:
+    bad = re.compile(r"\b(__global__|__device__|_mm\d*_\w+|__m(128|256|512)\w*|immintrin\.h)\b")
+    found = [(p, m.group()) for p in sources(*CPP, under="csrc") for m in bad.finditer(code(p) + str(includes(p)))]
+    assert not found, named(found)
+
+
+def test_kernels_know_nothing_of_python_or_allocation() -> None:
+    bad = re.compile(r"Python\.h|pybind11|dlpack|\b(malloc|calloc|aligned_alloc|new)\b\s*[\(\w\[]|omp\.h|#pragma omp")
+    found = [
+        (p, m.group())
+        for p in sources(*CPP, under="kernels")
+        for m in bad.finditer(code(p) + "\n" + "\n".join(includes(p)))
+    ]
+    assert not found, named(found)
+
+
+def test_cpp_includes_point_downwards() -> None:
+    """kernels/ never includes csrc/; kernels of one device never those of another; math.h touches no memory."""
+    found = []
+    for p in sources(*CPP, under="kernels"):
+        for i in includes(p):
+            target = (p.parent / i).resolve()
+            inside = target.relative_to(ROOT).as_posix() if target.is_relative_to(ROOT) else ""
+            own = p.relative_to(ROOT / "kernels").parts[0]
+            if inside.startswith(("csrc/", "python/", "tests/")):
+                found.append((p, i))
+            if own in ("cpu", "cuda") and inside.startswith("kernels/" + {"cpu": "cuda", "cuda": "cpu"}[own] + "/"):
+                found.append((p, i))
+            if own not in ("cpu", "cuda") and re.match(r"kernels/(cpu|cuda)/", inside):
+                found.append((p, i))
+    assert not found, named(found)
+
+
+def imported(path: Path) -> list[str]:
+    """The modules that a file of the package imports, as dotted names from the root."""
+    package = ["neurokern", *path.relative_to(PACKAGE).parts[:-1]]
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            names += [stem, *(f"{stem}.{a.name}" for a in node.names)]
+    return names
+
+
+def test_python_layers_import_downwards() -> None:
+    found = []
+    for rank, layer in enumerate(LAYERS):
+        for p in (PACKAGE / layer).rglob("*.py"):
+            for name in imported(p):
+                parts = name.split(".")
+                if parts[0] != "neurokern" or len(parts) < 2:
+                    continue
+                above = parts[1] in LAYERS[:rank] or parts[1] in ("testing", "bench", "cli", "specs", "optim")
+                below_itself = layer == "ops" and parts[1] == "kernels" and p.name != "triton_backend.py"
+                if above or below_itself:
+                    found.append((p, name))
+    for p in sources(".py", under="kernels"):
+        for node in ast.walk(ast.parse(p.read_text())):
+            if isinstance(node, ast.ImportFrom | ast.Import):
+                text = ast.unparse(node)
+                if re.search(r"neurokern\.(?!kernels)|from \.\.\.", text):
+                    found.append((p, text))
+    assert not found, named(found)
+
+
+def test_layers_of_nn_have_no_maths() -> None:
+    """nn calls functional: no torch function, no operator on tensors."""
+    found = []
+    for p in (PACKAGE / "nn").glob("*.py"):
+        for node in ast.walk(ast.parse(p.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name == "forward":
+                body = [n for statement in node.body for n in ast.walk(statement)]
+                found += [(p, ast.unparse(n)) for n in body if isinstance(n, ast.BinOp)]
+    assert not found, named(found)
+
+
+def test_no_file_above_500_lines() -> None:
+    long = [(p, f"{n} lines") for p in sources(*CPP, ".py", ".cmake") if (n := len(p.read_text().splitlines())) > 500]
+    assert not long, named(long)
+
+
+def test_every_registered_op_has_a_fake_and_a_spec() -> None:
+    import torch
+
+    named_by = {name for s in all_specs() for name in s.registered}
+    assert set(BODIES) == named_by, f"ops without a spec or specs of no op: {set(BODIES) ^ named_by}"
+    for name in BODIES:
+        op = f"neurokern::{name}"
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(op, "CPU"), op
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(op, "CUDA"), op
+        assert torch._library.simple_registry.singleton.find(op).fake_impl.kernel is not None, op
+        assert not torch._C._dispatch_has_kernel_for_dispatch_key(op, "CompositeImplicitAutograd"), op
+
+
+def test_every_activation_is_in_the_specs() -> None:
+    assert set(_C.ACTIVATIONS) - {"identity"} == {s.act for s in all_specs() if s.family == "activation" and s.act}
+    assert set(_C.ACTIVATIONS) == {s.act for s in all_specs() if s.family == "matmul" and s.act}
+
+
+def test_names_of_specs_are_single_and_samples_have_reasons() -> None:
+    from neurokern.testing import Maker
+
+    ids = [s.id for s in all_specs()]
+    assert len(ids) == len(set(ids))
+    for s in all_specs():
+        reasons = [sample.why for sample in s.samples(Maker.seeded(0))]
+        assert all(reasons), s.id
+        assert len(reasons) == len(set(reasons)), (s.id, "two samples with one reason")
+        assert any(
+            t.numel() == 0 for sample in s.samples(Maker.seeded(0)) for t in sample.args if hasattr(t, "numel")
+        ), f"{s.id} has no empty tensor among its samples"
+
+
+class TestTheExtensionLinksNothingOfTorch:
+    def tool(self, *command: str) -> str:
+        if shutil.which(command[0]) is None:
+            pytest.skip(f"no {command[0]} on this machine")
+        return subprocess.run([*command, _C.__file__], check=True, capture_output=True, text=True).stdout
+
+    def test_libraries(self) -> None:
+        needed = re.findall(r"NEEDED.*\[(.+?)\]", self.tool("readelf", "-d"))
+        allowed = re.compile(r"lib(stdc\+\+|m|gcc_s|c|gomp|dl|pthread|rt)\.so|ld-linux")
+        assert needed
+        assert not [n for n in needed if not allowed.match(n)], needed
+
+    def test_symbols(self) -> None:
+        undefined = self.tool("nm", "-D", "-C", "--undefined-only").splitlines()
+        assert undefined
+        bad = [s for s in undefined if re.search(r"\b(c10|at|torch|caffe2|THP\w*)::|\bTHP|\bcu[A-Z]\w+|\bcuda\w+", s)]
+        assert not bad, bad

@@ -189,7 +189,7 @@ struct Sigmoid : Smooth<Sigmoid> {
 };
 
 struct Logsigmoid : Smooth<Logsigmoid> {
-    NK_F { return min(num<V>(0), x) - log1p_unit(exp_nonpositive(-abs(x))); }
+    NK_F { return min(num<V>(0), x) - log1p_unit(exp_nonpositive(neg_abs(x))); }
     NK_D { return sigmoid(-x); }
     NK_DD { return -Sigmoid::d<V>(x, p); }
 };
@@ -214,8 +214,8 @@ struct Hardtanh : Piecewise<Hardtanh> {
 };
 
 struct Hardshrink : Piecewise<Hardshrink> {
-    NK_F { return select((x >= V(-p.p0)) & (x <= V(p.p0)), num<V>(0), x); }
-    NK_VJP { return select((x >= V(-p.p0)) & (x <= V(p.p0)), num<V>(0), g); }
+    NK_F { return select(abs(x) <= V(p.p0), num<V>(0), x); }
+    NK_VJP { return select(abs(x) <= V(p.p0), num<V>(0), g); }
 };
 
 struct Softshrink : Piecewise<Softshrink> {
@@ -264,7 +264,7 @@ struct Softsign : Smooth<Softsign> {
 struct Softplus : Smooth<Softplus> {
     NK_F {
         const V z = x * V(p.p0);
-        const V y = max(num<V>(0), z) + log1p_unit(exp_nonpositive(-abs(z)));
+        const V y = max(num<V>(0), z) + log1p_unit(exp_nonpositive(neg_abs(z)));
         return select(z > V(p.p1), x, y / V(p.p0));
     }
     NK_D {

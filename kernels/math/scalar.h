@@ -116,6 +116,9 @@ NK_HD double copysign(double magnitude, double sign) { return copysign_scalar(ma
 NK_HD float abs(float x) { return copysign_scalar(x, 0.0f); }
 NK_HD double abs(double x) { return copysign_scalar(x, 0.0); }
 
+NK_HD float neg_abs(float x) { return copysign_scalar(x, -1.0f); }
+NK_HD double neg_abs(double x) { return copysign_scalar(x, -1.0); }
+
 // 2^n for an integral n whose power is a normal number; other n give no meaningful result.
 template <class S>
 NK_HD S pow2_scalar(S n) {

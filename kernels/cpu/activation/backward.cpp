@@ -13,9 +13,9 @@ struct Backward {
     static constexpr int ins = 2, outs = 1;
     static constexpr bool direct = true;
     static void run(const cpu::Run& r) {
-        using V = compute_vec<T>;
+        using V = wide<compute_vec<T>, width<T>>;
         const auto p = params<T>(r);
-        walk<T, ins, outs, unroll<Op, T>::value>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
+        walk<T, ins, outs, width<T>>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
             out[0] = Op::template vjp<V>(in[0], in[1], p);
         });
     }

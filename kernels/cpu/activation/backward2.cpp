@@ -13,9 +13,9 @@ struct Backward2 {
     static constexpr int ins = 3, outs = 1;
     static constexpr bool direct = false;
     static void run(const cpu::Run& r) {
-        using V = compute_vec<T>;
+        using V = wide<compute_vec<T>, kNarrow>;
         const auto p = params<T>(r);
-        walk<T, ins, outs, unroll<Op, T>::value>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
+        walk<T, ins, outs, kNarrow>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
             out[0] = in[0] * in[1] * Op::template dd<V>(in[2], p);
         });
     }

@@ -1,44 +1,26 @@
 // The loop over a run, and how a family of kernels fills its table.
 //
-// A run is walked in steps of `Unroll` vectors. Cheap functions are unrolled, so
-// that loads and stores keep flowing; in a dear one the processor overlaps the iterations by itself.
+// A run is walked several vectors at a time (see simd/wide.h).
 #pragma once
 
 #include "../../math.h"
+#include "../simd/wide.h"
 #include "register.h"
 
 namespace nk::NK_ISA {
 
-// bf16 always comes in pairs.
-template <class Op, class T>
-struct unroll {
-    static constexpr int value = 1;
-};
-template <class Op>
-struct unroll<Op, bf16> {
-    static constexpr int value = 2;
-};
-#define NK_CHEAP(Op)                    \
-    template <class T>                  \
-    struct unroll<math::Op, T> {        \
-        static constexpr int value = 4; \
-    };                                  \
-    template <>                         \
-    struct unroll<math::Op, bf16> {     \
-        static constexpr int value = 4; \
-    };
-NK_CHEAP(Identity)
-NK_CHEAP(Relu)
-NK_CHEAP(Relu6)
-NK_CHEAP(LeakyRelu)
-NK_CHEAP(Hardsigmoid)
-NK_CHEAP(Hardswish)
-NK_CHEAP(Hardtanh)
-NK_CHEAP(Hardshrink)
-NK_CHEAP(Softshrink)
-NK_CHEAP(Threshold)
-NK_CHEAP(SquaredRelu)
-#undef NK_CHEAP
+// Vectors that go side by side: as many as keep the processor busy without running out of registers.
+#if defined(NK_ISA_scalar)
+inline constexpr int kWidth = 1;
+#elif defined(NK_ISA_avx2)
+inline constexpr int kWidth = 2;
+#else
+inline constexpr int kWidth = 4;
+#endif
+// For f64, whose polynomials are twice as long, and for the passes that compute several functions.
+inline constexpr int kNarrow = kWidth > 1 ? 2 : 1;
+template <class T>
+inline constexpr int width = sizeof(T) == 8 ? kNarrow : kWidth;
 
 // The gates that have names of their own (GLU, SwiGLU, GeGLU, ReGLU).
 template <class Op>
@@ -54,13 +36,12 @@ inline constexpr bool common_gate<math::GeluTanh> = true;
 template <>
 inline constexpr bool common_gate<math::Relu> = true;
 
-// Computes outputs from one vector of each input: body(in[Ins], out[Outs]). What is left after the last whole step goes
-// through zero-filled blocks and the same loop once more, so that the body is compiled once.
-template <class T, int Ins, int Outs, int Unroll, class Body>
+// Computes outputs from inputs, Width vectors of each at a time: body(in[Ins], out[Outs]). What is left after the last
+// whole step goes through zero-filled blocks and the same loop once more, so that the body is compiled once.
+template <class T, int Ins, int Outs, int Width, class Body>
 NK_HD void walk(const cpu::Run& r, Body body) {
-    using V = compute_vec<T>;
-    constexpr int L = V::lanes, step = Unroll * L;
-    static_assert(Unroll == 1 || Unroll % 2 == 0, "vectors are loaded in pairs");
+    using V = wide<compute_vec<T>, Width>;
+    constexpr int step = V::lanes;
     static_assert(step <= cpu::kRepeat, "a repeated value must fill a step");
     const T* in[Ins];
     int64_t advance[Ins];
@@ -77,18 +58,10 @@ NK_HD void walk(const cpu::Run& r, Body body) {
     int64_t left = r.n;
     for (;;) {
         for (; left >= step; left -= step) {
-            V v[Unroll][Ins], y[Unroll][Outs];
-            if constexpr (Unroll % 2 == 0) {
-                for (int u = 0; u < Unroll; u += 2)
-                    for (int j = 0; j < Ins; ++j) load_pair(in[j] + u * L, v[u][j], v[u + 1][j]);
-                for (int u = 0; u < Unroll; ++u) body(v[u], y[u]);
-                for (int u = 0; u < Unroll; u += 2)
-                    for (int j = 0; j < Outs; ++j) store_pair(out[j] + u * L, y[u][j], y[u + 1][j]);
-            } else {
-                for (int j = 0; j < Ins; ++j) v[0][j] = load(in[j]);
-                body(v[0], y[0]);
-                for (int j = 0; j < Outs; ++j) store(out[j], y[0][j]);
-            }
+            V v[Ins], y[Outs];
+            for (int j = 0; j < Ins; ++j) load_wide(in[j], v[j]);
+            body(v, y);
+            for (int j = 0; j < Outs; ++j) store_wide(out[j], y[j]);
             for (int j = 0; j < Ins; ++j) in[j] += advance[j];
             for (int j = 0; j < Outs; ++j) out[j] += step;
         }

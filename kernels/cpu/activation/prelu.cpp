@@ -9,24 +9,28 @@ namespace {
 
 template <class T>
 void prelu(const cpu::Run& r) {
-    using V = compute_vec<T>;
-    walk<T, 2, 1, 4>(r, [](const V* in, V* out)
-                            __attribute__((always_inline)) { out[0] = select(in[0] > V(0), in[0], in[0] * in[1]); });
+    using V = wide<compute_vec<T>, kWidth>;
+    walk<T, 2, 1, kWidth>(r, [](const V* in, V* out) __attribute__((always_inline)) {
+        out[0] = select(in[0] > V(0), in[0], in[0] * in[1]);
+    });
 }
 
 template <class T>
 void prelu_backward(const cpu::PreluBackward& a) {
     using V = compute_vec<T>;
     using S = scalar_for<T>;
-    const auto grad = [](const V* in, V* out)
-                          __attribute__((always_inline)) { out[0] = select(in[1] > V(0), in[0], in[0] * in[2]); };
+    const auto grad = [](const auto* in, auto* out) __attribute__((always_inline)) {
+        using W = wide<V, kNarrow>;
+        out[0] = select(in[1] > W(0), in[0], in[0] * in[2]);
+    };
     if (a.sum == nullptr) {
-        walk<T, 3, 1, 2>(a.run, grad);
+        walk<T, 3, 1, kNarrow>(a.run, grad);
     } else if (a.run.step[2] == 0) {
-        V sum(0);
-        walk<T, 3, 1, 1>(a.run, [&](const V* in, V* out) __attribute__((always_inline)) {
+        using W = wide<V, kNarrow>;
+        W sum(0);
+        walk<T, 3, 1, kNarrow>(a.run, [&](const W* in, W* out) __attribute__((always_inline)) {
             grad(in, out);
-            sum = sum + select(in[1] > V(0), V(0), in[0] * in[1]);  // beyond a tail both inputs are 0
+            sum = sum + select(in[1] > W(0), W(0), in[0] * in[1]);  // beyond a tail both inputs are 0
         });
         *static_cast<S*>(a.sum) += reduce_add(sum);
     } else {
@@ -39,15 +43,15 @@ void prelu_backward(const cpu::PreluBackward& a) {
             const V gv = load(g + i * a.run.step[0], k), xv = load(x + i * a.run.step[1], k);
             store(sum + i, load(sum + i, k) + select(xv > V(0), V(0), gv * xv), k);
         }
-        walk<T, 3, 1, 2>(a.run, grad);
+        walk<T, 3, 1, kNarrow>(a.run, grad);
     }
 }
 
 template <class T, cpu::MathFunction F>
 void elementary(const cpu::Run& r) {
-    using V = compute_vec<T>;
+    using V = wide<compute_vec<T>, kNarrow>;
     using enum cpu::MathFunction;
-    walk<T, 1, 1, 1>(r, [](const V* in, V* out) __attribute__((always_inline)) {
+    walk<T, 1, 1, kNarrow>(r, [](const V* in, V* out) __attribute__((always_inline)) {
         const V x = in[0];
         if constexpr (F == exp) out[0] = math::exp(x);
         if constexpr (F == expm1) out[0] = math::expm1(x);

@@ -7,7 +7,7 @@
 //   select(m, a, b)           m ? a : b
 //   max, min                  b where a or b is NaN, so max(bound, x) keeps a NaN in x
 //   fma, mad                  a*b + c with one rounding; mad may round twice where the machine has no fma
-//   abs, copysign, pow2, scale, split    as in kernels/math/scalar.h
+//   abs, neg_abs, copysign, pow2, scale, split    as in kernels/math/scalar.h
 // and, for loops over memory (T = float, double, f16, bf16; halves are computed as float):
 //   load(p), load(p, n)       all lanes, or the first n (the others 0)
 //   store(p, v), store(p, v, n)          round to nearest even; NaN stays NaN

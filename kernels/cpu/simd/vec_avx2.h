@@ -62,6 +62,8 @@ NK_HD vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return _mm256_f
 NK_HD vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return _mm256_fmadd_pd(a.v, b.v, c.v); }
 NK_HD vec<float> abs(vec<float> a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v); }
 NK_HD vec<double> abs(vec<double> a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a.v); }
+NK_HD vec<float> neg_abs(vec<float> a) { return _mm256_or_ps(_mm256_set1_ps(-0.0f), a.v); }
+NK_HD vec<double> neg_abs(vec<double> a) { return _mm256_or_pd(_mm256_set1_pd(-0.0), a.v); }
 NK_HD vec<float> copysign(vec<float> magnitude, vec<float> sign) {
     const __m256 top = _mm256_set1_ps(-0.0f);
     return _mm256_or_ps(_mm256_and_ps(top, sign.v), _mm256_andnot_ps(top, magnitude.v));

@@ -76,6 +76,13 @@ NK_HD vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return _mm5
 NK_HD vec<float> abs(vec<float> a) { return _mm512_abs_ps(a.v); }
 NK_HD vec<double> abs(vec<double> a) { return _mm512_abs_pd(a.v); }
 
+NK_HD vec<float> neg_abs(vec<float> a) {
+    return _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(INT32_MIN)));
+}
+NK_HD vec<double> neg_abs(vec<double> a) {
+    return _mm512_castsi512_pd(_mm512_or_si512(_mm512_castpd_si512(a.v), _mm512_set1_epi64(INT64_MIN)));
+}
+
 // The sign bit of one, all other bits of the other: a three-input table of bits, (mask & sign) | (~mask & magnitude).
 NK_HD vec<float> copysign(vec<float> magnitude, vec<float> sign) {
     const __m512i top = _mm512_set1_epi32(INT32_MIN);

@@ -69,6 +69,10 @@ NK_HD vec<S> abs(vec<S> a) {
     return math::abs(a.v);
 }
 template <class S>
+NK_HD vec<S> neg_abs(vec<S> a) {
+    return math::neg_abs(a.v);
+}
+template <class S>
 NK_HD vec<S> copysign(vec<S> magnitude, vec<S> sign) {
     return math::copysign(magnitude.v, sign.v);
 }

@@ -58,8 +58,7 @@ void activation_bias_backward_cpu(const ActivationBiasBackwardCall& c) {
         }
     };
     cpu::parallel(threads, work);
-    if (c.gb)
-        entries.bias_finish[d](c.gb->data, c.gb->stride[0], sums, stride, parts, n);
+    if (c.gb) entries.bias_finish[d](c.gb->data, c.gb->stride[0], sums, stride, parts, n);
     workspace.trim();
 }
 

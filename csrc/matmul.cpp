@@ -36,8 +36,8 @@ void check_shapes(const char* op, const MatmulCall& c) {
                          ", expected the batch dimensions of argument out, ", shape_string(c.out));
     }
     if (c.a.size(-2) != c.m())
-        fail_runtime(op, "argument a has shape ", shape_string(c.a), ", expected [..., ", c.m(), ", K] for argument out ",
-                     shape_string(c.out));
+        fail_runtime(op, "argument a has shape ", shape_string(c.a), ", expected [..., ", c.m(),
+                     ", K] for argument out ", shape_string(c.out));
     if (c.b.size(-2) != c.k() || c.b.size(-1) != c.n())
         fail_runtime(op, "argument b has shape ", shape_string(c.b), ", expected [..., ", c.k(), ", ", c.n(),
                      "] for argument a ", shape_string(c.a), " and argument out ", shape_string(c.out));
@@ -70,12 +70,13 @@ void check(const MatmulCall& c) {
     }
 }
 
-py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual,
-                  py::handle preact, int act, double p0, double p1, double alpha, double beta) {
+py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
+                  int act, double p0, double p1, double alpha, double beta) {
     constexpr const char* op = "matmul";
     const Argument x(a, op, "a"), y(b, op, "b");
     if (x->ndim < 2 || y->ndim < 2)
-        fail_runtime(op, "arguments a ", shape_string(x), " and b ", shape_string(y), ", expected at least 2 dimensions");
+        fail_runtime(op, "arguments a ", shape_string(x), " and b ", shape_string(y),
+                     ", expected at least 2 dimensions");
     const OutputArgument o(out, op, "out", x, y->size(-1));
     const OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact");
     run_matmul({o.view, x.view, y.view, c.get(), r.get(), z.get(), act, {p0, p1}, alpha, beta});

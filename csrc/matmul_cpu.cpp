@@ -7,8 +7,8 @@
 #include "check.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
-#include "matmul.h"
 #include "cpu/workspace.h"
+#include "matmul.h"
 #include "plan/matmul_cpu.h"
 #include "trace.h"
 
@@ -102,14 +102,16 @@ void move_to_batch(const Matrices& v, int64_t index, int64_t size, bool swap, Ma
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Bytes that one thread needs, with the offsets of the pieces in `t`. A line is added so that threads share none.
-int64_t lay_out_work(const MatmulPlan& plan, const cpu::MatmulTile& tile, int64_t m, int64_t n, int64_t k, MatmulTask& t) {
+int64_t lay_out_work(const MatmulPlan& plan, const cpu::MatmulTile& tile, int64_t m, int64_t n, int64_t k,
+                     MatmulTask& t) {
     const bool pairs = plan.path != MatmulPath::stream && tile.group == 2;
     const int64_t unit = plan.path == MatmulPath::stream ? tile.stream_unit : tile.unit;
     auto units = [&](int64_t depth) { return pairs ? (depth + 1) / 2 : depth; };
     if (plan.path == MatmulPath::dot)
         return plan.pack_a ? aligned(m * cpu::matmul_row_units(units(k), unit) * unit + 64) : 0;
     const int64_t wide = (std::min(plan.nc, n) + tile.lanes - 1) / tile.lanes * tile.lanes;
-    t.work_a = plan.pack_b ? aligned(units(k + 1) * wide * unit) : 0;
+    const int64_t packed = m <= plan.mc ? std::min(k, plan.kc) : k;
+    t.work_a = plan.pack_b ? aligned(units(packed + 1) * wide * unit) : 0;
     const int64_t across = (plan.mr + tile.lanes - 1) / tile.lanes * tile.lanes * units(plan.kc);
     const int64_t rows = plan.mr * cpu::matmul_row_units(units(plan.kc), unit);
     t.work_acc = t.work_a + (plan.pack_a ? aligned(std::max(across, rows) * unit) : 0);
@@ -234,14 +236,25 @@ void matmul_cpu(const MatmulCall& c) {
     settle_unit_dims(v);
     const bool plain = !c.bias && !(c.residual && c.beta != 0) && !c.preact && c.alpha == 1 &&
                        c.activation == static_cast<int>(Activation::identity);
-    const MatmulProblem problem{v.batch, v.m, v.n, v.k, c.out.dtype,
-                                v.x[kA].row == 1, v.x[kA].col == 1, v.x[kB].row == 1, v.x[kB].col == 1,
-                                v.x[kOut].row == 1, v.x[kOut].col == 1, plain, cpu::max_threads()};
+    const MatmulProblem problem{v.batch,
+                                v.m,
+                                v.n,
+                                v.k,
+                                c.out.dtype,
+                                v.x[kA].row == 1,
+                                v.x[kA].col == 1,
+                                v.x[kB].row == 1,
+                                v.x[kB].col == 1,
+                                v.x[kOut].row == 1,
+                                v.x[kOut].col == 1,
+                                plain,
+                                cpu::max_threads()};
     const MatmulPlan plan = planned(problem, tile);
     if (trace::active())
         trace::record({"matmul", "cpu", concat("matmul_", tile.name, "_", tile.isa), to_string(plan, tile), ""});
 
-    Job job{v, plan, tile, whole_task(c, v, plan), nullptr, entries.finish[d], size_of(c.out.dtype), nullptr, 0, nullptr};
+    Job job{v,       plan, tile,   whole_task(c, v, plan), nullptr, entries.finish[d], size_of(c.out.dtype),
+            nullptr, 0,    nullptr};
     job.kernel = plan.path == MatmulPath::dot      ? entries.dot[d]
                  : plan.path == MatmulPath::stream ? entries.stream[d]
                                                    : entries.block[d];

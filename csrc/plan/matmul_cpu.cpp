@@ -18,8 +18,8 @@ constexpr double kFork = 10000;             // to start and end a parallel regio
 constexpr double kStep = 0.7;               // loop overhead of one step of the microkernel
 constexpr double kCall = 25;                // of calling it once
 constexpr double kTranspose = 0.8, kCopy = 0.2, kGather = 3;  // packing one unit of b
-constexpr double kCopyRow = 0.12, kCopyAcross = 0.25;           // packing one unit of a
-constexpr double kMemory = 6;                                   // bytes a cycle that a core gets from memory
+constexpr double kCopyRow = 0.12, kCopyAcross = 0.25;         // packing one unit of a
+constexpr double kMemory = 6;                                 // bytes a cycle that a core gets from memory
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
@@ -48,10 +48,20 @@ double block_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part,
     const int64_t nr = int64_t(plan.nv) * t.lanes;
     auto columns = [&](int64_t bytes, int64_t depth) { return bytes / (std::max<int64_t>(depth, 1) * unit) / nr * nr; };
     const int64_t depth = pairs ? plan.kc / 2 : plan.kc;
-    const int64_t nc_max = std::max(nr, std::min(columns(kBlockBytes, depth), columns(kStripBytes, units)));
-    plan.nc = plan.pack_b ? round_up(ceil_div(part.n, ceil_div(part.n, nc_max)), nr) : round_up(part.n, nr);
-    const int64_t mc_panels = std::max<int64_t>(1, kSumBytes / (std::min(plan.nc, part.n) * t.acc * plan.mr));
-    plan.mc = blocks == 1 ? part.m : ceil_div(part.m, ceil_div(panels, mc_panels));
+    auto width = [&](int64_t most) {
+        return plan.pack_b ? round_up(ceil_div(part.n, ceil_div(part.n, std::max(nr, most))), nr)
+                           : round_up(part.n, nr);
+    };
+    auto height = [&] {  // rows whose sums stay in cache between blocks of k
+        const int64_t most = std::max<int64_t>(1, kSumBytes / (std::min(plan.nc, part.n) * t.acc * plan.mr));
+        return blocks == 1 ? part.m : ceil_div(part.m, ceil_div(panels, most));
+    };
+    plan.nc = width(columns(kBlockBytes, depth));
+    plan.mc = height();
+    if (plan.mc < part.m) {  // b is packed for all of k
+        plan.nc = width(std::min(columns(kBlockBytes, depth), columns(kStripBytes, units)));
+        plan.mc = std::min(height(), part.m - 1);
+    }
 
     double cost = double(panels * units) * step_cost(rows, vectors, plan.nv);
     cost += double(panels * ceil_div(vectors, plan.nv) * ceil_div(part.k, plan.kc)) * (kCall + rows * plan.nv);
@@ -64,7 +74,10 @@ double block_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part,
         cost = std::max(cost, fetch);
     }
     if (plan.pack_a)
-        cost += double(part.m * units) * (p.a_col1 ? kCopyRow : p.a_row1 ? kCopyAcross : kGather) *
+        cost += double(part.m * units) *
+                (p.a_col1   ? kCopyRow
+                 : p.a_row1 ? kCopyAcross
+                            : kGather) *
                 double(ceil_div(part.n, plan.nc));
     return cost;
 }
@@ -87,7 +100,8 @@ void consider(const MatmulProblem& p, const MatmulTile& t, MatmulPlan plan, Matm
                 if (tk > 1 && (p.batch > 1 || p.k < 256 * tk)) break;
                 if ((tm > 1 && p.m < 2 * tm) || (tn > 1 && p.n < 2 * tn)) break;
                 const int64_t grain_n = plan.path == MatmulPath::dot ? 4 : t.lanes;
-                const Part part{ceil_div(p.m, tm), std::min(p.n, round_up(ceil_div(p.n, tn), grain_n)), ceil_div(p.k, tk)};
+                const Part part{ceil_div(p.m, tm), std::min(p.n, round_up(ceil_div(p.n, tn), grain_n)),
+                                ceil_div(p.k, tk)};
                 double cost = plan.path == MatmulPath::dot ? dot_cost(p, t, part) : block_cost(p, t, part, plan);
                 const double outputs = double(part.m * part.n);
                 if (!p.out_col1) cost += outputs * 1.5;

@@ -1,6 +1,6 @@
 // The loops around the microkernel, for one thread's rectangle.
 //
-//   for jc: columns nc wide                       b[k, nc] packed once
+//   for jc: columns nc wide                       b[k, nc] packed once; block by block if mc = m
 //     for ic: rows of a, mc at a time             sums[mc, nc] stay in the second cache (in out or in `work`)
 //       for pc: k in blocks of kc                 b[kc, nc]: second cache
 //         for ir: rows of a, mr at a time         a[mr, kc] packed: first cache
@@ -19,9 +19,9 @@ struct Block {
     using Unit = typename L::Unit;
     using Acc = typename L::Acc;
     static constexpr int W = L::W;
-    static constexpr int kTile = L::kMaxRows * L::kVectors > L::kWideRows * L::kWideVectors
-                                     ? L::kMaxRows * L::kVectors
-                                     : L::kWideRows * L::kWideVectors;
+    static constexpr int kTile = L::kMaxRows * L::kVectors > L::kWideRows* L::kWideVectors
+                                     ? L::kMaxRows* L::kVectors
+                                     : L::kWideRows* L::kWideVectors;
     // b unpacked: as it is, or halves converted by the load.
     static constexpr bool kDirect = L::group == 1;
     static constexpr int kDirectRows = sizeof(S) == sizeof(Unit) ? L::kMaxRows : L::kMaxRows < 8 ? L::kMaxRows : 8;
@@ -57,7 +57,7 @@ struct Block {
         const bool in_out = (t.sums_only || sizeof(S) == sizeof(Acc)) && (t.out.col == 1 || t.n == 1);
         for (int64_t jc = 0; jc < t.n; jc += t.nc) {
             const Strip strip{jc, t.n - jc < t.nc ? t.n - jc : t.nc, int64_t(t.nv) * W};
-            if (t.pack_b) pack_b(t, strip);
+            if (t.pack_b && !by_blocks(t)) pack_b(t, strip, 0, t.k);
             for (int64_t ic = 0; ic < t.m; ic += t.mc) {
                 const int64_t mc = t.m - ic < t.mc ? t.m - ic : t.mc;
                 Sums sums{reinterpret_cast<Acc*>(t.work + t.work_acc), round_up(strip.n), plain && in_out};
@@ -65,8 +65,11 @@ struct Block {
                     sums.data = static_cast<Acc*>(const_cast<void*>(t.out.data)) + ic * t.out.row + jc;
                     sums.ld = t.out.row;
                 }
-                for (int64_t pc = 0; pc < t.k || pc == 0; pc += t.kc)
-                    rows(t, strip, ic, mc, pc, t.k - pc < t.kc ? t.k - pc : t.kc, sums);
+                for (int64_t pc = 0; pc < t.k || pc == 0; pc += t.kc) {
+                    const int64_t kc = t.k - pc < t.kc ? t.k - pc : t.kc;
+                    if (t.pack_b && by_blocks(t)) pack_b(t, strip, pc, kc);
+                    rows(t, strip, ic, mc, pc, kc, sums);
+                }
             }
         }
     }
@@ -82,15 +85,18 @@ struct Block {
         bool final;  // they are the output itself, no epilogue follows
     };
 
+    // Few enough rows for one pass over b: each block is packed right before its use.
+    static NK_INLINE bool by_blocks(const cpu::MatmulTask& t) { return t.m <= t.mc; }
+
     static NK_INLINE Unit* packed_b(const cpu::MatmulTask& t, const Strip& strip, int64_t pc) {
-        return reinterpret_cast<Unit*>(t.work) + units(pc) * round_up(strip.n);
+        return reinterpret_cast<Unit*>(t.work) + (by_blocks(t) ? 0 : units(pc) * round_up(strip.n));
     }
 
-    // A panel for all of k before the next one, so that its columns are read as a few long streams.
-    static NK_INLINE void pack_b(const cpu::MatmulTask& t, const Strip& strip) {
+    // k steps from p: a panel for all of them before the next one, so that its columns are read as a few long streams.
+    static NK_INLINE void pack_b(const cpu::MatmulTask& t, const Strip& strip, int64_t p, int64_t k) {
         for (int64_t j = 0; j < strip.n; j += strip.nr) {
             const int64_t width = strip.n - j < strip.nr ? strip.n - j : strip.nr;
-            for (int64_t pc = 0; pc < t.k; pc += t.kc) {
+            for (int64_t pc = p; pc < p + k; pc += t.kc) {
                 const int64_t kc = t.k - pc < t.kc ? t.k - pc : t.kc;
                 pack_panel<L>(packed_b(t, strip, pc) + j * units(kc), round_up(width), at<S>(t.b, pc, strip.j + j),
                               t.b.col, t.b.row, width, kc);
@@ -110,6 +116,7 @@ struct Block {
         alignas(64) Acc tile[kTile * W];
         const bool first = pc == 0, finish = pc + kc >= t.k && !sums.final;
         const int64_t panels = (mc + t.mr - 1) / t.mr;  // of nearly equal height
+        const int64_t shares = (strip.n + strip.nr - 1) / strip.nr;
         for (int64_t ip = 0; ip < panels; ++ip) {
             const int64_t i = mc * ip / panels;
             const int mr = int(mc * (ip + 1) / panels - i);
@@ -120,8 +127,9 @@ struct Block {
                 const int width = int(strip.n - j < strip.nr ? strip.n - j : strip.nr);
                 const int vectors = (width + W - 1) / W;
                 Acc* c = sums.data + i * sums.ld + j;
-                MicroArgs<Acc> g{a.a, nullptr, a.row, a.step, 0, units(kc), first ? nullptr : c, sums.ld, c, sums.ld, width};
-                if (prefetch) prefetch_a(t, ic + i + mr, ic + next, pc, kc, j / strip.nr, (strip.n + strip.nr - 1) / strip.nr);
+                MicroArgs<Acc> g{a.a,     nullptr, a.row,   a.step, 0, units(kc), first ? nullptr : c,
+                                 sums.ld, c,       sums.ld, width};
+                if (prefetch) prefetch_a(t, ic + i + mr, ic + next, pc, kc, j / strip.nr, shares);
                 if (finish) {
                     g.c = tile;
                     g.c_ld = vectors * W;

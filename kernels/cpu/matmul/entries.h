@@ -29,26 +29,26 @@ struct MatmulTask {
     MatmulOperand a, b, out;
     int64_t m, n, k;
     MatmulEpilogue epilogue;
-    int mr, nv;         // rows and vectors of a register tile
+    int mr, nv;          // rows and vectors of a register tile
     int64_t kc, nc, mc;  // depth and width of a block of b in the second cache; rows of a that share its sums
     bool pack_a, pack_b;
-    bool sums_only;     // out receives accumulators, the epilogue is left to `finish`
-    char* work;         // this thread's, 64-byte aligned; packed b lies at its start
+    bool sums_only;            // out receives accumulators, the epilogue is left to `finish`
+    char* work;                // this thread's, 64-byte aligned; packed b lies at its start
     int64_t work_a, work_acc;  // offsets in `work` of packed a and of the sums
 };
 
 // Shapes of the register tiles of one dtype.
 struct MatmulTile {
-    const char *name, *isa;    // of the microkernel, for the trace
-    int mr, nv;                // largest tile: rows, vectors
-    int lanes;                 // accumulators in a vector
-    int group;                 // consecutive k that one unit of a packed operand holds (2: pairs of bf16)
-    int unit, acc;             // bytes of a unit, of an accumulator
-    int dot_rows;              // rows of the few-row kernel's register tile
-    bool same_type;            // a unit is what memory holds, so that an unpacked a can feed the microkernel
-    int stream_mr;             // rows that `stream` takes with nv vectors
-    int wide_mr, wide_nv;      // its wider tile, for fewer rows; 0 where there is none
-    int stream_unit;           // bytes of a unit of `stream`
+    const char *name, *isa;  // of the microkernel, for the trace
+    int mr, nv;              // largest tile: rows, vectors
+    int lanes;               // accumulators in a vector
+    int group;               // consecutive k that one unit of a packed operand holds (2: pairs of bf16)
+    int unit, acc;           // bytes of a unit, of an accumulator
+    int dot_rows;            // rows of the few-row kernel's register tile
+    bool same_type;          // a unit is what memory holds, so that an unpacked a can feed the microkernel
+    int stream_mr;           // rows that `stream` takes with nv vectors
+    int wide_mr, wide_nv;    // its wider tile, for fewer rows; 0 where there is none
+    int stream_unit;         // bytes of a unit of `stream`
 };
 
 // gz[m, n] = g * act'(z), and the sums of its columns, unrounded; gz and sums may be null, z where act is identity.

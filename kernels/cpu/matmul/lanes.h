@@ -69,7 +69,7 @@ NK_INLINE void from_acc(F16& out, float x) {
         out.bits = uint16_t(sign | 0x7e00 | ((mag >> 13) & 0x3ff));
     else if (mag >= 0x477ff000)
         out.bits = uint16_t(sign | 0x7c00);  // rounds to infinity
-    else if (mag < 0x38800000)  // subnormal: let the float adder round at 2^-24
+    else if (mag < 0x38800000)               // subnormal: let the float adder round at 2^-24
         out.bits = uint16_t(sign | (float_to_bits(bits_to_float(mag) + 0.5f) - float_to_bits(0.5f)));
     else
         out.bits = uint16_t(sign | ((mag + 0xfff + ((mag >> 13) & 1) - 0x38000000) >> 13));
@@ -89,9 +89,7 @@ struct LanesF32 {
     static constexpr int W = 16, group = 1, kMaxRows = 14, kVectors = 2, kWideRows = 6, kWideVectors = 4, kDotRows = 6;
     static constexpr bool kMaskIsFree = true;
 
-    static NK_INLINE Mask mask(int64_t n) {
-        return n >= W ? Mask(0xffff) : n <= 0 ? Mask(0) : Mask((1u << n) - 1);
-    }
+    static NK_INLINE Mask mask(int64_t n) { return n >= W ? Mask(0xffff) : n <= 0 ? Mask(0) : Mask((1u << n) - 1); }
     static NK_INLINE AccReg zero() { return _mm512_setzero_ps(); }
     static NK_INLINE AccReg set(float x) { return _mm512_set1_ps(x); }
     static NK_INLINE Reg load(const float* p) { return _mm512_loadu_ps(p); }

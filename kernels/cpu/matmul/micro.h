@@ -71,13 +71,10 @@ void micro(const MicroArgs<typename L::Acc>& g) {
     // Earlier blocks of k are added only now: sums that start from zero each time round less.
     if (g.init)
         unroll<MR>([&](auto i) {
-            unroll<NV>([&](auto v) {
-                acc[i][v] = L::add(acc[i][v], L::load(g.init + i * g.init_ld + v * L::W, mask[v]));
-            });
+            unroll<NV>(
+                [&](auto v) { acc[i][v] = L::add(acc[i][v], L::load(g.init + i * g.init_ld + v * L::W, mask[v])); });
         });
-    unroll<MR>([&](auto i) {
-        unroll<NV>([&](auto v) { L::store(g.c + i * g.c_ld + v * L::W, acc[i][v], mask[v]); });
-    });
+    unroll<MR>([&](auto i) { unroll<NV>([&](auto v) { L::store(g.c + i * g.c_ld + v * L::W, acc[i][v], mask[v]); }); });
 }
 
 template <class L>

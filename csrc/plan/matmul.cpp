@@ -113,10 +113,10 @@ const std::vector<MatmulKernel>& matmul_kernels() {
             {K::simt, f32, "f32", 64, 64, 16, 128, 4, element_ring_bytes(64, 64, 16, 4, 4), 3, false, 46, 800});
         list.push_back(
             {K::mma, f64, "f64", 64, 64, 16, 128, 3, element_ring_bytes(64, 64, 16, 8, 3), 3, false, 50, 900});
-        list.push_back({K::plain, f32, "f32", 32, 32, 32, 256, 1, 0, 6, false, 24, 1300});
-        list.push_back({K::plain, f64, "f64", 32, 32, 32, 256, 1, 0, 4, false, 12, 1500});
-        list.push_back({K::plain, DType::f16, "f16", 32, 32, 32, 256, 1, 0, 6, false, 24, 1300});
-        list.push_back({K::plain, DType::bf16, "bf16", 32, 32, 32, 256, 1, 0, 6, false, 24, 1300});
+        list.push_back({K::plain, f32, "f32", 32, 32, 32, 256, 1, 0, 3, false, 24, 1300});
+        list.push_back({K::plain, f64, "f64", 32, 32, 32, 256, 1, 0, 2, false, 12, 1500});
+        list.push_back({K::plain, DType::f16, "f16", 32, 32, 32, 256, 1, 0, 3, false, 24, 1300});
+        list.push_back({K::plain, DType::bf16, "bf16", 32, 32, 32, 256, 1, 0, 3, false, 24, 1300});
         return list;
     }();
     return kernels;

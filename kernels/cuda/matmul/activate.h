@@ -1,6 +1,6 @@
-// The activation of an epilogue, chosen at run time. One function per module and number type, called rather than
-// inlined: the kernels of a module would each carry some twenty functions otherwise. The accumulators lie in shared
-// memory by then, so that the call finds registers enough.
+// The activation of an epilogue, chosen at run time. For f32 one function per module, called rather than inlined: the
+// kernels of a module would each carry some twenty functions otherwise. The accumulators lie in shared memory by then,
+// so that the call finds registers enough. No module has more than one f64 kernel, so f64 is inlined.
 #pragma once
 
 #include "../../math.h"
@@ -53,19 +53,12 @@ static __device__ __noinline__ float4 activate_f32(float4 x, int activation, flo
     activate_inline(v, activation, math::Params<float>{p0, p1});
     return make_float4(v[0], v[1], v[2], v[3]);
 }
-static __device__ __noinline__ double2 activate_f64(double2 x, int activation, double p0, double p1) {
-    double v[2] = {x.x, x.y};
-    activate_inline(v, activation, math::Params<double>{p0, p1});
-    return make_double2(v[0], v[1]);
-}
-
 __device__ __forceinline__ void activate(float (&v)[4], int activation, float p0, float p1) {
     const float4 r = activate_f32(make_float4(v[0], v[1], v[2], v[3]), activation, p0, p1);
     v[0] = r.x, v[1] = r.y, v[2] = r.z, v[3] = r.w;
 }
 __device__ __forceinline__ void activate(double (&v)[2], int activation, double p0, double p1) {
-    const double2 r = activate_f64(make_double2(v[0], v[1]), activation, p0, p1);
-    v[0] = r.x, v[1] = r.y;
+    activate_inline(v, activation, math::Params<double>{p0, p1});
 }
 
 }  // namespace nk::cuda

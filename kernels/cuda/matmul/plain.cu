@@ -65,13 +65,14 @@ __device__ __forceinline__ void plain_matmul(const MatmulParams& p) {
 
 }  // namespace nk::cuda
 
-#define NK_PLAIN_KERNEL(element)                                                   \
-    extern "C" __global__ void __launch_bounds__(nk::cuda::kPlainThreads)          \
+// The last number is how many blocks of a multiprocessor the register budget is cut for.
+#define NK_PLAIN_KERNEL(element, blocks)                                           \
+    extern "C" __global__ void __launch_bounds__(nk::cuda::kPlainThreads, blocks)  \
         matmul_plain_##element(const __grid_constant__ nk::cuda::MatmulParams p) { \
         nk::cuda::plain_matmul<nk::DType::element>(p);                             \
     }
 
-NK_PLAIN_KERNEL(f32)
-NK_PLAIN_KERNEL(f64)
-NK_PLAIN_KERNEL(f16)
-NK_PLAIN_KERNEL(bf16)
+NK_PLAIN_KERNEL(f32, 3)
+NK_PLAIN_KERNEL(f64, 2)
+NK_PLAIN_KERNEL(f16, 3)
+NK_PLAIN_KERNEL(bf16, 3)

@@ -143,7 +143,8 @@ std::vector<MatmulPlan> enumerate_matmul(const MatmulProblem& p, const Gpu& gpu)
     std::vector<MatmulPlan> plans;
     for (const MatmulKernel& kernel : matmul_kernels()) {
         if (!serves(kernel, p) || kernel.shared > gpu.shared_per_block) continue;
-        if (*p.only && kernel_name(kernel, p.a.k_major, p.b.k_major).find(p.only) == std::string::npos) continue;
+        if (!p.only.empty() && kernel_name(kernel, p.a.k_major, p.b.k_major).find(p.only) == std::string::npos)
+            continue;
         const int64_t tiles_m = ceil_div(p.m, kernel.m), tiles_n = ceil_div(p.n, kernel.n);
         if (tiles_m > kMostTiles || tiles_n > kMostTiles / std::max<int64_t>(tiles_m, 1)) continue;
         int64_t last_per_split = -1;

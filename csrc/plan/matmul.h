@@ -17,12 +17,14 @@ struct Gpu {
     int shared_per_block = 227 * 1024;
     int shared_per_multiprocessor = 228 * 1024;
     int major = 9;
+    bool operator==(const Gpu&) const = default;
 };
 
 // How one operand lies in memory.
 struct Operand {
     bool k_major = true;  // loaded along k (else along its outer index, m or n)
     int access = 16;      // bytes that one load may take: 16, 8, 4, or 0 for single elements with any step
+    bool operator==(const Operand&) const = default;
 };
 
 struct MatmulProblem {
@@ -31,7 +33,8 @@ struct MatmulProblem {
     bool tf32 = false;      // f32 may be rounded to tf32
     bool may_split = true;  // a workspace can be had
     Operand a, b;
-    const char* only = "";  // weigh only kernels whose name contains this
+    std::string only = {};  // weigh only kernels whose name contains this
+    bool operator==(const MatmulProblem&) const = default;
 };
 
 enum class MatmulKind : int { mma, simt, plain };

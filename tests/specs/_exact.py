@@ -38,8 +38,14 @@ def bump(x: Tensor) -> Tensor:
     return e / (1 + e) ** 2
 
 
+def _sigmoid(x: Tensor) -> Tensor:
+    """Also where exp(-x) overflows."""
+    e = torch.exp(-x.abs())
+    return torch.where(x > 0, 1 / (1 + e), e / (1 + e))
+
+
 def sigmoid(x: Tensor) -> Tensor:
-    return Given.apply(x, torch.sigmoid, bump)
+    return Given.apply(x, _sigmoid, bump)
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -61,7 +67,7 @@ def tanhshrink(x: Tensor) -> Tensor:
 
 
 def silu(x: Tensor, inplace: bool = False) -> Tensor:
-    return Given.apply(x, TF.silu, lambda x: sigmoid(x) * (1 + x * sigmoid(-x)))
+    return Given.apply(x, lambda x: x * _sigmoid(x), lambda x: sigmoid(x) * (1 + x * sigmoid(-x)))
 
 
 def _gelu_slope(x: Tensor) -> Tensor:
@@ -79,7 +85,7 @@ def _gelu_tanh_slope(x: Tensor) -> Tensor:
 
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     if approximate == "tanh":
-        return Given.apply(x, lambda x: x * torch.sigmoid(_twice_argument(x)), _gelu_tanh_slope)
+        return Given.apply(x, lambda x: x * _sigmoid(_twice_argument(x)), _gelu_tanh_slope)
     return Given.apply(x, lambda x: 0.5 * x * torch.erfc(-x / math.sqrt(2)), _gelu_slope)
 
 

@@ -93,8 +93,8 @@ def row_bad(row: Row, make: Maker) -> Iterator[BadCall]:
     yield from row.bad
 
 
-# without kinks, but with a derivative that crosses 0 and there is small by cancellation
-SMOOTH = {"gelu", "gelu_tanh", "silu", "mish", "tanhshrink", "softplus"}
+# with a derivative that crosses 0 and there is small by cancellation
+SMOOTH = {"gelu", "gelu_tanh", "silu", "mish", "tanhshrink", "softplus", "hardswish"}
 
 
 def row_spec(row: Row) -> OpSpec:

@@ -17,7 +17,7 @@ from .compare import Profile, Result, mismatch
 from .spec import Maker, OpSpec, Sample
 
 ENOUGH = 1024  # elements from which torch's error can be told
-DRAWS = 16  # at most so many draws to reach them
+DRAWS = 32  # at most so many draws to reach them
 NUDGES = 4  # movements of the inputs that tell the scale of a sum
 
 
@@ -144,7 +144,8 @@ def scales_of(
 ) -> list[Tensor]:
     """The size of the terms of each result, by the spec's rule."""
     magnitude = [r.flatten().abs() for _, r in reference]
-    if spec.scale == "magnitude":
+    # an edge's neighbours may lie across a kink: nothing is moved there
+    if spec.scale == "magnitude" or (spec.scale == "smooth" and sample.alone):
         return magnitude
     scales = None
     if spec.scale == "absolute":

@@ -121,9 +121,9 @@ class OpSpec:
             digits to cancellation.
         scale: what errors are measured against (see ``compare.py``). "magnitude": the result, of an elementwise
             function; "nudge": how far the result moves when the inputs do; "smooth": the same, of an elementwise
-            function without kinks; "absolute": the result for the absolute values of all inputs, of a product; or a
-            function of (float64 sample, cotangents, names and reference results) that gives a tensor for each result,
-            or None for "nudge".
+            function (but at its edges, the result); "absolute": the result for the absolute values of all inputs, of a
+            product; or a function of (float64 sample, cotangents, names and reference results) that gives a tensor for
+            each result, or None for "nudge".
         drawn: a sample whose shape a `Draw` decides.
         bench: arguments of one timed call from a shape of the op's suite.
         flops, bytes: work of a call, for GFLOP/s and GB/s.

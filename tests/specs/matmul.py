@@ -226,7 +226,7 @@ def fused_spec(act: str) -> OpSpec:
         ),
         flops=linear_flops,
         bytes=LINEAR.bytes,
-        registered=("linear", "linear_preact", "linear_backward", "matmul", "unary_backward"),
+        registered=("linear", "linear_preact", "linear_backward", "matmul", "unary_backward", "unary_backward2"),
         act=act,
         bad=partial(fused_bad, act=act),
         layer=lambda make: (
@@ -428,7 +428,7 @@ SPECS: tuple[OpSpec, ...] = (
         bench=matmul_bench,
         flops=lambda s: 2.0 * s.args[0].numel() * s.args[1].shape[-1],
         bytes=partial(moved, out=lambda s: s.args[0].shape[0] * s.args[1].shape[1]),
-        registered=("matmul", "linear"),
+        registered=("matmul", "linear", "linear_backward"),
     ),
     product("bmm", torch.bmm, bmm_samples, bmm_bad, smooth=bmm_smooth),
     product("mm", torch.mm, mm_samples, mm_bad, smooth=mm_smooth),

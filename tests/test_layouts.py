@@ -1,0 +1,173 @@
+"""Any strides in, no copy made to fit them; any strides of a gradient; the layout of the output is torch's."""
+
+from __future__ import annotations
+
+import neurokern.functional as F
+import pytest
+import torch
+from neurokern.testing import Maker, OpSpec, Sample, Target, evaluate, judge
+from neurokern.testing.run import expected_of
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# ops that copy a whole tensor; a kernel's own workspace is not among them
+COPIES = {"clone", "copy_", "_to_copy", "contiguous", "cat", "_reshape_copy", "index_select", "repeat"}
+
+
+class NoCopies(TorchDispatchMode):
+    """An error at the first copy that Python code asks torch for."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name in COPIES:
+            shapes = [list(a.shape) for a in args if isinstance(a, Tensor)]
+            raise AssertionError(f"aten.{name} of {shapes}: nothing needs copying here")
+        return func(*args, **(kwargs or {}))
+
+
+def negative_view(t: Tensor) -> Tensor:
+    """-t as a lazily negated view, as the imaginary part of a conjugate gives it."""
+    if t.dtype not in (torch.float32, torch.float64):
+        return t
+    return torch.complex(torch.zeros_like(t), t).conj().imag
+
+
+def image(make: Maker) -> Tensor:
+    return make(2, 6, 5, 4, scale=2)
+
+
+LAYOUTS = {
+    "contiguous": image,
+    "channels_last": lambda make: image(make).to(memory_format=torch.channels_last),
+    "transposed": lambda make: make(4, 5, 6, 2, scale=2).permute(3, 2, 1, 0),
+    "every other element": lambda make: make(2, 6, 5, 8, scale=2)[..., ::2],
+    "every other row": lambda make: make(2, 6, 10, 4, scale=2)[:, :, ::2],
+    "a window of a larger tensor": lambda make: make(4, 9, 8, 7, scale=2)[1:3, 2:8, 1:6, 3:],
+    "memory not aligned to a vector": lambda make: make(241, scale=2)[1:].view(2, 6, 5, 4),
+    "expanded along the last dimension": lambda make: make(2, 6, 5, 1, scale=2).expand(2, 6, 5, 4),
+    "expanded along the first dimension": lambda make: make(1, 6, 5, 4, scale=2).expand(2, 6, 5, 4),
+    "one element for all": lambda make: make(1, 1, 1, 1).expand(2, 6, 5, 4),
+    "lazily negated": lambda make: negative_view(image(make)),
+    "seven dimensions": lambda make: make(2, 1, 6, 1, 5, 2, 2, scale=2).permute(0, 6, 2, 3, 5, 4, 1),
+}
+
+
+def takes_images(spec: OpSpec) -> bool:
+    return spec.family == "activation" and spec.name not in ("prelu", "rrelu")
+
+
+def sample_of(spec: OpSpec, x: Tensor) -> Sample:
+    """The spec's first sample with another input."""
+    first = next(iter(spec.samples(Maker.seeded(0))))
+    if spec.name in ("softmax", "log_softmax", "softmin", "glu", "swiglu", "geglu", "reglu"):
+        kw = {k: v for k, v in first.kwargs.items() if k != "dim"}
+        even = 1 if x.dim() == 4 else 0
+        return Sample("", (x, even), kw)
+    return Sample("", (x, *first.args[1:]), first.kwargs)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_elementwise_and_softmax(layout: str, on: Target, seed: int) -> None:
+    """Judged by the same rule as every sample, with gradients of every layout too, and no copy in between."""
+    from neurokern.testing import all_specs
+
+    if on.interpreted and layout not in ("every other row", "transposed", "expanded along the last dimension"):
+        pytest.skip("the interpreter is slow: three layouts stand for all")
+    wrong = []
+    for spec in filter(takes_images, all_specs()):
+        for dtype in (torch.float32, torch.bfloat16):
+            make = Maker.seeded(seed, spec.id, layout, dtype=dtype, device=on.device)
+            sample = sample_of(spec, LAYOUTS[layout](make))
+            out = spec.torch(*sample.args, **sample.kwargs)
+            for gradient in ("dense", "stride 0", "transposed"):
+                g = make(*out.shape)
+                if gradient == "stride 0":  # what loss.sum() sends back
+                    g = make(1).view([1] * out.dim()).expand(out.shape)
+                elif gradient == "transposed":
+                    g = make(*reversed(out.shape)).permute(*reversed(range(out.dim())))
+                want = expected_of(
+                    spec, Sample(f"{layout}, gradient {gradient}", sample.args, sample.kwargs), make, (g,)
+                )
+                wrong += [f"{spec.id} {dtype}: {w}" for w in judge(spec, want, 1)]
+    if wrong:
+        pytest.fail(f"{on.id}, seed {seed}:\n" + "\n".join(wrong), pytrace=False)
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "lazily negated"])
+@pytest.mark.backends("cpu", "cuda")
+def test_nothing_is_copied(layout: str, on: Target, seed: int) -> None:
+    from neurokern.testing import all_specs
+
+    for spec in filter(takes_images, all_specs()):
+        make = Maker.seeded(seed, spec.id, layout, device=on.device)
+        x = LAYOUTS[layout](make)
+        sample = sample_of(spec, x)
+        g = torch.ones_like(spec.torch(*sample.args, **sample.kwargs))
+        try:
+            with NoCopies():
+                evaluate(spec.op, sample, 1, (g,))
+        except AssertionError as error:
+            pytest.fail(f"{spec.id}, {layout}: {error}")
+
+
+@pytest.mark.parametrize("name", ["linear", "linear-gelu", "matmul", "bmm", "mm", "addmm"])
+@pytest.mark.backends("cpu", "cuda")
+def test_products_copy_nothing(name: str, on: Target, seed: int) -> None:
+    """Packing happens inside the kernel: no operand is made contiguous before it, forward or backward."""
+    from neurokern.testing import spec
+
+    s = spec(name)
+    make = Maker.seeded(seed, name, "copies", device=on.device)
+    for sample in s.samples(make):
+        if "don't merge" in sample.why:
+            continue  # rows whose strides allow no single matrix are gathered for the weight's gradient
+        g = torch.ones_like(s.torch(*sample.args, **sample.kwargs))
+        try:
+            with NoCopies():
+                evaluate(s.op, sample, 1, (g,))
+        except AssertionError as error:
+            pytest.fail(f"{name}, sample '{sample.why}': {error}")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_outputs_lie_as_torchs_do(layout: str, seed: int) -> None:
+    make = Maker.seeded(seed, layout)
+    x = LAYOUTS[layout](make)
+    for f, t in ((F.relu, torch.relu), (F.gelu, torch.nn.functional.gelu)):
+        assert f(x).stride() == t(x).stride(), (f.__name__, layout)
+
+
+@pytest.mark.parametrize("transposed", ["NN", "NT", "TN", "TT"])
+@pytest.mark.parametrize("step", [1, 2], ids=["dense", "sliced"])
+def test_products_of_every_orientation(transposed: str, step: int, on: Target, seed: int) -> None:
+    from neurokern.testing import spec
+
+    make_matrix = {
+        "N": lambda make, m, n: make(m * step, n * step)[::step, ::step],
+        "T": lambda make, m, n: make(n * step, m * step)[::step, ::step].t(),
+    }
+    wrong = []
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        for m, n, k in ((1, 37, 50), (4, 70, 33), (45, 39, 51)):
+            make = Maker.seeded(seed, transposed, step, m, dtype=dtype, device=on.device)
+            a, b = (make_matrix[c](make, *s) for c, s in zip(transposed, ((m, k), (k, n)), strict=True))
+            g = make_matrix["T"](make, m, n)
+            want = expected_of(spec("mm"), Sample(f"{m} x {n} x {k}", (a, b)), make, (g,))
+            wrong += judge(spec("mm"), want, 1)
+    if wrong:
+        pytest.fail(f"{transposed} on {on.id}, seed {seed}:\n" + "\n".join(wrong), pytrace=False)
+
+
+def test_a_view_that_is_lazily_negated(seed: int) -> None:
+    """Such a view's memory holds the other sign."""
+    make = Maker.seeded(seed, "negative")
+    a, b = negative_view(make(5, 7)), negative_view(make(7, 3))
+    assert a.is_neg()
+    torch.testing.assert_close(F.matmul(a, b), torch.matmul(a, b))
+    bias = negative_view(make(3))
+    torch.testing.assert_close(F.linear(a, b.t(), bias), torch.nn.functional.linear(a, b.t(), bias))
+    x = negative_view(make(9))
+    torch.testing.assert_close(F.relu(x), torch.relu(x))
+    y, z = x.clone(), negative_view(-x.clone())
+    F.relu_(z)
+    torch.testing.assert_close(z, torch.relu(y))

@@ -1,0 +1,195 @@
+"""The registered ops as torch sees them: opcheck, torch.compile with inductor, torch.func."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import neurokern
+import neurokern.functional as F
+import pytest
+import torch
+from neurokern import nn
+from neurokern.ops import activation, matmul
+from neurokern.testing import Maker, OpSpec, all_specs, evaluate
+from neurokern.testing.run import cotangents
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++")
+
+
+class Recorder(TorchDispatchMode):
+    """Remembers the calls of our registered ops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "neurokern":
+            kept = tuple(a.detach().clone() if isinstance(a, Tensor) else a for a in args)
+            self.calls.append((func.overloadpacket.__name__, kept))
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def registered_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    """Ops go through torch.ops.neurokern as they do when compiling, and are remembered."""
+    with monkeypatch.context() as patched, Recorder() as recorder:
+        for module in (activation, matmul):
+            patched.setattr(module, "is_compiling", lambda: True)
+        yield recorder
+
+
+def exercised(spec: OpSpec, seed: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...]]]:
+    """Every registered op that forward, backward, double backward and in place call."""
+    make = Maker.seeded(seed, spec.id, "opcheck")
+    few = [s for s in spec.samples(make) if sum(t.numel() for t in s.args if isinstance(t, Tensor)) < 4000]
+    with registered_path(monkeypatch) as recorder:
+        for sample in few:
+            evaluate(spec.op, sample, 1, cotangents(make, spec.torch, sample))
+        for sample in spec.smooth(make) if spec.smooth else ():
+            evaluate(spec.op, sample, 2, cotangents(make, spec.torch, sample))
+        if "unary_" in spec.registered:
+            first = few[0]
+            spec.op(first.args[0].clone(), **first.kwargs, inplace=True)
+    return recorder.calls
+
+
+def test_opcheck(spec: OpSpec, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schema, fake against real outputs (strides too), no hidden aliasing: for every op that the spec exercises."""
+    calls = exercised(spec, seed, monkeypatch)
+    assert {name for name, _ in calls} == set(spec.registered)
+    seen: dict[str, int] = {}
+    for name, args in calls:
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] <= 3:
+            op = getattr(torch.ops.neurokern, name)
+            tests = ("test_schema", "test_faketensor")
+            torch.library.opcheck(op.default, args, test_utils=tests)
+
+
+def grads(f: Callable[..., Any], inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    leaves = [t.detach().clone().requires_grad_() for t in inputs]
+    out = f(*leaves)
+    out = list(out) if isinstance(out, tuple | list) else [out]
+    sum((o * torch.linspace(-1, 2, o.numel()).view(o.shape)).sum() for o in out).backward()
+    return [o.detach() for o in out], [t.grad for t in leaves]
+
+
+def same_compiled(f: Callable[..., Any], *inputs: list[Tensor], dynamic: bool = False) -> None:
+    """Compiled in one graph, f gives what it gives uncompiled, gradients too."""
+    torch._dynamo.reset()
+    compiled = torch.compile(f, fullgraph=True, dynamic=dynamic)
+    for given in inputs:
+        expected, got = grads(f, given), grads(compiled, given)
+        torch.testing.assert_close(got, expected, equal_nan=True)
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_compile_every_elementwise_activation(seed: int) -> None:
+    """All in one graph, which inductor compiles once."""
+    specs = [s for s in all_specs() if "unary" in s.registered and s.family == "activation" and "glu" not in s.name]
+    make = Maker.seeded(seed, "compile unary")
+    kwargs = [next(iter(s.samples(Maker.seeded(0)))).kwargs for s in specs]
+
+    def f(x):
+        return [s.op(x, **k) for s, k in zip(specs, kwargs, strict=True)]
+
+    same_compiled(f, [make(7, 9, scale=3)])
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_compile_gated_softmax_prelu(seed: int) -> None:
+    make = Maker.seeded(seed, "compile gated")
+
+    def f(x, w):
+        return [
+            F.glu(x),
+            F.swiglu(x, 0),
+            F.geglu(x),
+            F.reglu(x),
+            F.prelu(x, w),
+            F.softmax(x, -1),
+            F.log_softmax(x, 0),
+            F.softmin(x, 1),
+            F.relu(x * 2, inplace=True),
+            F.rrelu(x),
+        ]
+
+    same_compiled(f, [make(6, 8), make(8)])
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_compile_products(seed: int) -> None:
+    make = Maker.seeded(seed, "compile products")
+
+    def f(x, w, b, r):
+        y = F.linear(x, w, b)
+        y = F.linear(y, w, b, activation="gelu", residual=r)
+        z = F.matmul(y, w) + F.bmm(y.unsqueeze(0), w.unsqueeze(0)).squeeze(0)
+        return F.addmm(b, z, w.t(), alpha=0.5), F.bilinear(x, y, w.unsqueeze(0)), F.linear(x, w, activation="relu")
+
+    same_compiled(f, [make(5, 8), make(8, 8), make(8), make(5, 8)])
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_compile_dynamic_shapes(seed: int) -> None:
+    """One graph for every batch size."""
+    make = Maker.seeded(seed, "compile dynamic")
+
+    def f(x, w, b):
+        return F.softmax(F.linear(F.swiglu(x), w, b, activation="silu"), -1)
+
+    w, b = make(6, 4), make(6)
+    torch._dynamo.reset()
+    compiled = torch.compile(f, fullgraph=True, dynamic=True)
+    for rows in (3, 5, 17):
+        given = [make(rows, 8), w, b]
+        torch.testing.assert_close(grads(compiled, given), grads(f, given))
+
+
+@needs_compiler
+def test_compile_layers(seed: int) -> None:
+    make = Maker.seeded(seed, "compile layers")
+    torch._dynamo.reset()
+    model = nn.Sequential(nn.Linear(6, 10), nn.GELU(), nn.LinearActivation(10, 10, activation="relu"), nn.Linear(10, 3))
+    x = make(4, 6)
+    torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), model(x))
+
+
+def test_make_fx_shows_the_ops(seed: int) -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    graph = make_fx(lambda x: torch.ops.neurokern.unary(x, "relu", 0.0, 0.0), tracing_mode="fake")(torch.randn(3))
+    assert "neurokern.unary" in graph.code
+
+
+class TestFunctorch:
+    """torch.func's transforms wrap tensors that no kernel can read: torch's own op answers, and the trace says why."""
+
+    @pytest.mark.parametrize("f", [F.gelu, F.relu, F.swiglu, lambda x: F.softmax(x, -1), lambda x: F.linear(x, x)])
+    def test_vmap(self, f: Callable[[Tensor], Tensor], seed: int) -> None:
+        x = Maker.seeded(seed, "vmap")(5, 3, 4)
+        with neurokern.trace() as launches:
+            got = torch.func.vmap(f)(x)
+        torch.testing.assert_close(got, torch.stack([f(row) for row in x]))
+        assert any(entry.backend == "torch" and "functorch" in entry.reason for entry in launches)
+
+    def test_grad(self, seed: int) -> None:
+        x = Maker.seeded(seed, "grad")(7)
+        got = torch.func.grad(lambda t: F.gelu(t).sum())(x)
+        leaf = x.clone().requires_grad_()
+        F.gelu(leaf).sum().backward()
+        torch.testing.assert_close(got, leaf.grad)
+
+    def test_strict_objects(self) -> None:
+        with neurokern.strict(), pytest.raises(RuntimeError, match="functorch"):
+            torch.func.vmap(F.relu)(torch.randn(2, 3))

@@ -1,0 +1,140 @@
+"""The judge judged: slightly wrong kernels are found, and right ones are not blamed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from neurokern import _C
+from neurokern.testing import Maker, OpSpec, Sample, expected, judge, nan_filled, spec, ulp
+from torch import Tensor
+
+
+def flaws(s: OpSpec, f, dtype: torch.dtype = torch.float32, seed: int = 0) -> list[str]:
+    """What the suite says of `f` in place of the op."""
+    flawed = dataclasses.replace(s, op=f)
+    for want in expected(s, dtype, "cpu", seed, 1):
+        if wrong := judge(flawed, want, 1):
+            return wrong
+    return []
+
+
+class Off(torch.autograd.Function):
+    """An identity that changes its output, its gradient, or both."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, change, backward) -> Tensor:
+        ctx.backward_change = backward
+        return change(x)
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        return ctx.backward_change(g), None, None
+
+
+def same(t: Tensor) -> Tensor:
+    return t.clone()
+
+
+def one_wrong(t: Tensor) -> Tensor:
+    """The last element off by eight units in the last place."""
+    t = t.clone(memory_format=torch.contiguous_format)
+    if t.numel():
+        t.view(-1)[-1] *= 1 + 16 * torch.finfo(t.dtype).eps
+        t.view(-1)[-1] += torch.finfo(t.dtype).tiny
+    return t
+
+
+def unwritten(t: Tensor) -> Tensor:
+    out = torch.empty_like(t, memory_format=torch.contiguous_format)
+    if t.numel() > 1:
+        out.view(-1)[:-1] = t.reshape(-1)[:-1]
+    return out
+
+
+def as_bf16(t: Tensor) -> Tensor:
+    return t.bfloat16().to(t.dtype)
+
+
+@pytest.mark.parametrize("name", ["relu", "silu", "softmax", "linear", "linear-relu", "glu"])
+class TestFinds:
+    @pytest.mark.parametrize("change", [one_wrong, unwritten, as_bf16, lambda t: t * (1 + 2.0**-12)])
+    def test_a_wrong_output(self, name: str, change) -> None:
+        s = spec(name)
+        assert flaws(s, lambda *a, **k: Off.apply(s.torch(*a, **k), change, same))
+
+    @pytest.mark.parametrize("change", [one_wrong, as_bf16, lambda t: t * (1 + 2.0**-12), torch.zeros_like])
+    def test_a_wrong_gradient(self, name: str, change) -> None:
+        s = spec(name)
+        assert flaws(s, lambda *a, **k: s.torch(Off.apply(a[0], same, change), *a[1:], **k))
+
+    @pytest.mark.slow
+    def test_in_every_dtype(self, name: str) -> None:
+        s = spec(name)
+        for dtype in s.dtypes:
+            far = 1 + 16 * torch.finfo(dtype).eps
+            assert flaws(s, lambda *a, far=far, **k: s.torch(*a, **k) * far, dtype), dtype
+
+    @pytest.mark.slow
+    def test_nothing_in_torch_itself(self, name: str) -> None:
+        s = spec(name)
+        for dtype in s.dtypes:
+            assert not flaws(s, s.torch, dtype)
+
+
+def test_nan_and_infinity_in_the_wrong_place() -> None:
+    s = spec("relu")
+    assert flaws(s, lambda x, **k: torch.where(x.isnan(), 0.0, torch.relu(x)))
+    assert flaws(s, lambda x, **k: torch.relu(x).clamp(max=torch.finfo(x.dtype).max))
+
+
+def test_a_tie_with_another_derivative() -> None:
+    """A ReLU whose gradient at 0 is 1."""
+    assert flaws(spec("relu"), lambda x, **k: torch.where(x >= 0, x, 0.0 * x.detach()))
+
+
+def test_a_softmax_of_the_wrong_dimension() -> None:
+    assert flaws(spec("softmax"), lambda x, dim: torch.softmax(x, 0))
+
+
+def test_one_term_missing_of_a_long_sum() -> None:
+    s = spec("linear")
+    assert flaws(s, lambda x, w, b=None: torch.nn.functional.linear(x[..., :-1], w[:, :-1], b))
+
+
+def test_new_memory_is_nan() -> None:
+    with nan_filled():
+        for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+            x = torch.zeros(5, dtype=dtype)
+            assert torch.empty_like(x).isnan().all()
+            assert x.new_empty((2, 3)).isnan().all()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("op", ["unary", "unary_backward", "softmax", "softmax_backward"])
+def test_a_kernel_that_does_nothing_is_found(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extension's own function replaced: the path that the suite takes is the one that users take."""
+    monkeypatch.setattr(_C, op, lambda *args: None)
+    name = {"unary": "gelu", "unary_backward": "gelu"}.get(op, "softmax")
+    s = spec(name)
+    assert any(judge(s, want, 1) for want in expected(s, torch.float32, "cpu", 0, 1))
+
+
+def test_ulp() -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        info = torch.finfo(dtype)
+        x = torch.tensor([1.0, 1.5, 2.0, 0.75, info.tiny, 0.0, info.max], dtype=torch.float64)
+        unit = torch.tensor([1, 1, 2, 0.5, info.tiny, info.tiny], dtype=torch.float64) * info.eps
+        assert torch.equal(ulp(x, dtype)[:6], unit)
+        assert torch.equal(
+            x.to(dtype)[:1].double() + unit[:1], torch.nextafter(x[:1].to(dtype), 2 * x[:1].to(dtype)).double()
+        )
+
+
+def test_values_depend_on_seed_and_name() -> None:
+    a, b = Maker.seeded(1, "x")(4), Maker.seeded(2, "x")(4)
+    assert not torch.equal(a, b)
+    assert not torch.equal(a, Maker.seeded(1, "y")(4))
+    assert torch.equal(a, Maker.seeded(1, "x")(4))
+    assert isinstance(Sample("why", ()).kwargs, dict)

@@ -1,6 +1,6 @@
 """The extension: every function reads its tensors through DLPack, checks, plans and launches.
 
-`act` is an id of `ACTIVATIONS`, `p0` and `p1` its parameters. Outputs come first; where None is allowed for one, a new tensor
+`act` is an id of `ACTIVATIONS`, `p0` and `p1` its parameters. Outputs come first; for one that may be None a new tensor
 is made and returned. Errors: RuntimeError (dtype, device, shape, overlap), IndexError (dim), ValueError (ids, names),
 TypeError (no tensor).
 """

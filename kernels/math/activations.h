@@ -202,7 +202,7 @@ struct Hardsigmoid : Piecewise<Hardsigmoid> {
 struct Hardswish : Piecewise<Hardswish> {
     NK_F { return x * min(num<V>(6), max(num<V>(0), x + num<V>(3))) * num<V>(1.0 / 6); }
     NK_VJP {
-        const V middle = g * mad(x, num<V>(1.0 / 3), num<V>(0.5));
+        const V middle = g * (mad(x, num<V>(2), num<V>(3)) * num<V>(1.0 / 6));  // exactly 0 at -1.5
         return select(x <= num<V>(-3), num<V>(0), select(x < num<V>(3), middle, g));
     }
     NK_DD { return select((x > num<V>(-3)) & (x < num<V>(3)), num<V>(1.0 / 3), num<V>(0)); }

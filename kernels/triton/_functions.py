@@ -273,7 +273,7 @@ def hardswish(x, p0, p1):
 
 @triton.jit
 def hardswish_d(x, p0, p1):
-    inside = x * THIRD + 0.5
+    inside = (x * 2.0 + 3.0) * SIXTH  # exactly 0 at -1.5
     return tl.where(x <= -3, 0.0, tl.where(x < 3, inside, 1.0))
 
 

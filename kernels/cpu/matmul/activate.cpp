@@ -13,8 +13,8 @@ void register_activate(cpu::MatmulEntries&) {}
 
 namespace {
 
-constexpr int64_t kChunk = 256;       // columns whose gradient is computed at once: three rows of it stay in cache
-constexpr int64_t kRowsPerSum = 32;   // rows after which a partial column sum joins the total, so that it rounds less
+constexpr int64_t kChunk = 256;      // columns whose gradient is computed at once: three rows of it stay in cache
+constexpr int64_t kRowsPerSum = 32;  // rows after which a partial column sum joins the total, so that it rounds less
 
 template <class S>
 math::Params<S> params_from(const double* p) {

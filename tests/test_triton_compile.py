@@ -32,7 +32,8 @@ else:
     NAMES, DEVICES = [], {}
 
     def test_in_a_process_of_its_own():
-        env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET" and not k.startswith("PYTEST_")}
+        # an explicit 0: without it conftest would choose the interpreter again, and this test itself without end
+        env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"TRITON_INTERPRET": "0"}
         run = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__],
             env=env, capture_output=True, text=True, check=False,

@@ -98,6 +98,34 @@ _TAIL_F32 = constant(
     )
 )
 
+# (a + 5) Phi(-a) e^(a^2/2) in (a - 5) / (a + 5), a on [0, 39]; the coefficients of kernels/math/elementary.h
+_TAIL_F64 = constant(
+    (
+        2.0139270806593371e-09,
+        7.1820032062251202e-09,
+        -1.0210896273035897e-08,
+        -6.5319929612535144e-08,
+        4.3612281920760416e-08,
+        4.3268655643869254e-07,
+        -3.3774302296823802e-07,
+        -2.7690552946855539e-06,
+        3.9814911513432284e-06,
+        1.6681144872254257e-05,
+        -4.9763010198528583e-05,
+        -5.9375711291016687e-05,
+        0.00054489910585771284,
+        -0.00079786940147876613,
+        -0.0029933767756942214,
+        0.020795066800242321,
+        -0.06911863870595214,
+        0.16502036617036153,
+        -0.3135331566713157,
+        0.49530561596997702,
+        -0.66538250289005663,
+        0.76919304975006297,
+    )
+)
+
 
 @triton.jit
 def horner(x, COEFFICIENTS: tl.constexpr):
@@ -238,21 +266,25 @@ def normal_density(x):
 
 @triton.jit
 def normal_tail(a):
-    """Phi(-a) for f32 a >= 1, relative accuracy down to the underflow."""
-    a = tl.where(a > 15.0, 15.0, a)
-    w = divide(a - 4.0, a + 4.0)
+    """Phi(-a) for a >= 1 (f64: a >= 0), relative accuracy down to the underflow."""
+    if a.dtype == tl.float64:
+        a = tl.where(a > 39.0, 39.0, a)
+        p = divide(horner(divide(a - 5.0, a + 5.0), _TAIL_F64), a + 5.0)
+    else:
+        a = tl.where(a > 15.0, 15.0, a)
+        p = divide(horner(divide(a - 4.0, a + 4.0), _TAIL_F32), a + 1.0)
     y = a * a
-    e = exp_sum(-0.5 * y, -0.5 * tl.fma(a, a, -y))
-    return divide(e * horner(w, _TAIL_F32), a + 1.0)
+    return exp_sum(-0.5 * y, -0.5 * tl.fma(a, a, -y)) * p
 
 
 @triton.jit
 def normal_cdf(x):
-    """Phi(x). In f64 by erf, as torch does it; in f32 with a tail of its own, where 1 + erf would cancel."""
+    """Phi(x) by the tail, where 1 + erf(x) would cancel."""
+    a = tl.abs(x)
     if x.dtype == tl.float64:
-        return 0.5 * (1.0 + tl.erf(x * 0.70710678118654752440))
+        tail = normal_tail(a)
+        return tl.where(x < 0, tail, 1.0 - tail)
     else:
-        a = tl.abs(x)
         tail = normal_tail(tl.where(a < 1.0, 1.0, a))
         centre = tl.fma(x, horner(tl.where(a < 1.0, x * x, 1.0), _CENTRE_F32), 0.5)
         return tl.where(a < 1.0, centre, tl.where(x < 0, tail, 1.0 - tail))

@@ -9,7 +9,7 @@ namespace nk::driver {
 
 namespace {
 
-std::mutex mutex;
+std::mutex table_mutex;
 DriverTable native;
 bool tried = false;
 std::string reason;
@@ -43,7 +43,7 @@ const DriverTable* load_native() {
 
 const DriverTable* table() {
     if (const DriverTable* t = current.load(std::memory_order_acquire)) return t;
-    const std::lock_guard lock(mutex);
+    const std::lock_guard lock(table_mutex);
     const DriverTable* t = load_native();
     if (t != nullptr) current.store(t, std::memory_order_release);
     return t;
@@ -52,7 +52,7 @@ const DriverTable* table() {
 const std::string& why_not() { return reason; }
 
 void replace_table(const DriverTable* t) {
-    const std::lock_guard lock(mutex);
+    const std::lock_guard lock(table_mutex);
     ++replacements;
     current.store(t, std::memory_order_release);
 }

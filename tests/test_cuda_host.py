@@ -114,9 +114,15 @@ ROUNDOFF = {torch.float64: 2**-53, torch.float32: 2**-24, torch.bfloat16: 2**-8,
 
 
 def check(out: torch.Tensor, want: torch.Tensor, k: int, context: object, multiply: float = 0.0) -> None:
-    """One rounding to the result's dtype, of a sum of k products in f32 (f64 for f64) with `multiply` error each."""
-    accumulate = 2**-50 if out.dtype is torch.float64 else 2**-21
-    bound = 1.01 * ROUNDOFF[out.dtype] * want.abs() + accumulate * max(k, 64) + multiply * 4 * max(k, 1) ** 0.5
+    """One rounding to the result's dtype, of a sum of k products of normal numbers, `multiply` wrong each.
+
+    A chain of k additions passes partial sums of the size sqrt(i), each rounded with a standard deviation of
+    unit/sqrt(3): unit k/sqrt(6) in all. Six such deviations are allowed to walks that stray thrice as far as the mean
+    in square, and for the epilogue eight units of a result's size.
+    """
+    unit = ROUNDOFF[torch.float64 if out.dtype is torch.float64 else torch.float32]
+    chain = 6 * 3**0.5 * k / 6**0.5 + 8 * (1 + k**0.5)
+    bound = 1.01 * ROUNDOFF[out.dtype] * want.abs() + unit * chain + multiply * 4 * max(k, 1) ** 0.5
     worst = ((out.double() - want).abs() / bound).max().item()
     assert worst <= 1, (worst, context)
 

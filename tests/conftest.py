@@ -38,18 +38,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.gpu)
             if target.level in ("scalar", "avx512"):
                 item.add_marker(pytest.mark.slow)
-        if "spec" in getattr(item, "fixturenames", ()):
-            # torch's error on one small draw may be next to nothing by luck: a defect fails on three fresh draws
-            item.add_marker(pytest.mark.flaky(reruns=2))
         if item.get_closest_marker("large") and "large" not in asked:
             item.add_marker(pytest.mark.skip(reason="needs 24 GiB: run with -m large"))
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test that runs again draws afresh; the seed that failed last is the one in the message."""
-    first = os.environ.setdefault("NEUROKERN_FIRST_SEED", os.environ["NEUROKERN_SEED"])
-    again = getattr(item, "execution_count", 1) - 1
-    os.environ["NEUROKERN_SEED"] = str((int(first) + 7919 * again) % (1 << 31))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,6 +1,6 @@
 """Activations in float64 where torch's own loses digits to cancellation, so that a better kernel is not called wrong.
 
-torch has 1 + erf(x) of a large negative x, 1 - tanh(x)**2, x - tanh(x), and a float32 sixth: their float64 results are
+torch has 1 + erf(x) of a large negative x, 1 - tanh(x)**2, sigmoid(x) - 1, x - tanh(x), and a float32 sixth: their float64 results are
 wrong by 2**-53 of 1 where the exact value is far less. Each entry gives value and derivative; the second derivative
 comes from differentiating the latter.
 """
@@ -50,6 +50,10 @@ def sigmoid(x: Tensor) -> Tensor:
 
 def tanh(x: Tensor) -> Tensor:
     return Given.apply(x, torch.tanh, lambda x: 4 * bump(2 * x))
+
+
+def logsigmoid(x: Tensor) -> Tensor:
+    return Given.apply(x, TF.logsigmoid, lambda x: sigmoid(-x))
 
 
 def _tanhshrink(x: Tensor) -> Tensor:
@@ -113,6 +117,7 @@ EXACT: dict[str, Callable[..., Tensor]] = {
     "gelu": gelu,
     "gelu_tanh": lambda x: gelu(x, "tanh"),
     "hardsigmoid": hardsigmoid,
+    "logsigmoid": logsigmoid,
     "mish": mish,
     "sigmoid": sigmoid,
     "silu": silu,

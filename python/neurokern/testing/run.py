@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from .compare import Profile, Result, mismatch
+from .compare import Profile, Result, mismatch, ulp
 from .spec import Maker, OpSpec, Sample
 
 ENOUGH = 1024  # elements from which torch's error can be told
@@ -308,7 +308,40 @@ def judge(spec: OpSpec, want: Expected, order: int) -> list[str]:
     if names != [n for n, _ in want.torch]:
         return [f"sample '{want.sample.why}': we give {names}, torch {[n for n, _ in want.torch]}"]
     wrong = []
-    for (name, o), (_, t), r, p in zip(ours, want.torch, want.results, want.profiles, strict=True):
-        if what := mismatch(o, t, r.reference, r.scale, p, spec.tolerance):
+    for at, ((name, o), (_, t), r, p) in enumerate(zip(ours, want.torch, want.results, want.profiles, strict=True)):
+        what = mismatch(o, t, r.reference, r.scale, p, spec.tolerance)
+        if what and not (_may_be_luck(spec, want) and _usually_right(spec, want, order, at, o)):
             wrong.append(f"{name} for sample '{want.sample.why}': {what}")
     return wrong
+
+
+def _may_be_luck(spec: OpSpec, want: Expected) -> bool:
+    """The largest error of a few sums is a matter of luck, ours and torch's; float64 has only a bound on torch's."""
+    return not elementwise(spec) and want.torch[0][1].dtype != torch.float64
+
+
+def _usually_right(spec: OpSpec, want: Expected, order: int, at: int, ours: Tensor) -> bool:
+    """Result number `at` over many draws: the root mean square of our errors is within the rule, and none, this draw's
+    included, is more than twice as far as the rule allows.
+    """
+    result = want.results[at]
+    make = Maker.seeded(0, spec.id, want.sample.why, dtype=ours.dtype, device=ours.device.type)
+    mine, theirs = [], []
+
+    def note(o: Tensor, r: Result) -> None:
+        unit = ulp(r.reference, ours.dtype)
+        error = ((o.double().flatten() - r.reference).abs() - unit).clamp(min=0.0)
+        mine.append(error / r.scale)
+        theirs.append((r.result - r.reference).abs() / r.scale)
+
+    note(ours, result)
+    for _ in range(DRAWS):
+        sample = _redrawn(want.sample, make)
+        g = cotangents(make, spec.torch, sample)
+        results = _results(spec, sample, order, g, make)[1]
+        note(evaluate(spec.op, sample, order, g)[at][1], results[at])
+    m, t = torch.cat(mine), torch.cat(theirs)
+    if not (m.isfinite().all() and t.isfinite().all()):
+        return False
+    allowed = spec.tolerance * t.square().mean().sqrt()
+    return bool(m.square().mean().sqrt() <= allowed and m.max() <= 2 * spec.tolerance * t.max())

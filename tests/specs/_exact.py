@@ -1,8 +1,8 @@
 """Activations in float64 where torch's own loses digits to cancellation, so that a better kernel is not called wrong.
 
-torch has 1 + erf(x) of a large negative x, 1 - tanh(x)**2, sigmoid(x) - 1, x - tanh(x), and a float32 sixth: their float64 results are
-wrong by 2**-53 of 1 where the exact value is far less. Each entry gives value and derivative; the second derivative
-comes from differentiating the latter.
+torch has 1 + erf(x) of a large negative x, 1 - tanh(x)**2, sigmoid(x) - 1, x - tanh(x), and a float32 sixth: their
+float64 results are wrong by 2**-53 of 1 where the exact value is far less. Each entry gives value and derivative; the
+second derivative comes from differentiating the latter.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     asked = config.getoption("-m") or ""
+    best = [t for t in targets() if t.backend == "cpu" and t.missing() is None][-1]
     for item in items:
         target = getattr(item, "callspec", None) and item.callspec.params.get("target")
         if isinstance(target, Target):
@@ -36,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.slow)
             if target.backend == "cuda":
                 item.add_marker(pytest.mark.gpu)
-            if target.level in ("scalar", "avx512"):
+            if target.backend == "cpu" and target != best:
                 item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("large") and "large" not in asked:
             item.add_marker(pytest.mark.skip(reason="needs 24 GiB: run with -m large"))

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.slow
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
 
 if INTERPRETED:

@@ -14,32 +14,40 @@ void register_activate(cpu::MatmulEntries&) {}
 namespace {
 
 constexpr int64_t kChunk = 256;      // columns whose gradient is computed at once: three rows of it stay in cache
+constexpr int64_t kStrip = 2048;     // columns summed at once: memory is read in runs that the hardware sees coming
 constexpr int64_t kRowsPerSum = 32;  // rows after which a partial column sum joins the total, so that it rounds less
 
-template <class S>
-math::Params<S> params_from(const double* p) {
+// Results that are rounded to 16 bits take the shorter polynomials.
+template <class T>
+using params_of = math::Params<typename compute<T>::type, sizeof(T) == 2>;
+template <class T>
+params_of<T> params_from(const double* p) {
+    using S = typename compute<T>::type;
     return {static_cast<S>(p[0]), static_cast<S>(p[1])};
 }
 
 // x[0 .. n) = f(x), x and n such that whole vectors may be read and written.
-template <class S>
+template <class T>
 void activate(void* x, int64_t n, int activation, const double* p) {
+    using S = typename compute<T>::type;
     using V = vec<S>;
     S* data = static_cast<S*>(x);
     math::visit_activation(static_cast<Activation>(activation), [&](auto op) {
-        const math::Params<S> params = params_from<S>(p);
+        const auto params = params_from<T>(p);
         for (int64_t i = 0; i < n; i += V::lanes) store(data + i, decltype(op)::template f<V>(load(data + i), params));
     });
 }
 
-// out = g * f'(z) over whole vectors.
-template <class S>
-void gradient(S* out, const S* g, const S* z, int64_t n, int activation, const double* p) {
+// out = g * f'(z), up to a whole vector.
+template <class T, class S>
+void gradient(S* out, const T* g, const T* z, int64_t n, int activation, const double* p) {
     using V = vec<S>;
     math::visit_activation(static_cast<Activation>(activation), [&](auto op) {
-        const math::Params<S> params = params_from<S>(p);
-        for (int64_t i = 0; i < n; i += V::lanes)
-            store(out + i, decltype(op)::template vjp<V>(load(g + i), load(z + i), params));
+        const auto params = params_from<T>(p);
+        const auto f = [&](V gv, V zv) { return decltype(op)::template vjp<V>(gv, zv, params); };
+        int64_t i = 0;
+        for (; i + V::lanes <= n; i += V::lanes) store(out + i, f(load(g + i), load(z + i)));
+        if (i < n) store(out + i, f(load(g + i, static_cast<int>(n - i)), load(z + i, static_cast<int>(n - i))));
     });
 }
 
@@ -48,20 +56,12 @@ const T* element(const cpu::MatmulOperand& x, int64_t i, int64_t j) {
     return static_cast<const T*>(x.data) + i * x.row + j * x.col;
 }
 
-// n elements, converted, in `to`, followed by zeros up to a whole vector.
-template <class T, class S>
-void fetch(S* to, const T* from, int64_t step, int64_t n) {
-    using V = vec<S>;
-    for (int64_t i = 0; i < n; i += V::lanes) {
-        const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
-        if (step == 1) {
-            store(to + i, load(from + i, left));
-        } else {
-            T part[V::lanes] = {};
-            for (int l = 0; l < left; ++l) part[l] = from[(i + l) * step];
-            store(to + i, load(part));
-        }
-    }
+// n elements side by side: where they lie, or collected in `block`.
+template <class T>
+const T* together(T* block, const T* from, int64_t step, int64_t n) {
+    if (step == 1) return from;
+    for (int64_t i = 0; i < n; ++i) block[i] = from[i * step];
+    return block;
 }
 
 template <class T, class S>
@@ -88,30 +88,28 @@ void accumulate(S* sum, const S* x, int64_t n) {
 template <class T>
 void bias_backward(const cpu::ActivationBiasTask& t) {
     using S = typename compute<T>::type;
-    alignas(64) S g[kChunk], z[kChunk], out[kChunk], sum[kChunk], total[kChunk];
-    const bool identity = t.activation == static_cast<int>(Activation::identity);
-    for (int64_t j = 0; j < t.n; j += kChunk) {
-        const int64_t n = t.n - j < kChunk ? t.n - j : kChunk;
-        for (int64_t c = 0; c < kChunk; ++c) sum[c] = total[c] = 0;
+    alignas(64) S out[kChunk], sum[kStrip], total[kStrip];
+    T block_g[kChunk], block_z[kChunk];
+    for (int64_t strip = 0; strip < t.n; strip += kStrip) {
+        const int64_t end = t.n - strip < kStrip ? t.n : strip + kStrip;
+        for (int64_t c = 0; c < kStrip; ++c) sum[c] = total[c] = 0;
         for (int64_t i = 0; i < t.m; ++i) {
-            fetch(g, element<T>(t.g, i, j), t.g.col, n);
-            const S* result = g;
-            if (!identity) {
-                fetch(z, element<T>(t.z, i, j), t.z.col, n);
+            for (int64_t j = strip; j < end; j += kChunk) {
+                const int64_t n = end - j < kChunk ? end - j : kChunk;
+                const T* g = together(block_g, element<T>(t.g, i, j), t.g.col, n);
+                const T* z = t.z.data ? together(block_z, element<T>(t.z, i, j), t.z.col, n) : g;
                 gradient(out, g, z, n, t.activation, t.p);
-                result = out;
+                if (t.gz.data) put(const_cast<T*>(element<T>(t.gz, i, j)), t.gz.col, out, n);
+                if (t.sums) accumulate(sum + (j - strip), out, n);
             }
-            if (t.gz.data) put(const_cast<T*>(element<T>(t.gz, i, j)), t.gz.col, result, n);
-            if (!t.sums) continue;
-            accumulate(sum, result, n);
-            if ((i + 1) % kRowsPerSum == 0) {
-                accumulate(total, sum, n);
-                for (int64_t c = 0; c < n; ++c) sum[c] = 0;
+            if (t.sums && (i + 1) % kRowsPerSum == 0) {
+                accumulate(total, sum, end - strip);
+                for (int64_t c = 0; c < end - strip; ++c) sum[c] = 0;
             }
         }
         if (!t.sums) continue;
-        accumulate(total, sum, n);
-        for (int64_t c = 0; c < n; ++c) static_cast<S*>(t.sums)[j + c] = total[c];
+        accumulate(total, sum, end - strip);
+        for (int64_t c = strip; c < end; ++c) static_cast<S*>(t.sums)[c] = total[c - strip];
     }
 }
 
@@ -131,7 +129,7 @@ void bias_finish(void* out, int64_t step, const void* sums, int64_t stride, int 
 template <class T>
 void set_entries(cpu::MatmulEntries& e, DType dtype) {
     const int d = static_cast<int>(dtype);
-    e.activate[d] = activate<typename compute<T>::type>;
+    e.activate[d] = activate<T>;
     e.bias_backward[d] = bias_backward<T>;
     e.bias_finish[d] = bias_finish<T>;
 }

@@ -184,9 +184,10 @@ cpu::SoftmaxKind checked_kind(const char* op, int kind) {
     return static_cast<cpu::SoftmaxKind>(kind);
 }
 
-void softmax(py::handle out_, py::handle x_, int dim, int kind) {
+py::object softmax(py::handle out_, py::handle x_, int dim, int kind) {
     constexpr const char* op = "softmax";
-    const Argument out(out_, op, "out"), x(x_, op, "x");
+    const Argument x(x_, op, "x");
+    const OutputArgument out(out_, op, "out", x_, x);
     check_floating(op, "out", out);
     check_like(op, "x", x, "out", out);
     check_writable(op, "out", out);
@@ -196,8 +197,8 @@ void softmax(py::handle out_, py::handle x_, int dim, int kind) {
     p.kind = checked_kind(op, kind);
     if (out->device.kind == Device::cuda) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
-        if (out->numel() > 0 && out->ndim > 0) return cuda::softmax(out, x, dim, kind);
-        if (out->numel() == 0) return;
+        if (out->numel() > 0 && out->ndim > 0) cuda::softmax(out, x, dim, kind);
+        if (out->numel() == 0 || out->ndim > 0) return out.object;
 #endif
         fail_runtime(op, "argument out is on ", to_string(out->device),
                      ", which this build or its kernels do not take");
@@ -207,11 +208,13 @@ void softmax(py::handle out_, py::handle x_, int dim, int kind) {
     p.tensor[0] = &out.view;
     p.tensor[1] = &x.view;
     run(p, dim);
+    return out.object;
 }
 
-void softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int kind) {
+py::object softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int kind) {
     constexpr const char* op = "softmax_backward";
-    const Argument gx(gx_, op, "gx"), g(g_, op, "g"), y(y_, op, "y");
+    const Argument g(g_, op, "g"), y(y_, op, "y");
+    const OutputArgument gx(gx_, op, "gx", y_, y);
     check_floating(op, "gx", gx);
     check_like(op, "g", g, "gx", gx);
     check_like(op, "y", y, "gx", gx);
@@ -223,8 +226,8 @@ void softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int
     p.kind = checked_kind(op, kind);
     if (gx->device.kind == Device::cuda) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
-        if (gx->numel() > 0 && gx->ndim > 0) return cuda::softmax_backward(gx, g, y, dim, kind);
-        if (gx->numel() == 0) return;
+        if (gx->numel() > 0 && gx->ndim > 0) cuda::softmax_backward(gx, g, y, dim, kind);
+        if (gx->numel() == 0 || gx->ndim > 0) return gx.object;
 #endif
         fail_runtime(op, "argument gx is on ", to_string(gx->device), ", which this build or its kernels do not take");
     }
@@ -234,6 +237,7 @@ void softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int
     p.tensor[1] = &y.view;
     p.tensor[2] = &g.view;
     run(p, dim);
+    return gx.object;
 }
 
 }  // namespace
@@ -241,9 +245,11 @@ void softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int
 void register_softmax(py::module_& m) {
     using py::arg;
     m.def("softmax", &softmax, arg("out"), arg("x"), arg("dim"), arg("kind"),
-          "out = softmax (kind 0), log_softmax (1) or softmin (2) of x along dim; out may be x itself.");
+          "out = softmax (kind 0), log_softmax (1) or softmin (2) of x along dim; out may be x itself; None: a new "
+          "tensor. "
+          "Returns out.");
     m.def("softmax_backward", &softmax_backward, arg("gx"), arg("g"), arg("y"), arg("dim"), arg("kind"),
-          "gx: the gradient of softmax from its output y.");
+          "gx: the gradient of softmax from its output y, as softmax.");
 }
 
 }  // namespace nk

@@ -2,8 +2,8 @@
 
 ``v = alpha * a @ b + bias``, ``out = act(v) + beta * residual``; the preactivation ``v`` is a second output when a
 gradient will need it. Batch dimensions may be views of any strides, stride 0 included; nothing is copied to make
-them fit. Given None for the output, the kernels' launcher allocates it with torch's allocator, which is a microsecond
-cheaper than to do so from Python.
+them fit, or to broadcast them. Given None for the output, the kernels' launcher allocates it with torch's allocator,
+which is cheaper than to do so from Python.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from .backends import state
 from .registry import register
 
 
-def _out_shape(a: Tensor, b: Tensor) -> tuple[int, ...]:
-    return (*a.shape[:-1], b.shape[-1])
+def product_shape(a: Tensor, b: Tensor) -> tuple[int, ...]:
+    """The shape of torch.matmul(a, b)."""
+    batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return (*batch, *a.shape[-2:-1], *(b.shape[-1:] if b.dim() > 1 else ()))
 
 
 def _linear_shape(x: Tensor, weight: Tensor) -> tuple[int, ...]:
@@ -34,7 +36,7 @@ def _optional(t: Tensor | None) -> Tensor | None:
 @register(
     "matmul(Tensor a, Tensor b, Tensor? bias, Tensor? residual, str act, float p0, float p1, float alpha, float beta)"
     " -> Tensor",
-    lambda a, b, *_: a.new_empty(_out_shape(a, b)),
+    lambda a, b, *_: a.new_empty(product_shape(a, b)),
 )
 def matmul_body(
     a: Tensor,
@@ -49,9 +51,9 @@ def matmul_body(
 ) -> Tensor:
     if a.is_neg() or b.is_neg():
         a, b = real(a), real(b)
-    return state.native.matmul(
-        None, a, b, _optional(bias), _optional(residual), None, ACTIVATIONS[act], p0, p1, alpha, beta
-    )
+    if bias is not None or residual is not None:
+        bias, residual = _optional(bias), _optional(residual)
+    return state.native.matmul(None, a, b, bias, residual, None, ACTIVATIONS[act], p0, p1, alpha, beta)
 
 
 @register(
@@ -131,12 +133,18 @@ def matmul(
 ) -> Tensor:
     """act(alpha * a @ b + bias) + beta * residual.
 
-    a [..., M, K], b [..., K, N] with equal batch shapes, bias [N], residual [..., M, N]; any strides.
+    a [..., M, K] or [K], b [..., K, N] or [K], their batch shapes broadcast; bias [N], residual of a shape that
+    broadcasts to the result's; any strides.
     """
-    if type(a) in PLAIN and type(b) in PLAIN and bias is None and residual is None and not is_compiling():
-        return matmul_body(a, b, None, None, act, p0, p1, alpha, beta)
-    run = matmul_body if _plain(a, b, bias, residual) else _ops.matmul
-    return run(a, b, bias, residual, act, p0, p1, alpha, beta)
+    if (
+        type(a) in PLAIN
+        and type(b) in PLAIN
+        and (residual is None or type(residual) in PLAIN)
+        and (bias is None or type(bias) in PLAIN)
+        and not is_compiling()
+    ):
+        return matmul_body(a, b, bias, residual, act, p0, p1, alpha, beta)
+    return _ops.matmul(a, b, bias, residual, act, p0, p1, alpha, beta)
 
 
 def linear(

@@ -158,7 +158,8 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
         RuntimeError: an argument is not 3-d, or sizes, dtypes or devices do not fit.
     """
     if type(input) in PLAIN and type(mat2) in PLAIN:
-        if input.dim() == 3 == mat2.dim() and input.shape[0] == mat2.shape[0] and out is None and not any_autocast():
+        a, b = input.shape, mat2.shape
+        if len(a) == 3 == len(b) and a[0] == b[0] and out is None and not any_autocast():
             try:
                 return grad.matmul(input, mat2)
             except (RuntimeError, NotImplementedError):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling as is_compiling  # other tracers show by the type of their tensors
 
 from .activation import ACTIVATIONS, PLAIN, real
 from .backends import state
@@ -117,7 +117,10 @@ _ops = torch.ops.neurokern
 
 
 def _plain(*tensors: Tensor | None) -> bool:
-    return not is_compiling() and all(t is None or type(t) in PLAIN for t in tensors)
+    for t in tensors:  # not all(...): a generator costs half a microsecond
+        if t is not None and type(t) not in PLAIN:
+            return False
+    return not is_compiling()
 
 
 def matmul(
@@ -136,15 +139,12 @@ def matmul(
     a [..., M, K] or [K], b [..., K, N] or [K], their batch shapes broadcast; bias [N], residual of a shape that
     broadcasts to the result's; any strides.
     """
-    if (
-        type(a) in PLAIN
-        and type(b) in PLAIN
-        and (residual is None or type(residual) in PLAIN)
-        and (bias is None or type(bias) in PLAIN)
-        and not is_compiling()
-    ):
-        return matmul_body(a, b, bias, residual, act, p0, p1, alpha, beta)
-    return _ops.matmul(a, b, bias, residual, act, p0, p1, alpha, beta)
+    if type(a) in PLAIN and type(b) in PLAIN and residual is None and bias is None and not is_compiling():
+        if a.is_neg() or b.is_neg():
+            a, b = real(a), real(b)
+        return state.native.matmul(None, a, b, None, None, None, ACTIVATIONS[act], p0, p1, alpha, beta)
+    run = matmul_body if _plain(a, b, bias, residual) else _ops.matmul
+    return run(a, b, bias, residual, act, p0, p1, alpha, beta)
 
 
 def linear(
@@ -164,7 +164,11 @@ def linear(
         and (residual is None or type(residual) in PLAIN)
         and not is_compiling()
     ):
-        return linear_body(x, weight, bias, residual, act, p0, p1)
+        if x.is_neg() or weight.is_neg() or (bias is not None and bias.is_neg()):
+            x, weight, bias = real(x), real(weight), _optional(bias)
+        if residual is not None:
+            residual = real(residual)
+        return state.native.linear(None, x, weight, bias, residual, None, ACTIVATIONS[act], p0, p1)
     return _ops.linear(x, weight, bias, residual, act, p0, p1)
 
 

@@ -28,6 +28,8 @@ constexpr const char* kKindNames[] = {"softmax", "log_softmax", "softmin"};
 constexpr int64_t kColumns = 64;    // columns that one task takes; a multiple of every kernel's width
 constexpr int64_t kFewColumns = 8;  // fewer are gathered into rows instead
 constexpr double kReleaseAt = 10000.0;
+constexpr int64_t kStreamBytes = int64_t{8} << 20;  // size of an output from which it passes by the caches
+constexpr int64_t kLongRow = 4096;                  // bytes; shorter rows are streamed only if they are whole lines
 
 enum class Way { rows, columns, gathered };
 
@@ -42,6 +44,7 @@ struct Problem {
     IndexSpace outer;  // all other dims
     Way way;
     double cost;  // nanoseconds per element
+    bool stream;
 
     char* address(int t, int64_t offset) const { return static_cast<char*>(tensor[t]->data) + offset * size; }
 };
@@ -68,7 +71,7 @@ void rows(const Problem& p, int64_t begin, int64_t end) {
         const int64_t count = std::min(s.size[0] - begin % s.size[0], end - begin);
         call_rows(p,
                   {p.address(0, offset[0]), p.address(1, offset[1]), p.tensors == 3 ? p.address(2, offset[2]) : nullptr,
-                   count, p.n, s.stride[0][0], s.stride[1][0], p.tensors == 3 ? s.stride[2][0] : 0, p.kind});
+                   count, p.n, s.stride[0][0], s.stride[1][0], p.tensors == 3 ? s.stride[2][0] : 0, p.kind, p.stream});
         begin += count;
     }
 }
@@ -93,7 +96,7 @@ void gathered(const Problem& p, int64_t begin, int64_t end) {
             cpu::copy_strided(used[t], 1, here, p.step[t], p.n, p.size);
             if (t == 2 && p.step[2] == 0) filled = here;
         }
-        call_rows(p, {used[0], used[1], used[2], 1, p.n, p.n, p.n, p.n, p.kind});
+        call_rows(p, {used[0], used[1], used[2], 1, p.n, p.n, p.n, p.n, p.kind, false});
         if (!direct[0]) cpu::copy_strided(p.address(0, offset[0]), p.step[0], used[0], 1, p.n, p.size);
     }
 }
@@ -155,6 +158,8 @@ void run(Problem& p, int dim) {
     const cpu::Level level = cpu::table().level;
     p.cost = (p.tensors == 3 ? 0.5 : 0.8) * (out.dtype == DType::f64 ? 2 : 1) * (level == cpu::Level::scalar ? 15 : 1);
     const int64_t elements = p.outer.numel() * p.n;
+    p.stream = elements * p.size >= kStreamBytes && (p.n * p.size >= kLongRow || p.n * p.size % 64 == 0) &&
+               out.data != p.tensor[1]->data;
     if (trace::active()) {
         constexpr const char* names[] = {"rows", "columns", "gathered rows"};
         trace::record({p.op, "cpu", kKindNames[static_cast<int>(p.kind)],

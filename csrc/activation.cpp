@@ -116,14 +116,16 @@ Elementwise elementwise(Pass pass, Activation a, double p0, double p1, const Ten
     return {kernel, 1, 0, {p0, p1}, cost_of(a, pass, out.dtype, t.level), {}};
 }
 
-void unary(py::handle out_, py::handle x_, int act, double p0, double p1) {
+py::object unary(py::handle out_, py::handle x_, int act, double p0, double p1) {
     constexpr const char* op = "unary";
-    const Argument out(out_, op, "out"), x(x_, op, "x");
+    const Argument x(x_, op, "x");
+    const OutputArgument out(out_, op, "out", x_, x);
     const Activation a = checked_activation(op, act);
     check_tensors(op, {{"out", out}}, {{"x", x}}, true);
     if (out->device.kind == Device::cuda) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
-        return cuda::unary(out, x, {a, p0, p1});
+        cuda::unary(out, x, {a, p0, p1});
+        return out.object;
 #else
         fail_device(op, out);
 #endif
@@ -133,16 +135,19 @@ void unary(py::handle out_, py::handle x_, int act, double p0, double p1) {
     e.tensor[0] = &out.view;
     e.tensor[1] = &x.view;
     run(op, name_of(a), e);
+    return out.object;
 }
 
-void unary_backward(py::handle out_, py::handle g_, py::handle x_, int act, double p0, double p1) {
+py::object unary_backward(py::handle out_, py::handle g_, py::handle x_, int act, double p0, double p1) {
     constexpr const char* op = "unary_backward";
-    const Argument out(out_, op, "out"), g(g_, op, "g"), x(x_, op, "x");
+    const Argument g(g_, op, "g"), x(x_, op, "x");
+    const OutputArgument out(out_, op, "out", x_, x);
     const Activation a = checked_activation(op, act);
     check_tensors(op, {{"out", out}}, {{"g", g}, {"x", x}}, true);
     if (out->device.kind == Device::cuda) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
-        return cuda::unary_backward(out, g, x, {a, p0, p1});
+        cuda::unary_backward(out, g, x, {a, p0, p1});
+        return out.object;
 #else
         fail_device(op, out);
 #endif
@@ -153,16 +158,20 @@ void unary_backward(py::handle out_, py::handle g_, py::handle x_, int act, doub
     e.tensor[1] = &g.view;
     e.tensor[2] = &x.view;
     run(op, name_of(a), e);
+    return out.object;
 }
 
-void unary_backward2(py::handle out_, py::handle gg_, py::handle g_, py::handle x_, int act, double p0, double p1) {
+py::object unary_backward2(py::handle out_, py::handle gg_, py::handle g_, py::handle x_, int act, double p0,
+                           double p1) {
     constexpr const char* op = "unary_backward2";
-    const Argument out(out_, op, "out"), gg(gg_, op, "gg"), g(g_, op, "g"), x(x_, op, "x");
+    const Argument gg(gg_, op, "gg"), g(g_, op, "g"), x(x_, op, "x");
+    const OutputArgument out(out_, op, "out", x_, x);
     const Activation a = checked_activation(op, act);
     check_tensors(op, {{"out", out}}, {{"gg", gg}, {"g", g}, {"x", x}}, true);
     if (out->device.kind == Device::cuda) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
-        return cuda::unary_backward2(out, gg, g, x, {a, p0, p1});
+        cuda::unary_backward2(out, gg, g, x, {a, p0, p1});
+        return out.object;
 #else
         fail_device(op, out);
 #endif
@@ -174,6 +183,7 @@ void unary_backward2(py::handle out_, py::handle gg_, py::handle g_, py::handle 
     e.tensor[2] = &g.view;
     e.tensor[3] = &x.view;
     run(op, name_of(a), e);
+    return out.object;
 }
 
 void run_gated(const TensorView& out, const TensorView& a, const TensorView& b, int act, double p0, double p1) {
@@ -235,7 +245,9 @@ struct Halves {
     TensorView a, b;
 
     Halves(const char* op, const TensorView& x, int dim, bool first) : a(x), b(x) {
-        if (dim < 0 || dim >= x.ndim) fail_index(op, "argument dim is ", dim, ", expected from 0 to ", x.ndim - 1);
+        if (dim < -x.ndim || dim >= x.ndim)
+            fail_index(op, "argument dim is ", dim, ", expected from ", -x.ndim, " to ", x.ndim - 1);
+        if (dim < 0) dim += x.ndim;
         if (x.shape[dim] % 2 != 0)
             fail_runtime(op, "argument x has shape ", shape_string(x), ", expected an even size in dimension ", dim);
         a.shape[dim] = b.shape[dim] = x.shape[dim] / 2;
@@ -248,25 +260,34 @@ struct Halves {
 py::object glu(py::handle x_, int dim, int act, bool first) {
     const Argument x(x_, "glu", "x");
     const Halves in("glu", x, dim, first);
-    auto object = py::reinterpret_steal<py::object>(static_cast<PyObject*>(new_tensor(x, in.a.shape, x->ndim)));
+    const py::object object = steal(new_tensor(x, in.a.shape, x->ndim));
     run_gated(Argument(object, "glu", "out"), in.a, in.b, act, 0, 0);
     return object;
 }
 
 py::object glu_backward(py::handle g_, py::handle x_, int dim, int act, bool first) {
     const Argument g(g_, "glu_backward", "g"), x(x_, "glu_backward", "x");
-    auto object = py::reinterpret_steal<py::object>(static_cast<PyObject*>(new_tensor(x, x->shape, x->ndim)));
+    const py::object object = steal(new_tensor(x, x->shape, x->ndim));
     const Halves in("glu_backward", x, dim, first),
         out("glu_backward", Argument(object, "glu_backward", "gx"), dim, first);
     run_gated_backward(out.a, out.b, g, in.a, in.b, act, 0, 0);
     return object;
 }
 
-void prelu(py::handle out_, py::handle x_, py::handle w_) {
-    constexpr const char* op = "prelu";
-    const Argument out(out_, op, "out"), x(x_, op, "x"), w(w_, op, "w");
-    check_tensors(op, {{"out", out}}, {{"x", x}, {"w", w}}, true);
-    if (out->device.kind == Device::cuda) {
+// A weight of one value, or one for each index of x's dim 1, as a view of x's shape.
+void as_channels(const char* op, TensorView& w, const TensorView& x) {
+    const bool one = w.ndim < 2 && w.numel() == 1;
+    if (!one && (w.ndim != 1 || x.ndim < 2 || w.shape[0] != x.shape[1]))
+        fail_runtime(op, "argument weight has shape ", shape_string(w), ", expected 1 element or the size of dim 1 of ",
+                     shape_string(x));
+    const int64_t step = one ? 0 : w.stride[0];
+    w.ndim = x.ndim;
+    for (int d = 0; d < x.ndim; ++d) w.shape[d] = x.shape[d], w.stride[d] = d == 1 ? step : 0;
+}
+
+void run_prelu(const char* op, const TensorView& out, const TensorView& x, const TensorView& w) {
+    check_tensors(op, {{"out", out}}, {{"x", x}, {"weight", w}}, true);
+    if (out.device.kind == Device::cuda) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
         return cuda::prelu(out, x, w);
 #else
@@ -274,13 +295,31 @@ void prelu(py::handle out_, py::handle x_, py::handle w_) {
 #endif
     }
     const cpu::Table& t = cpu::table();
-    const Elementwise e{t.activation.prelu[static_cast<int>(out->dtype)],
+    const Elementwise e{t.activation.prelu[static_cast<int>(out.dtype)],
                         1,
                         2,
                         {0, 0},
-                        cost_of(Activation::relu, Pass::backward, out->dtype, t.level),
-                        {&out.view, &x.view, &w.view}};
+                        cost_of(Activation::relu, Pass::backward, out.dtype, t.level),
+                        {&out, &x, &w}};
     run(op, "prelu", e);
+}
+
+py::object prelu(py::handle out_, py::handle x_, py::handle w_) {
+    constexpr const char* op = "prelu";
+    const Argument x(x_, op, "x");
+    Argument w(w_, op, "weight");
+    as_channels(op, w.view, x);
+    const OutputArgument out(out_, op, "out", x_, x);
+    run_prelu(op, out, x, w);
+    return out.object;
+}
+
+py::object rrelu(py::handle out_, py::handle x_, py::handle noise_) {
+    constexpr const char* op = "rrelu";
+    const Argument x(x_, op, "x"), noise(noise_, op, "noise");
+    const OutputArgument out(out_, op, "out", x_, x);
+    run_prelu(op, out, x, noise);
+    return out.object;
 }
 
 }  // namespace
@@ -308,12 +347,12 @@ void math_function(const std::string& name, py::handle out_, py::handle x_) {
 
 void register_activation(py::module_& m) {
     using py::arg;
-    m.def("unary", &unary, arg("out"), arg("x"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
-          "out = act(x); out may be x itself.");
+    m.def("unary", &unary, arg("out").none(true), arg("x"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
+          "out = act(x); out may be x itself; None: a new tensor. Returns out.");
     m.def("unary_backward", &unary_backward, arg("out"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0,
-          arg("p1") = 0.0, "out = g * act'(x); out may be g or x itself.");
+          arg("p1") = 0.0, "out = g * act'(x), as unary; out may be g or x itself.");
     m.def("unary_backward2", &unary_backward2, arg("out"), arg("gg"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0,
-          arg("p1") = 0.0, "out = gg * g * act''(x).");
+          arg("p1") = 0.0, "out = gg * g * act''(x), as unary.");
     m.def("gated", &gated, arg("out"), arg("a"), arg("b"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
           "out = act(a) * b.");
     m.def("gated_backward", &gated_backward, arg("ga"), arg("gb"), arg("g"), arg("a"), arg("b"), arg("act"),
@@ -322,7 +361,10 @@ void register_activation(py::module_& m) {
           "A new tensor: act(one half of x along dim) * the other; first: act is on the first half.");
     m.def("glu_backward", &glu_backward, arg("g"), arg("x"), arg("dim"), arg("act"), arg("first"),
           "A new tensor: the gradient of glu for x.");
-    m.def("prelu", &prelu, arg("out"), arg("x"), arg("w"), "out = x where x > 0, else w * x; w has x's shape.");
+    m.def("prelu", &prelu, arg("out"), arg("x"), arg("w"),
+          "out = x where x > 0, else w * x, as unary; w has one value, or one for each index of dim 1.");
+    m.def("rrelu", &rrelu, arg("out"), arg("x"), arg("noise"),
+          "out = x where x > 0, else noise * x, as unary; noise has x's shape.");
     m.def(
         "prelu_backward", &prelu_backward, arg("gx"), arg("gw").none(true), arg("g"), arg("x"), arg("w"),
         arg("workspace") = py::none(),

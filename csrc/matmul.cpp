@@ -1,6 +1,8 @@
 // matmul and its epilogue backward: check, then hand on to the backend of the tensors' device.
 #include "matmul.h"
 
+#include <algorithm>
+
 #include "../kernels/activation.h"
 #include "check.h"
 #include "driver/table.h"
@@ -70,25 +72,78 @@ void check(const MatmulCall& c) {
     }
 }
 
-py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
-                  int act, double p0, double p1, double alpha, double beta) {
-    constexpr const char* op = "matmul";
-    const Argument x(a, op, "a"), y(b, op, "b");
-    if (x->ndim < 2 || y->ndim < 2)
-        fail_runtime(op, "arguments a ", shape_string(x), " and b ", shape_string(y),
-                     ", expected at least 2 dimensions");
-    const OutputArgument o(out, op, "out", x, y->size(-1));
-    const OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact");
-    run_matmul({o.view, x.view, y.view, c.get(), r.get(), z.get(), act, {p0, p1}, alpha, beta});
-    return o.object;
-}
-
 // x as [..., M, K]: a vector is one row.
 void as_rows(TensorView& t) {
     if (t.ndim != 1) return;
     t.shape[1] = t.shape[0], t.stride[1] = t.stride[0];
     t.shape[0] = 1, t.stride[0] = 0;
     t.ndim = 2;
+}
+// x as [..., K, N]: a vector is one column.
+void as_columns(TensorView& t) {
+    if (t.ndim != 1) return;
+    t.shape[1] = 1, t.stride[1] = 0;
+    t.ndim = 2;
+}
+
+// The shape of the product of a[..., M, K] and b[..., K, N], whose batch dimensions broadcast; returns their number.
+int product_shape(const TensorView& a, const TensorView& b, int64_t* shape) {
+    const int ndim = std::max(a.ndim, b.ndim);
+    for (int i = 0; i < ndim - 2; ++i) {
+        const int ia = i - ndim + a.ndim, ib = i - ndim + b.ndim;
+        const int64_t sa = ia < 0 ? 1 : a.shape[ia], sb = ib < 0 ? 1 : b.shape[ib];
+        shape[i] = sa == 1 ? sb : sa;
+    }
+    shape[ndim - 2] = a.size(-2), shape[ndim - 1] = b.size(-1);
+    return ndim;
+}
+
+// t repeated along the batch dimensions of the product; the checks that follow complain where that is impossible.
+void as_batch(TensorView& t, const int64_t* shape, int ndim) {
+    if (t.ndim == ndim && std::equal(shape, shape + ndim - 2, t.shape)) return;
+    int64_t own[kMaxDims];
+    std::copy(shape, shape + ndim - 2, own);
+    own[ndim - 2] = t.size(-2), own[ndim - 1] = t.size(-1);
+    TensorView repeated = t;
+    if (expand(repeated, own, ndim)) t = repeated;
+}
+
+py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
+                  int act, double p0, double p1, double alpha, double beta) {
+    constexpr const char* op = "matmul";
+    Argument x(a, op, "a"), y(b, op, "b");
+    if (x->ndim < 1 || y->ndim < 1)
+        fail_runtime(op, "arguments a ", shape_string(x), " and b ", shape_string(y),
+                     ", expected at least 1 dimension");
+    const bool row = x->ndim == 1, column = y->ndim == 1;
+    as_rows(x.view), as_columns(y.view);
+    int64_t shape[kMaxDims + 2];
+    const int ndim = product_shape(x, y, shape);
+    as_batch(x.view, shape, ndim), as_batch(y.view, shape, ndim);
+    // What a vector was given is taken from the result.
+    int64_t seen[kMaxDims + 2];
+    int64_t* end = std::copy(shape, shape + ndim - 2, seen);
+    if (!row) *end++ = shape[ndim - 2];
+    if (!column) *end++ = shape[ndim - 1];
+    OutputArgument o(out, op, "out", x, seen, static_cast<int>(end - seen));
+    OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact");
+    if (row || column) {
+        const auto full = [&](TensorView& t) {
+            if (column) t.shape[t.ndim] = 1, t.stride[t.ndim] = 0, ++t.ndim;
+            if (row) {
+                t.shape[t.ndim] = t.shape[t.ndim - 1], t.stride[t.ndim] = t.stride[t.ndim - 1], ++t.ndim;
+                t.shape[t.ndim - 2] = 1, t.stride[t.ndim - 2] = 0;
+            }
+        };
+        full(o.view);
+        if (z.present) full(z.view);
+    }
+    if (r.present && !r.view.same_shape(o.view)) {
+        TensorView repeated = r.view;
+        if (expand(repeated, shape, ndim)) r.view = repeated;
+    }
+    run_matmul({o.view, x.view, y.view, c.get(), r.get(), z.get(), act, {p0, p1}, alpha, beta});
+    return o.object;
 }
 
 // weight[N, K] as b[..., K, N]: transposed, and shared by the batch of out.
@@ -122,13 +177,20 @@ void check_linear(const TensorView& x, const TensorView& w) {
                      ", which has at least 1 dimension");
 }
 
+void linear_shape(const TensorView& x, const TensorView& w, int64_t* shape) {
+    std::copy(x.shape, x.shape + x.ndim - 1, shape);
+    shape[x.ndim - 1] = w.shape[0];
+}
+
 py::object linear(py::handle out, py::handle input, py::handle weight, py::handle bias, py::handle residual,
                   py::handle preact, int act, double p0, double p1) {
     constexpr const char* op = "linear";
     Argument x(input, op, "input"), w(weight, op, "weight");
     OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact");
     check_linear(x, w);
-    OutputArgument o(out, op, "out", x, w->shape[0]);
+    int64_t shape[kMaxDims];
+    linear_shape(x, w, shape);
+    OutputArgument o(out, op, "out", x, shape, x->ndim);
     launch_linear(o.view, x.view, w.view, c, r, z.present ? &z.view : nullptr, act, p0, p1);
     return o.object;
 }
@@ -139,7 +201,9 @@ py::tuple linear_preact(py::handle input, py::handle weight, py::handle bias, py
     Argument x(input, op, "input"), w(weight, op, "weight");
     OptionalArgument c(bias, op, "bias"), r(residual, op, "residual");
     check_linear(x, w);
-    OutputArgument o(py::none(), op, "out", x, w->shape[0]), z(py::none(), op, "preact", x, w->shape[0]);
+    int64_t shape[kMaxDims];
+    linear_shape(x, w, shape);
+    OutputArgument o(py::none(), op, "out", x, shape, x->ndim), z(py::none(), op, "preact", x, shape, x->ndim);
     launch_linear(o.view, x.view, w.view, c, r, &z.view, act, p0, p1);
     return py::make_tuple(o.object, z.object);
 }
@@ -158,10 +222,11 @@ void run_matmul(const MatmulCall& call) {
 }
 
 void register_matmul(py::module_& m) {
-    m.def("matmul", &matmul, py::arg("out"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("residual"),
-          py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"), py::arg("alpha"), py::arg("beta"),
-          "out = act(alpha * a @ b + bias) + beta * residual, one rounding at the end; preact receives act's argument; "
-          "out None: a new tensor. Returns out.");
+    m.def(
+        "matmul", &matmul, py::arg("out"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("residual"),
+        py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"), py::arg("alpha"), py::arg("beta"),
+        "out = act(alpha * a @ b + bias) + beta * residual, one rounding at the end, with the shapes of torch.matmul; "
+        "residual broadcasts to out; preact receives act's argument; out None: a new tensor. Returns out.");
     m.def("linear", &linear, py::arg("out"), py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
           py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"),
           "out[..., N] = act(input[..., K] @ weight[N, K].T + bias) + residual, as matmul; out None: a new tensor. "

@@ -28,6 +28,8 @@ constexpr const char* kKindNames[] = {"softmax", "log_softmax", "softmin"};
 constexpr int64_t kColumns = 64;    // columns that one task takes; a multiple of every kernel's width
 constexpr int64_t kFewColumns = 8;  // fewer are gathered into rows instead
 constexpr double kReleaseAt = 10000.0;
+constexpr int64_t kStreamBytes = int64_t{8} << 20;  // size of an output from which it passes by the caches
+constexpr int64_t kLongRow = 4096;                  // bytes; shorter rows are streamed only if they are whole lines
 
 enum class Way { rows, columns, gathered };
 
@@ -42,6 +44,7 @@ struct Problem {
     IndexSpace outer;  // all other dims
     Way way;
     double cost;  // nanoseconds per element
+    bool stream;
 
     char* address(int t, int64_t offset) const { return static_cast<char*>(tensor[t]->data) + offset * size; }
 };
@@ -68,7 +71,7 @@ void rows(const Problem& p, int64_t begin, int64_t end) {
         const int64_t count = std::min(s.size[0] - begin % s.size[0], end - begin);
         call_rows(p,
                   {p.address(0, offset[0]), p.address(1, offset[1]), p.tensors == 3 ? p.address(2, offset[2]) : nullptr,
-                   count, p.n, s.stride[0][0], s.stride[1][0], p.tensors == 3 ? s.stride[2][0] : 0, p.kind});
+                   count, p.n, s.stride[0][0], s.stride[1][0], p.tensors == 3 ? s.stride[2][0] : 0, p.kind, p.stream});
         begin += count;
     }
 }
@@ -93,7 +96,7 @@ void gathered(const Problem& p, int64_t begin, int64_t end) {
             cpu::copy_strided(used[t], 1, here, p.step[t], p.n, p.size);
             if (t == 2 && p.step[2] == 0) filled = here;
         }
-        call_rows(p, {used[0], used[1], used[2], 1, p.n, p.n, p.n, p.n, p.kind});
+        call_rows(p, {used[0], used[1], used[2], 1, p.n, p.n, p.n, p.n, p.kind, false});
         if (!direct[0]) cpu::copy_strided(p.address(0, offset[0]), p.step[0], used[0], 1, p.n, p.size);
     }
 }
@@ -155,6 +158,8 @@ void run(Problem& p, int dim) {
     const cpu::Level level = cpu::table().level;
     p.cost = (p.tensors == 3 ? 0.5 : 0.8) * (out.dtype == DType::f64 ? 2 : 1) * (level == cpu::Level::scalar ? 15 : 1);
     const int64_t elements = p.outer.numel() * p.n;
+    p.stream = elements * p.size >= kStreamBytes && (p.n * p.size >= kLongRow || p.n * p.size % 64 == 0) &&
+               out.data != p.tensor[1]->data;
     if (trace::active()) {
         constexpr const char* names[] = {"rows", "columns", "gathered rows"};
         trace::record({p.op, "cpu", kKindNames[static_cast<int>(p.kind)],
@@ -184,9 +189,10 @@ cpu::SoftmaxKind checked_kind(const char* op, int kind) {
     return static_cast<cpu::SoftmaxKind>(kind);
 }
 
-void softmax(py::handle out_, py::handle x_, int dim, int kind) {
+py::object softmax(py::handle out_, py::handle x_, int dim, int kind) {
     constexpr const char* op = "softmax";
-    const Argument out(out_, op, "out"), x(x_, op, "x");
+    const Argument x(x_, op, "x");
+    const OutputArgument out(out_, op, "out", x_, x);
     check_floating(op, "out", out);
     check_like(op, "x", x, "out", out);
     check_writable(op, "out", out);
@@ -196,8 +202,8 @@ void softmax(py::handle out_, py::handle x_, int dim, int kind) {
     p.kind = checked_kind(op, kind);
     if (out->device.kind == Device::cuda) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
-        if (out->numel() > 0 && out->ndim > 0) return cuda::softmax(out, x, dim, kind);
-        if (out->numel() == 0) return;
+        if (out->numel() > 0 && out->ndim > 0) cuda::softmax(out, x, dim, kind);
+        if (out->numel() == 0 || out->ndim > 0) return out.object;
 #endif
         fail_runtime(op, "argument out is on ", to_string(out->device),
                      ", which this build or its kernels do not take");
@@ -207,11 +213,13 @@ void softmax(py::handle out_, py::handle x_, int dim, int kind) {
     p.tensor[0] = &out.view;
     p.tensor[1] = &x.view;
     run(p, dim);
+    return out.object;
 }
 
-void softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int kind) {
+py::object softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int kind) {
     constexpr const char* op = "softmax_backward";
-    const Argument gx(gx_, op, "gx"), g(g_, op, "g"), y(y_, op, "y");
+    const Argument g(g_, op, "g"), y(y_, op, "y");
+    const OutputArgument gx(gx_, op, "gx", y_, y);
     check_floating(op, "gx", gx);
     check_like(op, "g", g, "gx", gx);
     check_like(op, "y", y, "gx", gx);
@@ -223,8 +231,8 @@ void softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int
     p.kind = checked_kind(op, kind);
     if (gx->device.kind == Device::cuda) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
-        if (gx->numel() > 0 && gx->ndim > 0) return cuda::softmax_backward(gx, g, y, dim, kind);
-        if (gx->numel() == 0) return;
+        if (gx->numel() > 0 && gx->ndim > 0) cuda::softmax_backward(gx, g, y, dim, kind);
+        if (gx->numel() == 0 || gx->ndim > 0) return gx.object;
 #endif
         fail_runtime(op, "argument gx is on ", to_string(gx->device), ", which this build or its kernels do not take");
     }
@@ -234,6 +242,7 @@ void softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int
     p.tensor[1] = &y.view;
     p.tensor[2] = &g.view;
     run(p, dim);
+    return gx.object;
 }
 
 }  // namespace
@@ -241,9 +250,11 @@ void softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int
 void register_softmax(py::module_& m) {
     using py::arg;
     m.def("softmax", &softmax, arg("out"), arg("x"), arg("dim"), arg("kind"),
-          "out = softmax (kind 0), log_softmax (1) or softmin (2) of x along dim; out may be x itself.");
+          "out = softmax (kind 0), log_softmax (1) or softmin (2) of x along dim; out may be x itself; None: a new "
+          "tensor. "
+          "Returns out.");
     m.def("softmax_backward", &softmax_backward, arg("gx"), arg("g"), arg("y"), arg("dim"), arg("kind"),
-          "gx: the gradient of softmax from its output y.");
+          "gx: the gradient of softmax from its output y, as softmax.");
 }
 
 }  // namespace nk

@@ -2,6 +2,9 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include <algorithm>
 #include <cstring>
@@ -182,6 +185,19 @@ Overlap overlap(const TensorView& a, const TensorView& b) {
     return Overlap::partial;
 }
 
+bool expand(TensorView& t, const int64_t* shape, int ndim) {
+    const int added = ndim - t.ndim;
+    if (added < 0) return false;
+    for (int i = ndim - 1; i >= 0; --i) {  // from the end: entry i may be written over once i - added has been read
+        const bool own = i >= added && t.shape[i - added] == shape[i];
+        if (!own && i >= added && t.shape[i - added] != 1) return false;
+        t.stride[i] = own ? t.stride[i - added] : 0;
+        t.shape[i] = shape[i];
+    }
+    t.ndim = ndim;
+    return true;
+}
+
 void read_tensor(void* object, const char* op, const char* argument, TensorView& out) {
     auto* py = static_cast<PyObject*>(object);
     const dlpack::ExchangeApi* api = find_api(py, op, argument);
@@ -222,18 +238,39 @@ void read_tensor(void* object, const char* op, const char* argument, TensorView&
 
 bool poison_new_tensors = false;
 
-void* new_tensor(const TensorView& like, const int64_t* shape, int ndim) {
-    int64_t sizes[kMaxDims], strides[kMaxDims];
-    int64_t step = 1;
-    for (int i = ndim - 1; i >= 0; --i) {
-        sizes[i] = shape[i], strides[i] = step;
-        step *= shape[i];
-    }
+namespace {
+
+// torch's own way past its argument parser and dispatcher, which would cost more than most small kernels; what
+// Inductor's generated code allocates with. Null until set_allocator, and then for good.
+PyObject* empty_strided_cpu = nullptr;
+PyObject* empty_like = nullptr;
+PyObject* torch_dtypes[kFloatTypes] = {};
+
+void* owned(PyObject* object) {
+    if (object == nullptr) throw std::runtime_error("neurokern: can't allocate a tensor: " + take_python_error());
+    return object;
+}
+
+PyObject* tuple_of(const int64_t* values, int n) {
+    PyObject* tuple = PyTuple_New(n);
+    for (int i = 0; i < n; ++i) PyTuple_SET_ITEM(tuple, i, PyLong_FromLongLong(values[i]));
+    return tuple;
+}
+
+void* new_on_cpu(DType dtype, const int64_t* shape, const int64_t* stride, int ndim) {
+    PyObject* args[] = {tuple_of(shape, ndim), tuple_of(stride, ndim), torch_dtypes[static_cast<int>(dtype)]};
+    PyObject* object = PyObject_Vectorcall(empty_strided_cpu, args, 3, nullptr);
+    Py_DECREF(args[0]), Py_DECREF(args[1]);
+    return owned(object);
+}
+
+// Through the exchange API: any device, and twice as dear on the CPU.
+void* new_by_exchange(const TensorView& like, int64_t* shape, int64_t* stride, int ndim) {
     dlpack::Tensor prototype{};
     prototype.device = {like.device.kind == Device::cpu ? dlpack::kCPU : dlpack::kCUDA, like.device.index};
     prototype.ndim = ndim;
     prototype.dtype = dtype_to(like.dtype);
-    prototype.shape = sizes, prototype.strides = strides;
+    prototype.shape = shape, prototype.strides = stride;
     dlpack::ManagedTensorVersioned* managed = nullptr;
     std::string why;
     const auto keep = [](void* text, const char*, const char* message) { *static_cast<std::string*>(text) = message; };
@@ -241,12 +278,64 @@ void* new_tensor(const TensorView& like, const int64_t* shape, int ndim) {
         PyErr_Clear();
         throw std::runtime_error("neurokern: can't allocate a tensor: " + why.substr(0, why.find('\n')));
     }
-    if (poison_new_tensors && like.device.kind == Device::cpu)
-        std::memset(managed->tensor.data, 0xff, static_cast<size_t>(step * size_of(like.dtype)));
     void* object = nullptr;
-    if (latest->managed_to_object(managed, &object) != 0)
-        throw std::runtime_error("neurokern: can't allocate a tensor: " + take_python_error());
+    if (latest->managed_to_object(managed, &object) != 0) object = nullptr;
+    return owned(static_cast<PyObject*>(object));
+}
+
+// Large fresh memory in pages of 2 MiB, where the machine has them for the asking: one page fault instead of 512.
+// From the size on that NumPy does the same for its arrays.
+constexpr int64_t kHugeFrom = int64_t{4} << 20;
+void ask_for_huge_pages(void* data, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+    constexpr uintptr_t page = 4096;
+    const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+    const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) / page * page;
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice: no harm where it is refused
+#else
+    (void)data, (void)bytes;
+#endif
+}
+
+// A new tensor of `elements` of `like`'s dtype on its way to the caller.
+void* ready(void* object, const TensorView& like, int64_t elements) {
+    const int64_t bytes = elements * size_of(like.dtype);
+    if (like.device.kind != Device::cpu || (!poison_new_tensors && bytes < kHugeFrom)) return object;
+    TensorView t;
+    read_tensor(object, "empty", "out", t);
+    if (bytes >= kHugeFrom) ask_for_huge_pages(t.data, bytes);
+    if (poison_new_tensors && bytes > 0) std::memset(t.data, 0xff, static_cast<size_t>(bytes));
     return object;
+}
+
+}  // namespace
+
+void set_allocator(void* empty_strided, void* like, void* const* dtypes) {
+    empty_strided_cpu = static_cast<PyObject*>(empty_strided);
+    empty_like = static_cast<PyObject*>(like);
+    for (int i = 0; i < kFloatTypes; ++i) torch_dtypes[i] = static_cast<PyObject*>(dtypes[i]);
+}
+
+void* new_tensor(const TensorView& like, const int64_t* shape, int ndim) {
+    int64_t sizes[kMaxDims], strides[kMaxDims];
+    int64_t step = 1;
+    for (int i = ndim - 1; i >= 0; --i) {
+        sizes[i] = shape[i], strides[i] = step;
+        step *= std::max<int64_t>(shape[i], 1);
+    }
+    const bool quick = empty_strided_cpu != nullptr && like.device.kind == Device::cpu && is_floating(like.dtype);
+    void* object = quick ? new_on_cpu(like.dtype, sizes, strides, ndim) : new_by_exchange(like, sizes, strides, ndim);
+    int64_t elements = 1;
+    for (int i = 0; i < ndim; ++i) elements *= shape[i];
+    return ready(object, like, elements);
+}
+
+void* new_like(void* object, const TensorView& like) {
+    const bool quick = empty_strided_cpu != nullptr && like.device.kind == Device::cpu && is_floating(like.dtype) &&
+                       like.is_contiguous();
+    if (quick) return ready(new_on_cpu(like.dtype, like.shape, like.stride, like.ndim), like, like.numel());
+    if (empty_like == nullptr) return new_tensor(like, like.shape, like.ndim);
+    return ready(owned(PyObject_CallOneArg(empty_like, static_cast<PyObject*>(object))), like, like.numel());
 }
 
 void* current_stream(Device device) {

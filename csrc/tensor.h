@@ -61,12 +61,23 @@ Overlap overlap(const TensorView& a, const TensorView& b);
 // True when two index tuples address one element (an expanded or as_strided output).
 bool overlaps_itself(const TensorView& t);
 
+// The view repeated to a larger shape, as broadcasting does it; false, and t without meaning, where a size does not
+// fit.
+bool expand(TensorView& t, const int64_t* shape, int ndim);
+
 // Reads a framework tensor (a PyObject*) through its DLPack C exchange API; throws TypeError when it is none,
 // RuntimeError when it has no storage to read (fake or meta tensors) or a dtype or device we do not know.
 void read_tensor(void* object, const char* op, const char* argument, TensorView& out);
 
 // A new contiguous tensor of the framework's own, of `like`'s dtype and device, unset: a new reference to a PyObject.
 void* new_tensor(const TensorView& like, const int64_t* shape, int ndim);
+
+// A new tensor as the framework's empty_like(object) makes it: any dense layout is kept. `like` is object's view.
+void* new_like(void* object, const TensorView& like);
+
+// The framework's functions that new tensors come from: empty_strided(shape, stride, dtype) on the CPU (may be null),
+// empty_like, and its dtypes in DType's order. All are kept for good.
+void set_allocator(void* empty_strided, void* empty_like, void* const* dtypes);
 
 // When set, new tensors on the CPU start as NaN, so that an element which a kernel forgets shows.
 extern bool poison_new_tensors;

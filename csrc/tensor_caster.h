@@ -16,18 +16,20 @@ struct Argument {
     const TensorView* operator->() const { return &view; }
 };
 
-// An output: the tensor given, or, for None, a new one of `like`'s dtype and device, `shape` [..., N] with N =
-// `columns`.
+inline py::object steal(void* object) { return py::reinterpret_steal<py::object>(static_cast<PyObject*>(object)); }
+
+// An output: the tensor given, or, for None, a new one of `like`'s dtype and device.
 struct OutputArgument {
     py::object object;
     TensorView view;
-    OutputArgument(py::handle given, const char* op, const char* name, const TensorView& like, int64_t columns)
-        : object(py::reinterpret_borrow<py::object>(given)) {
-        if (given.is_none()) {
-            int64_t shape[kMaxDims];
-            for (int i = 0; i < like.ndim; ++i) shape[i] = i == like.ndim - 1 ? columns : like.shape[i];
-            object = py::reinterpret_steal<py::object>(static_cast<PyObject*>(new_tensor(like, shape, like.ndim)));
-        }
+    OutputArgument(py::handle given, const char* op, const char* name, const TensorView& like, const int64_t* shape,
+                   int ndim)
+        : object(given.is_none() ? steal(new_tensor(like, shape, ndim)) : py::reinterpret_borrow<py::object>(given)) {
+        read_tensor(object.ptr(), op, name, view);
+    }
+    // With the layout of the tensor `like`, whose view has been read.
+    OutputArgument(py::handle given, const char* op, const char* name, py::handle like, const TensorView& read)
+        : object(given.is_none() ? steal(new_like(like.ptr(), read)) : py::reinterpret_borrow<py::object>(given)) {
         read_tensor(object.ptr(), op, name, view);
     }
     operator const TensorView&() const { return view; }

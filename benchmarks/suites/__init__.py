@@ -30,6 +30,10 @@ class Suite:
     cases: Callable[[str, bool], list[Case]]  # of the device and whether it is to be quick
 
 
+def _tiny(device: str, quick: bool) -> list[Case]:
+    return activation.tiny(device, quick) + matmul.tiny(device, quick)
+
+
 SUITES = (
     Suite("matmul-f32", "linear and matmul, f32", "matmul", Bound(1.10, 0.95), partial(matmul.products, "f32")),
     Suite("matmul-bf16", "linear and matmul, bf16", "matmul", Bound(1.10, 0.90), partial(matmul.products, "bf16")),
@@ -45,5 +49,5 @@ SUITES = (
         partial(activation.elementwise, True),
     ),
     Suite("softmax", "softmax family", "activation", Bound(2.0, 1.0), activation.softmaxes),
-    Suite("tiny", "one op on 64 elements, no gradient", "activation", Bound(0.7, 0.5), activation.tiny),
+    Suite("tiny", "one op on 64 elements, no gradient", "activation", Bound(0.7, 0.5), _tiny),
 )

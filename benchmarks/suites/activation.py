@@ -95,7 +95,10 @@ def tiny(device: str, quick: bool) -> list[Case]:
     """What a call costs before its kernel does anything: every activation on 64 elements, without a gradient."""
     cases = [_case(op, pair, "64", "f32", False, (64,)) for op, pair in UNARY.items()]
     cases.append(_case("glu", GATED["glu"], "2 x 64", "f32", False, (2, 64)))
-    cases.append(
-        _case("softmax", (partial(F.softmax, dim=-1), partial(T.softmax, dim=-1)), "8 x 8", "f32", False, (8, 8))
-    )
+    prelu = (F.prelu, T.prelu)
+    cases.append(_case("prelu", prelu, "64", "f32", False, (64,), (1,)))
+    cases.append(_case("prelu", prelu, "8 x 8", "f32", False, (8, 8), (8,)))
+    for name in ("softmax", "log_softmax", "softmin"):
+        pair = (partial(getattr(F, name), dim=-1), partial(getattr(T, name), dim=-1))
+        cases.append(_case(name, pair, "8 x 8", "f32", False, (8, 8)))
     return cases

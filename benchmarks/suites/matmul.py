@@ -114,3 +114,21 @@ def fused(device: str, quick: bool) -> list[Case]:
         for dtype in ("f32", "bf16")
         for m, n, k in (shapes[1:7:2] if quick else shapes)
     ]
+
+
+def tiny(device: str, quick: bool) -> list[Case]:
+    """What a call of each product costs before its kernel does anything: matrices of 8 x 8, without a gradient."""
+    m, v, b = (8, 8), (8,), (2, 8, 8)
+    calls = (
+        ("linear", F.linear, T.linear, "8 x 8 x 8", (m, m, v)),
+        ("matmul", F.matmul, torch.matmul, "8 x 8 x 8", (m, m)),
+        ("matmul", F.matmul, torch.matmul, "8 x 8 and 8", (m, v)),
+        ("matmul", F.matmul, torch.matmul, "2 x 8 x 8 and 8 x 8", (b, m)),
+        ("mm", F.mm, torch.mm, "8 x 8 x 8", (m, m)),
+        ("bmm", F.bmm, torch.bmm, "2 x 8 x 8 x 8", (b, b)),
+        ("addmm", F.addmm, torch.addmm, "8 x 8 x 8", (v, m, m)),
+    )
+    return [
+        Case(op, label, "f32", ours, theirs, shapes, (1.0,) * len(shapes), reduces=True)
+        for op, ours, theirs, label, shapes in calls
+    ]

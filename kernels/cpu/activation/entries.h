@@ -48,6 +48,7 @@ struct SoftmaxRows {
     int64_t rows, n;
     int64_t out_stride, x_stride, g_stride;
     SoftmaxKind kind;
+    bool stream;  // the output is too large for the caches: write it past them
 };
 
 // `columns` neighbouring columns of n elements each; strides along a column in elements.

@@ -84,7 +84,7 @@ class UnaryBackward2(Function):
 
 def unary(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
     """act(x), recorded for autograd when it is wanted."""
-    if not (is_grad_enabled() and x.requires_grad):
+    if not (x.requires_grad and is_grad_enabled()):
         return ops.unary(x, act, p0, p1)
     reason = why_not_ours(x)
     if reason is not None:
@@ -134,7 +134,9 @@ class Gated(Function):
 
 def glu(x: Tensor, dim: int, act: str, first: bool) -> Tensor:
     """Gated unit over the halves of x along dim, recorded for autograd when it is wanted."""
-    return Gated.apply(x, dim, act, first) if recording(x) else ops.glu(x, dim, act, first)
+    if x.requires_grad and is_grad_enabled():
+        return Gated.apply(x, dim, act, first)
+    return ops.glu(x, dim, act, first)
 
 
 class PReLU(Function):
@@ -165,7 +167,9 @@ def _reduced(x: Tensor, weight: Tensor) -> list[int]:
 
 def prelu(x: Tensor, weight: Tensor) -> Tensor:
     """PReLU, recorded for autograd when it is wanted."""
-    return PReLU.apply(x, weight) if recording(x, weight) else ops.prelu(x, weight)
+    if (x.requires_grad or weight.requires_grad) and is_grad_enabled():
+        return PReLU.apply(x, weight)
+    return ops.prelu(x, weight)
 
 
 class RReLU(Function):
@@ -242,6 +246,6 @@ def softmax_backward(g: Tensor, y: Tensor, dim: int, kind: str) -> Tensor:
 
 def softmax(x: Tensor, dim: int, kind: str) -> Tensor:
     """The softmax family, recorded for autograd when it is wanted."""
-    if is_grad_enabled() and x.requires_grad:
+    if x.requires_grad and is_grad_enabled():
         return Softmax.apply(x, dim, kind)
     return ops.softmax(x, dim, kind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, is_grad_enabled
+from torch import Tensor, broadcast_shapes, is_grad_enabled
 from torch.autograd import Function
 
 from ..ops import matmul as ops
@@ -80,7 +80,7 @@ def linear(
 
 
 class Matmul(Function):
-    """y = alpha * a @ b + beta * residual, batch shapes equal."""
+    """y = alpha * a @ b + beta * residual, all of one batch shape."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta: float) -> Tensor:
@@ -101,7 +101,26 @@ class Matmul(Function):
 
 
 def matmul(a: Tensor, b: Tensor, residual: Tensor | None = None, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
-    """alpha * a @ b + beta * residual with equal batch shapes, recorded for autograd when it is wanted."""
-    if is_grad_enabled() and (a.requires_grad or b.requires_grad or (residual is not None and residual.requires_grad)):
-        return Matmul.apply(a, b, residual, alpha, beta)
+    """alpha * a @ b + beta * residual with torch.matmul's shapes, recorded for autograd when it is wanted.
+
+    The residual broadcasts to the result, and is taken for matrices and batches of them only.
+    """
+    if (a.requires_grad or b.requires_grad or (residual is not None and residual.requires_grad)) and is_grad_enabled():
+        return _recorded(a, b, residual, alpha, beta)
     return ops.matmul(a, b, None, residual if beta else None, "identity", 0.0, 0.0, alpha, beta)
+
+
+def _recorded(a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta: float) -> Tensor:
+    """What broadcasts is expanded first, so that autograd sums its gradient."""
+    if a.dim() == 1:
+        return matmul(a.unsqueeze(0), b).squeeze(-2 if b.dim() > 1 else 0)
+    if b.dim() == 1:
+        return matmul(a, b.unsqueeze(1)).squeeze(-1)
+    if b.dim() == 2 < a.dim() and residual is None:
+        return linear(a, b.t())  # all leading dimensions are rows of one product, in the gradient too
+    if a.shape[:-2] != b.shape[:-2]:
+        batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        a, b = a.expand(*batch, *a.shape[-2:]), b.expand(*batch, *b.shape[-2:])
+    if residual is not None and residual.shape != (shape := (*a.shape[:-1], b.shape[-1])):
+        residual = residual.expand(shape)
+    return Matmul.apply(a, b, residual, alpha, beta)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..autograd import activation as grad
 from ..ops.activation import PLAIN, TORCH
-from ..ops.backends import fall_back, to_torch, why_not_ours
+from ..ops.backends import fall_back, renamed, to_torch, why_not_ours
 from ._common import not_plain
 
 
@@ -205,7 +205,13 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     Raises:
         RuntimeError: weight is not of that size, or its dtype differs.
     """
-    if type(input) not in PLAIN or type(weight) not in PLAIN:
+    refusal = None
+    if type(input) in PLAIN and type(weight) in PLAIN:
+        try:
+            return grad.prelu(input, weight)
+        except (RuntimeError, NotImplementedError) as error:
+            refusal = error  # explained below
+    else:
         other = not_plain(prelu, "prelu", (("input", input), ("weight", weight)))
         if other is not NotImplemented:
             return other
@@ -223,6 +229,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
             f"neurokern.prelu: argument weight is {weight.dtype} on {weight.device}, expected {input.dtype} on "
             f"{input.device} as input"
         )
+    if refusal is not None:
+        raise renamed("prelu", refusal)
     return grad.prelu(input, weight)
 
 
@@ -258,7 +266,13 @@ def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, traini
 
 
 def _gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
-    if type(input) not in PLAIN:
+    refusal = None
+    if type(input) in PLAIN:
+        try:
+            return grad.glu(input, dim, act, first)
+        except (RuntimeError, NotImplementedError, IndexError, TypeError) as error:
+            refusal = error  # explained below
+    else:
         other = not_plain(_gated_of, op, (("input", input),), op, dim, act, first)
         if other is not NotImplemented:
             return other
@@ -280,6 +294,8 @@ def _gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
     reason = why_not_ours(input)
     if reason is not None:
         return to_torch(op, reason, by_torch)
+    if refusal is not None:
+        raise renamed(op, refusal)
     return grad.glu(input, dim, act, first)
 
 
@@ -322,7 +338,13 @@ _TORCH_SOFTMAX: dict[str, Any] = {
 
 
 def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | None) -> Tensor:
-    if type(input) not in PLAIN:
+    if type(input) in PLAIN:
+        if type(dim) is int and dtype is None:
+            try:
+                return grad.softmax(input, dim, kind)
+            except (RuntimeError, NotImplementedError, IndexError):
+                pass  # explained below
+    else:
         other = not_plain(_softmax, kind, (("input", input),), kind, dim, dtype)
         if other is not NotImplemented:
             return other

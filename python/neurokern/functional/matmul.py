@@ -97,7 +97,7 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
         RuntimeError: a 0-d argument, or sizes, dtypes or devices that do not fit.
     """
     if type(input) in PLAIN and type(other) in PLAIN:
-        if out is None and not any_autocast() and input.dim() == other.dim() == 2:
+        if out is None and not any_autocast():
             try:
                 return grad.matmul(input, other)
             except (RuntimeError, NotImplementedError):
@@ -127,20 +127,13 @@ def _matmul(op: str, a: Tensor, b: Tensor) -> Tensor:
             f"neurokern.{op}: argument other has shape {list(b.shape)}, expected size {left.shape[-1]} in dimension "
             f"{0 if column else b.dim() - 2} to fit input {list(a.shape)}"
         )
-    if right.dim() == 2:
-        # a linear layer: all leading dimensions are rows of one product, in the gradient too
-        y = grad.matmul(left, right) if left.dim() == 2 else grad.linear(left, right.t())
-    else:
-        try:
-            batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-        except RuntimeError:
-            raise RuntimeError(
-                f"neurokern.{op}: batch dimensions of input {list(a.shape)} and other {list(b.shape)} do not broadcast"
-            ) from None
-        y = grad.matmul(left.expand(*batch, *left.shape[-2:]), right.expand(*batch, *right.shape[-2:]))
-    if row:
-        y = y.squeeze(-2)
-    return y.squeeze(-1) if column else y
+    try:
+        torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    except RuntimeError:
+        raise RuntimeError(
+            f"neurokern.{op}: batch dimensions of input {list(a.shape)} and other {list(b.shape)} do not broadcast"
+        ) from None
+    return grad.matmul(a, b)
 
 
 def _store(op: str, y: Tensor, out: Tensor | None, *inputs: Tensor) -> Tensor:
@@ -164,7 +157,14 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     Raises:
         RuntimeError: an argument is not 3-d, or sizes, dtypes or devices do not fit.
     """
-    if type(input) not in PLAIN or type(mat2) not in PLAIN:
+    if type(input) in PLAIN and type(mat2) in PLAIN:
+        a, b = input.shape, mat2.shape
+        if len(a) == 3 == len(b) and a[0] == b[0] and out is None and not any_autocast():
+            try:
+                return grad.matmul(input, mat2)
+            except (RuntimeError, NotImplementedError):
+                pass  # other dtypes, or wrong shapes: said below
+    else:
         foreign = not_plain(bmm, "bmm", (("input", input), ("mat2", mat2)))
         if foreign is not NotImplemented:
             return foreign
@@ -182,7 +182,13 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     Raises:
         RuntimeError: an argument is not 2-d, or sizes, dtypes or devices do not fit.
     """
-    if type(input) not in PLAIN or type(mat2) not in PLAIN:
+    if type(input) in PLAIN and type(mat2) in PLAIN:
+        if input.dim() == 2 == mat2.dim() and out is None and not any_autocast():
+            try:
+                return grad.matmul(input, mat2)
+            except (RuntimeError, NotImplementedError):
+                pass  # other dtypes, or wrong shapes: said below
+    else:
         foreign = not_plain(mm, "mm", (("input", input), ("mat2", mat2)))
         if foreign is not NotImplemented:
             return foreign
@@ -201,9 +207,15 @@ def addmm(
     Raises:
         RuntimeError: sizes, dtypes or devices do not fit.
     """
-    arguments = (("input", input), ("mat1", mat1), ("mat2", mat2))
-    if any(type(a) not in PLAIN for _, a in arguments):
-        foreign = not_plain(addmm, "addmm", arguments)
+    if type(input) in PLAIN and type(mat1) in PLAIN and type(mat2) in PLAIN:
+        # beta 0 leaves input unread, so that nothing below would look at its shape
+        if out is None and beta and mat1.dim() == 2 == mat2.dim() and not any_autocast():
+            try:
+                return grad.matmul(mat1, mat2, input, float(alpha), float(beta))
+            except (RuntimeError, NotImplementedError):
+                pass  # other dtypes, or wrong shapes: said below
+    else:
+        foreign = not_plain(addmm, "addmm", (("input", input), ("mat1", mat1), ("mat2", mat2)))
         if foreign is not NotImplemented:
             return foreign
     input, mat1, mat2 = autocast(input, mat1, mat2)

@@ -1,3 +1,3 @@
 """Registered ops: schema, fake, output allocation, choice of backend. No gradients here."""
 
-from . import cuda_hooks  # noqa: F401  (gives the extension its way to torch's allocator)
+from . import hooks  # noqa: F401  (gives the extension its way to torch's allocator)

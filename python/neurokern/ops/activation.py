@@ -1,7 +1,8 @@
 """Elementwise activations, gated units, PReLU and the softmax family as registered ops.
 
-Bodies allocate the output and call the kernels of the backend in force. ``act`` is a name of ``ACTIVATIONS``;
-``p0`` and ``p1`` are its parameters in the order of torch's signature (see ``kernels/activation.h``).
+Bodies call the kernels of the backend in force, which allocate the output where they are given None for it.
+``act`` is a name of ``ACTIVATIONS``; ``p0`` and ``p1`` are its parameters in the order of torch's signature (see
+``kernels/activation.h``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling as is_compiling  # other tracers show by the type of their tensors
 
 from .. import _C
 from .backends import fall_back, state
@@ -70,11 +71,7 @@ def _like_third(_: Tensor, __: Tensor, x: Tensor, *___: object) -> Tensor:
 
 @register("unary(Tensor x, str act, float p0, float p1) -> Tensor", _like)
 def unary_body(x: Tensor, act: str, p0: float, p1: float) -> Tensor:
-    if x.is_neg():
-        x = x.resolve_neg()
-    out = torch.empty_like(x)
-    state.native.unary(out, x, ACTIVATIONS[act], p0, p1)
-    return out
+    return state.native.unary(None, x.resolve_neg() if x.is_neg() else x, ACTIVATIONS[act], p0, p1)
 
 
 @register("unary_(Tensor(a!) x, str act, float p0, float p1) -> ()", lambda *_: None)
@@ -88,16 +85,12 @@ def unary_inplace_body(x: Tensor, act: str, p0: float, p1: float) -> None:
 
 @register("unary_backward(Tensor g, Tensor x, str act, float p0, float p1) -> Tensor", _like_second)
 def unary_backward_body(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
-    out = torch.empty_like(x)
-    state.native.unary_backward(out, real(g), real(x), ACTIVATIONS[act], p0, p1)
-    return out
+    return state.native.unary_backward(None, real(g), real(x), ACTIVATIONS[act], p0, p1)
 
 
 @register("unary_backward2(Tensor gg, Tensor g, Tensor x, str act, float p0, float p1) -> Tensor", _like_third)
 def unary_backward2_body(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
-    out = torch.empty_like(x)
-    state.native.unary_backward2(out, real(gg), real(g), real(x), ACTIVATIONS[act], p0, p1)
-    return out
+    return state.native.unary_backward2(None, real(gg), real(g), real(x), ACTIVATIONS[act], p0, p1)
 
 
 def _halves_fake(x: Tensor, dim: int, *_: object) -> Tensor:
@@ -130,9 +123,7 @@ def expand_weight(x: Tensor, weight: Tensor) -> Tensor:
 
 @register("prelu(Tensor x, Tensor weight) -> Tensor", _like)
 def prelu_body(x: Tensor, weight: Tensor) -> Tensor:
-    out = torch.empty_like(x)
-    state.native.prelu(out, real(x), expand_weight(x, real(weight)))
-    return out
+    return state.native.prelu(None, real(x), real(weight))
 
 
 @register(
@@ -149,9 +140,7 @@ def prelu_backward_body(g: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, T
 # noise is one factor per element, 1 where x > 0 is passed through
 @register("rrelu(Tensor x, Tensor noise) -> Tensor", _like)
 def rrelu_body(x: Tensor, noise: Tensor) -> Tensor:
-    out = torch.empty_like(x)
-    state.native.prelu(out, real(x), real(noise))
-    return out
+    return state.native.rrelu(None, real(x), real(noise))
 
 
 @register("rrelu_backward(Tensor g, Tensor x, Tensor noise) -> Tensor", _like_second)
@@ -163,18 +152,12 @@ def rrelu_backward_body(g: Tensor, x: Tensor, noise: Tensor) -> Tensor:
 
 @register("softmax(Tensor x, int dim, str kind) -> Tensor", _like)
 def softmax_body(x: Tensor, dim: int, kind: str) -> Tensor:
-    if x.is_neg():
-        x = x.resolve_neg()
-    out = torch.empty_like(x)
-    state.native.softmax(out, x, dim, SOFTMAX_KINDS[kind])
-    return out
+    return state.native.softmax(None, real(x), dim, SOFTMAX_KINDS[kind])
 
 
 @register("softmax_backward(Tensor g, Tensor y, int dim, str kind) -> Tensor", _like_second)
 def softmax_backward_body(g: Tensor, y: Tensor, dim: int, kind: str) -> Tensor:
-    gx = torch.empty_like(y)
-    state.native.softmax_backward(gx, real(g), real(y), dim, SOFTMAX_KINDS[kind])
-    return gx
+    return state.native.softmax_backward(None, real(g), real(y), dim, SOFTMAX_KINDS[kind])
 
 
 _ops = torch.ops.neurokern
@@ -183,8 +166,8 @@ _ops = torch.ops.neurokern
 def unary(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
     """act(x), elementwise; no gradient. Takes any strides; the output is laid out as ``torch.empty_like(x)``."""
     try:
-        if type(x) in PLAIN and not is_compiling():
-            return unary_body(x, act, p0, p1)
+        if type(x) in PLAIN and not is_compiling():  # unary_body, less a frame: this is the shortest call there is
+            return state.native.unary(None, x.resolve_neg() if x.is_neg() else x, ACTIVATIONS[act], p0, p1)
         return _ops.unary(x, act, p0, p1)
     except (RuntimeError, NotImplementedError) as error:
         return fall_back(act, error, lambda: TORCH[act](x, p0, p1), x)
@@ -203,9 +186,10 @@ def unary_(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> None:
 
 def _direct(name: str, body: Callable, *tensors: object) -> Callable:
     """The body itself when not compiling and every tensor is a plain one; else the registered op."""
-    if not is_compiling() and all(type(t) in PLAIN for t in tensors):
-        return body
-    return getattr(_ops, name)
+    for t in tensors:  # not all(...): a generator costs half a microsecond
+        if type(t) not in PLAIN:
+            return getattr(_ops, name)
+    return getattr(_ops, name) if is_compiling() else body
 
 
 def unary_backward(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
@@ -219,7 +203,7 @@ def unary_backward2(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: f
 
 
 def glu(x: Tensor, dim: int, act: str, first: bool) -> Tensor:
-    """Gated unit over the two halves of ``x`` along ``dim`` (non-negative)."""
+    """Gated unit over the two halves of ``x`` along ``dim``."""
     if type(x) in PLAIN and not is_compiling():
         return glu_body(x, dim, act, first)
     return _ops.glu(x, dim, act, first)
@@ -232,7 +216,9 @@ def glu_backward(g: Tensor, x: Tensor, dim: int, act: str, first: bool) -> Tenso
 
 def prelu(x: Tensor, weight: Tensor) -> Tensor:
     """x where x > 0, else weight * x; the weight runs along dimension 1 or is one value."""
-    return _direct("prelu", prelu_body, x, weight)(x, weight)
+    if type(x) in PLAIN and type(weight) in PLAIN and not is_compiling():
+        return prelu_body(x, weight)
+    return _ops.prelu(x, weight)
 
 
 def prelu_backward(g: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

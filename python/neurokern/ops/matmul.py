@@ -2,8 +2,8 @@
 
 ``v = alpha * a @ b + bias``, ``out = act(v) + beta * residual``; the preactivation ``v`` is a second output when a
 gradient will need it. Batch dimensions may be views of any strides, stride 0 included; nothing is copied to make
-them fit. Given None for the output, the kernels' launcher allocates it with torch's allocator, which is a microsecond
-cheaper than to do so from Python.
+them fit, or to broadcast them. Given None for the output, the kernels' launcher allocates it with torch's allocator,
+which is cheaper than to do so from Python.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling as is_compiling  # other tracers show by the type of their tensors
 
 from .activation import ACTIVATIONS, PLAIN, real
 from .backends import state
 from .registry import register
 
 
-def _out_shape(a: Tensor, b: Tensor) -> tuple[int, ...]:
-    return (*a.shape[:-1], b.shape[-1])
+def product_shape(a: Tensor, b: Tensor) -> tuple[int, ...]:
+    """The shape of torch.matmul(a, b)."""
+    batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return (*batch, *a.shape[-2:-1], *(b.shape[-1:] if b.dim() > 1 else ()))
 
 
 def _linear_shape(x: Tensor, weight: Tensor) -> tuple[int, ...]:
@@ -34,7 +36,7 @@ def _optional(t: Tensor | None) -> Tensor | None:
 @register(
     "matmul(Tensor a, Tensor b, Tensor? bias, Tensor? residual, str act, float p0, float p1, float alpha, float beta)"
     " -> Tensor",
-    lambda a, b, *_: a.new_empty(_out_shape(a, b)),
+    lambda a, b, *_: a.new_empty(product_shape(a, b)),
 )
 def matmul_body(
     a: Tensor,
@@ -49,9 +51,9 @@ def matmul_body(
 ) -> Tensor:
     if a.is_neg() or b.is_neg():
         a, b = real(a), real(b)
-    return state.native.matmul(
-        None, a, b, _optional(bias), _optional(residual), None, ACTIVATIONS[act], p0, p1, alpha, beta
-    )
+    if bias is not None or residual is not None:
+        bias, residual = _optional(bias), _optional(residual)
+    return state.native.matmul(None, a, b, bias, residual, None, ACTIVATIONS[act], p0, p1, alpha, beta)
 
 
 @register(
@@ -115,7 +117,10 @@ _ops = torch.ops.neurokern
 
 
 def _plain(*tensors: Tensor | None) -> bool:
-    return not is_compiling() and all(t is None or type(t) in PLAIN for t in tensors)
+    for t in tensors:  # not all(...): a generator costs half a microsecond
+        if t is not None and type(t) not in PLAIN:
+            return False
+    return not is_compiling()
 
 
 def matmul(
@@ -131,10 +136,13 @@ def matmul(
 ) -> Tensor:
     """act(alpha * a @ b + bias) + beta * residual.
 
-    a [..., M, K], b [..., K, N] with equal batch shapes, bias [N], residual [..., M, N]; any strides.
+    a [..., M, K] or [K], b [..., K, N] or [K], their batch shapes broadcast; bias [N], residual of a shape that
+    broadcasts to the result's; any strides.
     """
-    if type(a) in PLAIN and type(b) in PLAIN and bias is None and residual is None and not is_compiling():
-        return matmul_body(a, b, None, None, act, p0, p1, alpha, beta)
+    if type(a) in PLAIN and type(b) in PLAIN and residual is None and bias is None and not is_compiling():
+        if a.is_neg() or b.is_neg():
+            a, b = real(a), real(b)
+        return state.native.matmul(None, a, b, None, None, None, ACTIVATIONS[act], p0, p1, alpha, beta)
     run = matmul_body if _plain(a, b, bias, residual) else _ops.matmul
     return run(a, b, bias, residual, act, p0, p1, alpha, beta)
 
@@ -156,7 +164,11 @@ def linear(
         and (residual is None or type(residual) in PLAIN)
         and not is_compiling()
     ):
-        return linear_body(x, weight, bias, residual, act, p0, p1)
+        if x.is_neg() or weight.is_neg() or (bias is not None and bias.is_neg()):
+            x, weight, bias = real(x), real(weight), _optional(bias)
+        if residual is not None:
+            residual = real(residual)
+        return state.native.linear(None, x, weight, bias, residual, None, ACTIVATIONS[act], p0, p1)
     return _ops.linear(x, weight, bias, residual, act, p0, p1)
 
 

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..kernels.triton import activation as _activation
 from ..kernels.triton import matmul as _matmul
 from ..kernels.triton import softmax as _softmax
+from .activation import expand_weight
 from .backends import record
+from .matmul import product_shape
 
 
 def _recorded(op: str, function: Callable[..., None]) -> Callable[..., None]:
@@ -21,13 +24,33 @@ def _recorded(op: str, function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-unary = _recorded("unary", _activation.unary)
-unary_backward = _recorded("unary_backward", _activation.unary_backward)
-unary_backward2 = _recorded("unary_backward2", _activation.unary_backward2)
+def _allocating(op: str, function: Callable[..., None], like: int) -> Callable[..., Tensor]:
+    """With None for the output: a new tensor like the input number ``like``. Returns the output."""
+    launch = _recorded(op, function)
+
+    def run(out: Tensor | None, *args: Any) -> Tensor:
+        out = torch.empty_like(args[like]) if out is None else out
+        launch(out, *args)
+        return out
+
+    return run
+
+
+unary = _allocating("unary", _activation.unary, 0)
+unary_backward = _allocating("unary_backward", _activation.unary_backward, 1)
+unary_backward2 = _allocating("unary_backward2", _activation.unary_backward2, 2)
 gated = _recorded("gated", _activation.gated)
 gated_backward = _recorded("gated_backward", _activation.gated_backward)
-prelu = _recorded("prelu", _activation.prelu)
+rrelu = _allocating("rrelu", _activation.prelu, 0)
 prelu_backward = _recorded("prelu_backward", _activation.prelu_backward)
+
+
+def prelu(out: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
+    """x where x > 0, else weight * x; the weight runs along dimension 1 or is one value."""
+    return _prelu(out, x, expand_weight(x, weight))
+
+
+_prelu = _allocating("prelu", _activation.prelu, 0)
 
 
 def glu(x: Tensor, dim: int, act: int, first: bool) -> Tensor:
@@ -48,8 +71,8 @@ def glu_backward(g: Tensor, x: Tensor, dim: int, act: int, first: bool) -> Tenso
     return gx
 
 
-softmax = _recorded("softmax", _softmax.softmax)
-softmax_backward = _recorded("softmax_backward", _softmax.softmax_backward)
+softmax = _allocating("softmax", _softmax.softmax, 0)
+softmax_backward = _allocating("softmax_backward", _softmax.softmax_backward, 1)
 activation_bias_backward = _recorded("activation_bias_backward", _matmul.activation_bias_backward)
 
 
@@ -69,10 +92,17 @@ def matmul(
     alpha: float,
     beta: float,
 ) -> Tensor:
-    """act(alpha * a @ b + bias) + beta * residual into out, a new tensor when None."""
+    """act(alpha * a @ b + bias) + beta * residual into out, a new tensor when None, with the shapes of torch.matmul."""
     if out is None:
-        out = a.new_empty((*a.shape[:-1], b.shape[-1]))
-    _product(out, a, b, bias, residual, preact, act, p0, p1, alpha, beta)
+        out = a.new_empty(product_shape(a, b))
+    row, column = a.dim() == 1, b.dim() == 1
+    a, b = a.unsqueeze(0) if row else a, b.unsqueeze(1) if column else b
+    batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a, b = a.expand(*batch, *a.shape[-2:]), b.expand(*batch, *b.shape[-2:])
+    y, residual, preact = (
+        t if t is None else t.expand(out.shape).view(*batch, a.shape[-2], b.shape[-1]) for t in (out, residual, preact)
+    )
+    _product(y, a, b, bias, residual, preact, act, p0, p1, alpha, beta)
     return out
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from .. import _C
 from .compare import Profile, Result, mismatch, ulp
 from .spec import Maker, OpSpec, Sample
 
@@ -27,9 +28,11 @@ def nan_filled() -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
+    _C.poison_new_tensors(True)  # the extension allocates by a way that does not heed torch's switch
     try:
         yield
     finally:
+        _C.poison_new_tensors(False)
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 

@@ -1,0 +1,25 @@
+"""What the extension asks of torch: where new tensors come from, and on CUDA how exact f32 products must be."""
+
+from __future__ import annotations
+
+import torch
+
+from .. import _C
+
+
+def allows_tf32() -> bool:
+    """torch's own switch: ``torch.set_float32_matmul_precision``, "highest" by default."""
+    return torch.get_float32_matmul_precision() != "highest"
+
+
+if hasattr(_C, "set_tf32_hook"):
+    _C.set_tf32_hook(allows_tf32)
+
+
+# empty_strided as Inductor's generated code calls it: half the price of torch.empty_like, where torch has it
+_guards = getattr(torch._C._dynamo, "guards", None)
+_C.set_allocator(
+    getattr(_guards, "_empty_strided_cpu", None),
+    torch.empty_like,
+    {str(t).removeprefix("torch."): t for t in (torch.float32, torch.float64, torch.float16, torch.bfloat16)},
+)

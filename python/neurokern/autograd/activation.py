@@ -33,7 +33,10 @@ class Unary(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        return unary_backward(g, x, *ctx.spec), None, None, None
+        act, p0, p1 = ctx.spec
+        if is_grad_enabled():
+            return unary_backward(g, x, act, p0, p1), None, None, None
+        return ops.unary_backward(g, x, act, p0, p1), None, None, None
 
 
 class UnaryInplace(Function):
@@ -165,7 +168,9 @@ def _reduced(x: Tensor, weight: Tensor) -> list[int]:
 
 def prelu(x: Tensor, weight: Tensor) -> Tensor:
     """PReLU, recorded for autograd when it is wanted."""
-    return PReLU.apply(x, weight) if recording(x, weight) else ops.prelu(x, weight)
+    if is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return PReLU.apply(x, weight)
+    return ops.prelu(x, weight)
 
 
 class RReLU(Function):

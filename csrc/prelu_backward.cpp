@@ -60,6 +60,8 @@ struct Piece {
         cpu::PreluBackward a;
         a.sum = sum;
         a.run.n = n;
+        a.run.ahead = 0;
+        a.run.past = false;
         for (int j = 0; j < 4; ++j) {
             char* here = static_cast<char*>(t[j]->data) + offset[j] * p.size;
             const int64_t stride = p.s.stride[j][0];

@@ -1,6 +1,7 @@
 #include "runs.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "../elementwise.h"
@@ -13,7 +14,9 @@ namespace {
 
 constexpr int kBlock = 256;                         // elements that pass through the stack at a time
 constexpr int64_t kLongRow = 64;                    // shorter rows are gathered several at a time
-constexpr int64_t kStreamBytes = int64_t{8} << 20;  // size of an output from which it passes by the caches
+constexpr int64_t kStreamBytes = int64_t{4} << 20;  // size of an output from which it passes by the caches
+constexpr int64_t kAheadFrom = int64_t{64} << 10;   // size of an input from which it is fetched ahead
+constexpr int64_t kAhead = 4096;                    // bytes, so that the next page is looked up in time
 constexpr double kRegion = 4000.0;                  // nanoseconds of work that pay for waking a thread
 
 // `n` copies of one element.
@@ -53,14 +56,6 @@ struct alignas(64) Repeated {
     char bytes[3][kRepeat * 8];
 };
 
-Run start(const Elementwise& e, int64_t n) {
-    Run r;
-    r.n = n;
-    r.p[0] = e.p[0];
-    r.p[1] = e.p[1];
-    return r;
-}
-
 // The share [begin, begin + n) of a plain run, whose operands start at r's.
 Run part_of(const Run& r, const Elementwise& e, int64_t begin, int64_t n, int size) {
     Run part = r;
@@ -70,34 +65,43 @@ Run part_of(const Run& r, const Elementwise& e, int64_t begin, int64_t n, int si
     return part;
 }
 
-// Outputs too large for the caches go through a block in L1 and from there past the caches, which saves reading
-// their lines before they are overwritten.
-void run_streaming(const Run& r, const Elementwise& e, int size) {
-    constexpr int64_t bytes = 4096;
-    alignas(64) char block[2][bytes];
-    const auto copy = table().activation.stream_copy;
-    const int64_t misaligned = static_cast<int64_t>(reinterpret_cast<uintptr_t>(r.out[0]) % 64);
-    int64_t begin = std::min(r.n, (64 - misaligned) % 64 / size);
-    if (begin > 0) e.kernel(part_of(r, e, 0, begin, size));
-    for (const int64_t step = bytes / size; begin + step <= r.n; begin += step) {
-        Run part = part_of(r, e, begin, step, size);
-        void* to[2] = {part.out[0], part.out[1]};
-        for (int t = 0; t < e.outs; ++t) part.out[t] = block[t];
-        e.kernel(part);
-        for (int t = 0; t < e.outs; ++t) copy(to[t], block[t], bytes);
-    }
-    if (begin < r.n) e.kernel(part_of(r, e, begin, r.n - begin, size));
+// Whether outputs of so many bytes go past the caches, which saves reading their lines before they are overwritten. In
+// place they are in the cache anyway.
+bool goes_past(const Elementwise& e, int64_t bytes) {
+    if (bytes < kStreamBytes) return false;
+    for (int t = 0; t < e.outs; ++t)
+        for (int j = 0; j < e.ins; ++j)
+            if (e.tensor[t]->data == e.tensor[e.outs + j]->data) return false;
+    return true;
 }
 
-bool worth_streaming(const Run& r, const Elementwise& e, int64_t bytes) {
-    if (bytes < kStreamBytes) return false;
-    const auto place = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 64; };
-    for (int t = 0; t < e.outs; ++t) {
-        if (place(r.out[t]) != place(r.out[0])) return false;
-        for (int j = 0; j < e.ins; ++j)
-            if (r.out[t] == r.in[j]) return false;  // in place: the lines are in the cache anyway
+Run start(const Elementwise& e, int64_t n, int64_t bytes) {
+    Run r;
+    r.n = n;
+    r.ahead = bytes >= kAheadFrom ? kAhead : 0;
+    r.past = goes_past(e, bytes);
+    r.p[0] = e.p[0];
+    r.p[1] = e.p[1];
+    return r;
+}
+
+// Streaming stores need aligned outputs: what lies before the first aligned element is stored the usual way.
+void run_part(Run r, const Elementwise& e, int size) {
+    const auto place = [](const void* p) { return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % 64); };
+    if (r.past && place(r.out[0]) != 0) {
+        r.past = false;
+        const int64_t head = std::min(r.n, (64 - place(r.out[0])) / size);
+        e.kernel(part_of(r, e, 0, head, size));
+        r = part_of(r, e, head, r.n - head, size);
+        r.past = true;
     }
-    return true;
+    for (int t = 0; t < e.outs; ++t) r.past = r.past && place(r.out[t]) == 0;
+    if (r.n > 0) e.kernel(r);
+}
+
+// Streaming stores are not ordered with the signal that this thread's share is done.
+void drain(const Run& r) {
+    if (r.past) std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
 // Where a walk through the index space stands: coordinates, and each operand's offset in elements.
@@ -137,16 +141,18 @@ struct Strided {
     // Long rows: an operand is used where it lies if its row is contiguous, repeated if its row is one value.
     void rows(int64_t begin, int64_t end) const {
         Access access[kMaxOperands];
-        bool gathers = false;
+        bool gathers = false, past = true;
         for (int t = 0; t < e.operands(); ++t) {
             const int64_t stride = s.stride[t][0];
             access[t] = stride == 1                  ? Access::direct
                         : stride == 0 && t >= e.outs ? Access::one_value
                                                      : Access::gathered;
             gathers = gathers || access[t] == Access::gathered;
+            if (t < e.outs && access[t] == Access::gathered) past = false;
         }
         alignas(64) char block[kMaxOperands][kBlock * 8];
-        Run r = start(e, 0);
+        Run r = start(e, 0, s.numel() * size);
+        r.past = r.past && past;
         Position at(s, begin);
         while (begin < end) {
             int64_t n = std::min(s.size[0] - at.index[0], end - begin);
@@ -163,13 +169,14 @@ struct Strided {
                 else
                     r.in[t - e.outs] = used, r.step[t - e.outs] = access[t] != Access::one_value;
             }
-            e.kernel(r);
+            r.past ? run_part(r, e, size) : e.kernel(r);
             for (int t = 0; t < e.outs; ++t)
                 if (access[t] == Access::gathered)
                     copy_strided(address(t, at.offset[t]), s.stride[t][0], block[t], 1, n, size);
             at.advance(s, n);
             begin += n;
         }
+        drain(r);
     }
 
     // Short rows: operands that are not contiguous throughout pass through a block, several rows at a time.
@@ -188,7 +195,7 @@ struct Strided {
         alignas(64) char block[kMaxOperands][kBlock * 8];
         for (int t = e.outs; t < e.operands(); ++t)
             if (access[t] == Access::one_value) repeat(block[t], e.tensor[t]->data, kRepeat, size);
-        Run r = start(e, 0);
+        Run r = start(e, 0, 0);
         Position at(s, begin);
         for (; begin < end; begin += kBlock) {
             r.n = std::min<int64_t>(kBlock, end - begin);
@@ -251,7 +258,7 @@ bool is_plain(const Elementwise& e) {
 
 void run_plain(const Elementwise& e, int64_t elements) {
     const int size = size_of(e.tensor[0]->dtype);
-    Run r = start(e, elements);
+    Run r = start(e, elements, elements * size);
     for (int t = 0; t < e.outs; ++t) r.out[t] = e.tensor[t]->data;
     Repeated repeated;
     for (int j = 0; j < e.ins; ++j) {
@@ -264,18 +271,14 @@ void run_plain(const Elementwise& e, int64_t elements) {
         }
     }
     const int threads = threads_for(elements, e.cost);
-    const bool streaming = worth_streaming(r, e, elements * size);
     // Shares end on multiples of 64 elements, so that no two threads write to one cache line.
     const int64_t share = (elements / threads + 63) / 64 * 64;
     parallel(threads, [&](int tid, int count) {
         const int64_t begin = std::min(elements, share * tid);
         const int64_t end = tid + 1 == count ? elements : std::min(elements, begin + share);
         if (begin == end) return;
-        const Run mine = part_of(r, e, begin, end - begin, size);
-        if (streaming)
-            run_streaming(mine, e, size);
-        else
-            e.kernel(mine);
+        run_part(part_of(r, e, begin, end - begin, size), e, size);
+        drain(r);
     });
 }
 

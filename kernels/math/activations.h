@@ -11,11 +11,10 @@
 
 namespace nk::math {
 
-// An activation's parameters p0, p1 in the scalar type of the computation. Coarse: the result will be rounded to a
-// 16-bit type, so that some functions may stop at a relative error of 2^-17.
-template <class S, bool Coarse = false>
+// An activation's parameters p0, p1 in the scalar type of the computation, and how right the result must be.
+template <class S, Grade G = Grade::exact>
 struct Params {
-    static constexpr bool coarse = Coarse;
+    static constexpr Grade grade = G;
     S p0, p1;
 };
 
@@ -75,34 +74,39 @@ struct LeakyRelu : Piecewise<LeakyRelu> {
 };
 
 struct Elu : Piecewise<Elu> {
-    NK_F { return select(x <= num<V>(0), expm1(x) * V(p.p0), x); }
-    NK_VJP { return select(x <= num<V>(0), g * (V(p.p0) * exp(x)), g); }
-    NK_DD { return select(x < num<V>(0), V(p.p0) * exp(x), num<V>(0)); }
+    NK_F { return select(x <= num<V>(0), expm1<P::grade>(x) * V(p.p0), x); }
+    NK_VJP { return select(x <= num<V>(0), g * (V(p.p0) * exp<P::grade>(x)), g); }
+    NK_DD { return select(x < num<V>(0), V(p.p0) * exp<P::grade>(x), num<V>(0)); }
 };
 
 struct Selu : Piecewise<Selu> {
     static constexpr double scale = 1.0507009873554804934193349852946, alpha = 1.6732632423543772848170429916717;
-    NK_F { return select(x <= num<V>(0), expm1(x) * num<V>(scale * alpha), x * num<V>(scale)); }
-    NK_VJP { return g * select(x <= num<V>(0), exp(x) * num<V>(scale * alpha), num<V>(scale)); }
-    NK_DD { return select(x < num<V>(0), exp(x) * num<V>(scale * alpha), num<V>(0)); }
+    NK_F { return select(x <= num<V>(0), expm1<P::grade>(x) * num<V>(scale * alpha), x * num<V>(scale)); }
+    NK_VJP { return g * select(x <= num<V>(0), exp<P::grade>(x) * num<V>(scale * alpha), num<V>(scale)); }
+    NK_DD { return select(x < num<V>(0), exp<P::grade>(x) * num<V>(scale * alpha), num<V>(0)); }
 };
 
 struct Celu : Piecewise<Celu> {
-    NK_F { return select(x <= num<V>(0), expm1(x * V(1 / p.p0)) * V(p.p0), x); }
-    NK_VJP { return select(x <= num<V>(0), g * exp(x * V(1 / p.p0)), g); }
-    NK_DD { return select(x < num<V>(0), exp(x * V(1 / p.p0)) * V(1 / p.p0), num<V>(0)); }
+    NK_F { return select(x <= num<V>(0), expm1<P::grade>(x * V(1 / p.p0)) * V(p.p0), x); }
+    NK_VJP { return select(x <= num<V>(0), g * exp<P::grade>(x * V(1 / p.p0)), g); }
+    NK_DD { return select(x < num<V>(0), exp<P::grade>(x * V(1 / p.p0)) * V(1 / p.p0), num<V>(0)); }
 };
 
 // x * P(X < x); the tail is computed itself, so that large negative x keep their digits.
 struct Gelu : Smooth<Gelu> {
     static constexpr double inv_sqrt_2pi = 0.39894228040143267794;
-    NK_F { return x * normal_cdf(x, normal_tail<P::coarse>(x)); }
+    // max(x, 0) - |x| P(X < -|x|); the factor is kept finite for x = infinity.
+    NK_F {
+        const NormalTail<V> t = normal_tail<P::grade>(x);
+        const V factor = min(x, max(num<V>(is_f64<V> ? -39.0 : -15.0), neg_abs(x)));
+        return mad(factor, t.density * t.ratio, max(num<V>(-0.0), x));
+    }
     NK_D {
-        const NormalTail<V> t = normal_tail<P::coarse>(x);
+        const NormalTail<V> t = normal_tail<P::grade>(x);
         return mad(x * num<V>(inv_sqrt_2pi), t.density, normal_cdf(x, t));
     }
     NK_DD {
-        const V density = normal_tail<P::coarse>(x).density * num<V>(inv_sqrt_2pi);
+        const V density = normal_tail<P::grade>(x).density * num<V>(inv_sqrt_2pi);
         return density * (num<V>(2) - x * x);
     }
 };
@@ -114,14 +118,14 @@ struct GeluTanh : Smooth<GeluTanh> {
     static NK_HD V inner(V x) {
         return x * mad(x * x, num<V>(k2 * a), num<V>(k2));
     }
-    NK_F { return x * sigmoid(inner(x)); }
+    NK_F { return x * sigmoid<P::grade>(inner(x)); }
     NK_D {
-        const Logistic<V> l = logistic(inner(x));
+        const Logistic<V> l = logistic<P::grade>(inner(x));
         const V slope = mad(x * x, num<V>(3 * k2 * a), num<V>(k2));
         return mad(x * l.s * l.c, slope, l.s);
     }
     NK_DD {
-        const Logistic<V> l = logistic(inner(x));
+        const Logistic<V> l = logistic<P::grade>(inner(x));
         const V slope = mad(x * x, num<V>(3 * k2 * a), num<V>(k2)), bend = x * num<V>(6 * k2 * a);
         const V s1 = l.s * l.c;
         return s1 * (num<V>(2) * slope + x * ((l.c - l.s) * slope * slope + bend));
@@ -129,13 +133,13 @@ struct GeluTanh : Smooth<GeluTanh> {
 };
 
 struct Silu : Smooth<Silu> {
-    NK_F { return x * sigmoid(x); }
+    NK_F { return x * sigmoid<P::grade>(x); }
     NK_D {
-        const Logistic<V> l = logistic(x);
+        const Logistic<V> l = logistic<P::grade>(x);
         return l.s * mad(x, l.c, num<V>(1));
     }
     NK_DD {
-        const Logistic<V> l = logistic(x);
+        const Logistic<V> l = logistic<P::grade>(x);
         return l.s * l.c * mad(x, l.c - l.s, num<V>(2));
     }
 };
@@ -146,17 +150,17 @@ struct Mish : Smooth<Mish> {
     struct Parts {
         V e, n, q;  // q = 1/(n + 2)
     };
-    template <class V>
+    template <class P, class V>
     static NK_HD Parts<V> parts(V x) {
-        const V e = exp_nonpositive(min(num<V>(cut<V>), x)), n = e * (e + num<V>(2));
-        return {e, n, num<V>(1) / (n + num<V>(2))};
+        const V e = exp_nonpositive<P::grade>(min(num<V>(cut<V>), x)), n = e * (e + num<V>(2));
+        return {e, n, quotient<P::grade>(num<V>(1), n + num<V>(2))};
     }
     // Above it tanh(softplus(x)) rounds to 1.
     template <class V>
     static constexpr double cut = is_f64<V> ? 40.0 : 20.0;
     NK_F {
-        const V e = exp_nonpositive(min(num<V>(cut<V>), x)), n = e * (e + num<V>(2));
-        return x * (n / (n + num<V>(2)));
+        const V e = exp_nonpositive<P::grade>(min(num<V>(cut<V>), x)), n = e * (e + num<V>(2));
+        return x * quotient<P::grade>(n, n + num<V>(2));
     }
     // The derivative of tanh(softplus(x)): (1 - tanh^2) * sigmoid(x)
     template <class V>
@@ -165,11 +169,11 @@ struct Mish : Smooth<Mish> {
         return select(x > num<V>(cut<V>), num<V>(0), w);
     }
     NK_D {
-        const Parts<V> t = parts(x);
+        const Parts<V> t = parts<P>(x);
         return mad(x, inner(x, t), t.n * t.q);
     }
     NK_DD {
-        const Parts<V> t = parts(x);
+        const Parts<V> t = parts<P>(x);
         const V w = inner(x, t), r = num<V>(1) / (num<V>(1) + t.e);  // r = 1 - sigmoid(x)
         const V s = t.e * r;
         return w * (num<V>(2) + x * (r - num<V>(2) * t.n * t.q * s));
@@ -177,20 +181,21 @@ struct Mish : Smooth<Mish> {
 };
 
 struct Sigmoid : Smooth<Sigmoid> {
-    NK_F { return sigmoid(x); }
+    NK_F { return sigmoid<P::grade>(x); }
     NK_D {
-        const Logistic<V> l = logistic(x);
-        return l.s * l.c;
+        const V e = exp_nonpositive<P::grade>(neg_abs(x));
+        const V q = quotient<P::grade>(num<V>(1), num<V>(1) + e);
+        return e * q * q;
     }
     NK_DD {
-        const Logistic<V> l = logistic(x);
+        const Logistic<V> l = logistic<P::grade>(x);
         return l.s * l.c * (l.c - l.s);
     }
 };
 
 struct Logsigmoid : Smooth<Logsigmoid> {
-    NK_F { return min(num<V>(0), x) - log1p_unit(exp_nonpositive(neg_abs(x))); }
-    NK_D { return sigmoid(-x); }
+    NK_F { return min(num<V>(0), x) - log1p_unit<P::grade>(exp_nonpositive<P::grade>(neg_abs(x))); }
+    NK_D { return sigmoid<P::grade>(-x); }
     NK_DD { return -Sigmoid::d<V>(x, p); }
 };
 
@@ -238,13 +243,13 @@ struct Tanhshrink : Smooth<Tanhshrink> {
             s = poly(z, 0.333333343, -0.133333102, 0.0539634228, -0.0218295846, 0.00869795121, -0.00320695364,
                      0.000923609186, -0.000142823934);
         const V a = abs(x);
-        return select(z < num<V>(1), x * (z * s), copysign((a - num<V>(1)) + tanh_gap(a), x));
+        return select(z < num<V>(1), x * (z * s), copysign((a - num<V>(1)) + tanh_gap<P::grade>(a), x));
     }
     NK_D {
-        const V t = tanh(x);
+        const V t = tanh<P::grade>(x);
         return t * t;
     }
-    NK_DD { return num<V>(2) * tanh(x) * sech2(x); }
+    NK_DD { return num<V>(2) * tanh<P::grade>(x) * sech2<P::grade>(x); }
 };
 
 struct Softsign : Smooth<Softsign> {
@@ -264,12 +269,12 @@ struct Softsign : Smooth<Softsign> {
 struct Softplus : Smooth<Softplus> {
     NK_F {
         const V z = x * V(p.p0);
-        const V y = max(num<V>(0), z) + log1p_unit(exp_nonpositive(neg_abs(z)));
+        const V y = max(num<V>(0), z) + log1p_unit<P::grade>(exp_nonpositive<P::grade>(neg_abs(z)));
         return select(z > V(p.p1), x, y / V(p.p0));
     }
     NK_D {
         const V z = x * V(p.p0);
-        return select(z > V(p.p1), num<V>(1), sigmoid(z));
+        return select(z > V(p.p1), num<V>(1), sigmoid<P::grade>(z));
     }
     NK_DD {
         const V z = x * V(p.p0);
@@ -283,9 +288,9 @@ struct Threshold : Piecewise<Threshold> {
 };
 
 struct Tanh : Smooth<Tanh> {
-    NK_F { return tanh(x); }
-    NK_D { return sech2(x); }
-    NK_DD { return num<V>(-2) * tanh(x) * sech2(x); }
+    NK_F { return tanh<P::grade>(x); }
+    NK_D { return sech2<P::grade>(x); }
+    NK_DD { return num<V>(-2) * tanh<P::grade>(x) * sech2<P::grade>(x); }
 };
 
 struct SquaredRelu : Piecewise<SquaredRelu> {

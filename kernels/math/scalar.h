@@ -106,6 +106,13 @@ NK_HD double min(double a, double b) { return a < b ? a : b; }
 NK_HD float select(bool m, float a, float b) { return m ? a : b; }
 NK_HD double select(bool m, double a, double b) { return m ? a : b; }
 
+// `negative` where x is below zero (its sign counts, so that of -0 may too), else `other`: cheaper than a mask.
+NK_HD float by_sign(float x, float negative, float other) { return x < 0 ? negative : other; }
+NK_HD double by_sign(double x, double negative, double other) { return x < 0 ? negative : other; }
+
+// 1/x with at least 12 right bits, for normal x; 0 for infinity.
+NK_HD float rough_reciprocal(float x) { return 1 / x; }
+
 template <class S>
 NK_HD S copysign_scalar(S magnitude, S sign) {
     constexpr auto top = typename format<S>::bits{1} << (8 * sizeof(S) - 1);

@@ -17,7 +17,9 @@ struct Run {
     const void* in[3];
     int64_t step[3];
     int64_t n;
-    double p[2];  // the activation's parameters
+    double p[2];    // the activation's parameters
+    int64_t ahead;  // bytes by which inputs are fetched ahead; 0 where they are in cache anyway
+    bool past;      // outputs go past the caches; they are aligned to 64 bytes then
 };
 using RunKernel = void (*)(const Run&);
 
@@ -74,8 +76,6 @@ struct ActivationEntries {
     void (*softmax_rows_backward[kFloatTypes])(const SoftmaxRows&);
     void (*softmax_columns[kFloatTypes])(const SoftmaxColumns&);
     void (*softmax_columns_backward[kFloatTypes])(const SoftmaxColumns&);
-    // Copies bytes (a multiple of 64, `to` aligned to 64) past the caches.
-    void (*stream_copy)(void* to, const void* from, int64_t bytes);
     void (*round_one[kFloatTypes])(void* to, double value);  // one number in the table's type
     RunKernel math[kMathFunctions][kFloatTypes];
 };

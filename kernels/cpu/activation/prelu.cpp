@@ -78,13 +78,6 @@ void fill_elementary(cpu::ActivationEntries& e) {
     row[3] = through_float<bf16, 1, 1, elementary<float, F>>;
 }
 
-void stream_copy(void* to, const void* from, int64_t bytes) {
-    float* out = static_cast<float*>(to);
-    const float* in = static_cast<const float*>(from);
-    for (int64_t i = 0; i < bytes / 4; i += 16)
-        for (int k = 0; k < 16; k += lanes_for<float>) stream(out + i + k, load(in + i + k));
-}
-
 template <class T>
 void round_one(void* to, double value) {
     store(static_cast<T*>(to), compute_vec<T>(static_cast<scalar_for<T>>(value)), 1);
@@ -105,7 +98,6 @@ void register_prelu(cpu::ActivationEntries& e) {
     fill_prelu<1>(e);
     fill_prelu<2>(e);
     fill_prelu<3>(e);
-    e.stream_copy = stream_copy;
     fill_elementary<cpu::MathFunction::exp>(e);
     fill_elementary<cpu::MathFunction::expm1>(e);
     fill_elementary<cpu::MathFunction::log>(e);

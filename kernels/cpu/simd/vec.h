@@ -5,15 +5,19 @@
 //   + - * / and unary -       elementwise
 //   < <= > >= ==              a mask, with & | and !; comparisons with NaN are false
 //   select(m, a, b)           m ? a : b
+//   by_sign(x, a, b)          a where x's sign is set, else b
+//   rough_reciprocal(x)       1/x to 12 bits (float)
 //   max, min                  b where a or b is NaN, so max(bound, x) keeps a NaN in x
 //   fma, mad                  a*b + c with one rounding; mad may round twice where the machine has no fma
 //   abs, neg_abs, copysign, pow2, scale, split    as in kernels/math/scalar.h
 // and, for loops over memory (T = float, double, f16, bf16; halves are computed as float):
 //   load(p), load(p, n)       all lanes, or the first n (the others 0)
 //   store(p, v), store(p, v, n)          round to nearest even; NaN stays NaN
-//   load_pair(p, a, b), store_pair(p, a, b)   twice as many lanes at once; for bf16 a has the even elements and b the
-//                             odd ones, which saves moving them apart and together
-//   stream(p, v)              store past the caches; p aligned to the vector
+//   load_pair(p, a, b), put_pair(p, a, b, past)   twice as many lanes at once; for bf16 a has the even elements and b
+//   the
+//                             odd ones, which saves moving them apart and together; a NaN must come from a bf16 or
+//                             from the machine, so that rounding can't carry it out of the NaNs
+//   put(p, v, past)           store; past: past the caches, p aligned to the vector.
 //   reduce_add(v), reduce_max(v)         reduce_max gives NaN when a lane is NaN
 #pragma once
 
@@ -86,9 +90,9 @@ NK_HD void load_pair(const T* p, V& a, V& b) {
     b = load(p + V::lanes);
 }
 template <class T, class V>
-NK_HD void store_pair(T* p, V a, V b) {
-    store(p, a);
-    store(p + V::lanes, b);
+NK_HD void put_pair(T* p, V a, V b, bool past) {
+    put(p, a, past);
+    put(p + V::lanes, b, past);
 }
 
 }  // namespace nk::NK_ISA

@@ -54,6 +54,9 @@ NK_HD mask<double> operator==(vec<double> a, vec<double> b) { return {_mm256_cmp
 
 NK_HD vec<float> select(mask<float> m, vec<float> a, vec<float> b) { return _mm256_blendv_ps(b.v, a.v, m.m); }
 NK_HD vec<double> select(mask<double> m, vec<double> a, vec<double> b) { return _mm256_blendv_pd(b.v, a.v, m.m); }
+NK_HD vec<float> by_sign(vec<float> x, vec<float> a, vec<float> b) { return _mm256_blendv_ps(b.v, a.v, x.v); }
+NK_HD vec<double> by_sign(vec<double> x, vec<double> a, vec<double> b) { return _mm256_blendv_pd(b.v, a.v, x.v); }
+NK_HD vec<float> rough_reciprocal(vec<float> x) { return 1 / x.v; }  // vrcpps has 11 bits
 NK_HD vec<float> max(vec<float> a, vec<float> b) { return _mm256_max_ps(a.v, b.v); }
 NK_HD vec<double> max(vec<double> a, vec<double> b) { return _mm256_max_pd(a.v, b.v); }
 NK_HD vec<float> min(vec<float> a, vec<float> b) { return _mm256_min_ps(a.v, b.v); }
@@ -156,10 +159,13 @@ NK_HD vec<float> load(const f16* p, int n) { return _mm256_cvtph_ps(load_tail(p,
 NK_HD vec<float> load(const bf16* p, int n) { return widen_bf16(load_tail(p, n)); }
 
 // As in vec_avx512.h.
-NK_HD __m256i round_bf16(vec<float> a) {
+NK_HD __m256i round_bf16_number(vec<float> a) {
     const __m256i b = _mm256_castps_si256(a.v);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(b, 16), _mm256_set1_epi32(1));
-    const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(b, _mm256_set1_epi32(0x7fff)), odd);
+    return _mm256_add_epi32(_mm256_add_epi32(b, _mm256_set1_epi32(0x7fff)), odd);
+}
+NK_HD __m256i round_bf16(vec<float> a) {
+    const __m256i b = _mm256_castps_si256(a.v), sum = round_bf16_number(a);
     const __m256i quiet = _mm256_or_si256(b, _mm256_set1_epi32(0x400000));
     const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q));
     return _mm256_blendv_epi8(sum, quiet, nan);
@@ -173,9 +179,11 @@ NK_HD void load_pair(const bf16* p, vec<float>& a, vec<float>& b) {
     a = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
     b = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
 }
-NK_HD void store_pair(bf16* p, vec<float> a, vec<float> b) {
-    const __m256i low = _mm256_srli_epi32(round_bf16(a), 16);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_blend_epi16(low, round_bf16(b), 0xaa));
+NK_HD void put_pair(bf16* p, vec<float> a, vec<float> b, bool past) {
+    const __m256i low = _mm256_srli_epi32(round_bf16_number(a), 16);
+    const __m256i both = _mm256_blend_epi16(low, round_bf16_number(b), 0xaa);
+    __m256i* to = reinterpret_cast<__m256i*>(p);
+    past ? _mm256_stream_si256(to, both) : _mm256_storeu_si256(to, both);
 }
 NK_HD __m128i narrow_f16(vec<float> a) { return _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 NK_HD void store(float* p, vec<float> a) { _mm256_storeu_ps(p, a.v); }
@@ -186,9 +194,14 @@ NK_HD void store(float* p, vec<float> a, int n) { _mm256_maskstore_ps(p, first8(
 NK_HD void store(double* p, vec<double> a, int n) { _mm256_maskstore_pd(p, first4(n), a.v); }
 NK_HD void store(f16* p, vec<float> a, int n) { store_tail(p, narrow_f16(a), n); }
 NK_HD void store(bf16* p, vec<float> a, int n) { store_tail(p, narrow_bf16(a), n); }
-NK_HD void stream(float* p, vec<float> a) { _mm256_stream_ps(p, a.v); }
-NK_HD void stream(double* p, vec<double> a) { _mm256_stream_pd(p, a.v); }
-NK_HD void stream(f16* p, vec<float> a) { _mm_stream_si128(reinterpret_cast<__m128i*>(p), narrow_f16(a)); }
-NK_HD void stream(bf16* p, vec<float> a) { _mm_stream_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(a)); }
+// A branch at each store costs next to nothing where it always goes the same way, and loops are compiled once.
+NK_HD void put(float* p, vec<float> a, bool past) { past ? _mm256_stream_ps(p, a.v) : _mm256_storeu_ps(p, a.v); }
+NK_HD void put(double* p, vec<double> a, bool past) { past ? _mm256_stream_pd(p, a.v) : _mm256_storeu_pd(p, a.v); }
+NK_HD void put_half(void* p, __m128i h, bool past) {
+    __m128i* to = static_cast<__m128i*>(p);
+    past ? _mm_stream_si128(to, h) : _mm_storeu_si128(to, h);
+}
+NK_HD void put(f16* p, vec<float> a, bool past) { put_half(p, narrow_f16(a), past); }
+NK_HD void put(bf16* p, vec<float> a, bool past) { put_half(p, narrow_bf16(a), past); }
 
 }  // namespace nk::NK_ISA

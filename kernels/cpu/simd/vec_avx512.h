@@ -67,6 +67,18 @@ NK_HD mask<double> operator==(vec<double> a, vec<double> b) { return {_mm512_cmp
 
 NK_HD vec<float> select(mask<float> m, vec<float> a, vec<float> b) { return _mm512_mask_blend_ps(m.m, b.v, a.v); }
 NK_HD vec<double> select(mask<double> m, vec<double> a, vec<double> b) { return _mm512_mask_blend_pd(m.m, b.v, a.v); }
+// By the sign bit spread over the number: comparisons with a mask take a turn of the units that multiply.
+NK_HD vec<float> by_sign(vec<float> x, vec<float> a, vec<float> b) {
+    const __m512i sign = _mm512_srai_epi32(_mm512_castps_si512(x.v), 31);
+    return _mm512_castsi512_ps(
+        _mm512_ternarylogic_epi32(sign, _mm512_castps_si512(a.v), _mm512_castps_si512(b.v), 0xca));
+}
+NK_HD vec<double> by_sign(vec<double> x, vec<double> a, vec<double> b) {
+    const __m512i sign = _mm512_srai_epi64(_mm512_castpd_si512(x.v), 63);
+    return _mm512_castsi512_pd(
+        _mm512_ternarylogic_epi64(sign, _mm512_castpd_si512(a.v), _mm512_castpd_si512(b.v), 0xca));
+}
+NK_HD vec<float> rough_reciprocal(vec<float> x) { return _mm512_rcp14_ps(x.v); }
 NK_HD vec<float> max(vec<float> a, vec<float> b) { return _mm512_max_ps(a.v, b.v); }
 NK_HD vec<double> max(vec<double> a, vec<double> b) { return _mm512_max_pd(a.v, b.v); }
 NK_HD vec<float> min(vec<float> a, vec<float> b) { return _mm512_min_ps(a.v, b.v); }
@@ -139,13 +151,14 @@ NK_HD vec<float> load(const bf16* p, int n) { return widen_bf16(_mm256_maskz_loa
 
 // Rounds the upper half to nearest even by adding just under half of its last place, and one more if that is odd; a NaN
 // is made quiet instead. The instruction vcvtneps2bf16 would be shorter, but it flushes denormals.
-NK_HD __m512i round_bf16(vec<float> a) {
+NK_HD __m512i round_bf16_number(vec<float> a) {
     const __m512i b = _mm512_castps_si512(a.v);
-    const __mmask16 odd = _mm512_test_epi32_mask(b, _mm512_set1_epi32(0x10000));
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(b, 16), _mm512_set1_epi32(1));
+    return _mm512_add_epi32(_mm512_add_epi32(b, _mm512_set1_epi32(0x7fff)), odd);
+}
+NK_HD __m512i round_bf16(vec<float> a) {
     const __mmask16 nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
-    const __m512i sum = _mm512_add_epi32(b, _mm512_set1_epi32(0x7fff));
-    const __m512i even = _mm512_mask_sub_epi32(sum, odd, sum, _mm512_set1_epi32(-1));
-    return _mm512_mask_or_epi32(even, nan, b, _mm512_set1_epi32(0x400000));
+    return _mm512_mask_or_epi32(round_bf16_number(a), nan, _mm512_castps_si512(a.v), _mm512_set1_epi32(0x400000));
 }
 NK_HD __m256i narrow_bf16(vec<float> a) { return _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_bf16(a), 16)); }
 NK_HD void load_pair(const bf16* p, vec<float>& a, vec<float>& b) {
@@ -153,9 +166,11 @@ NK_HD void load_pair(const bf16* p, vec<float>& a, vec<float>& b) {
     a = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
     b = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
 }
-NK_HD void store_pair(bf16* p, vec<float> a, vec<float> b) {
-    const __m512i low = _mm512_srli_epi32(round_bf16(a), 16), upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
-    _mm512_storeu_si512(p, _mm512_ternarylogic_epi32(upper, round_bf16(b), low, 0xca));
+NK_HD void put_pair(bf16* p, vec<float> a, vec<float> b, bool past) {
+    const __m512i low = _mm512_srli_epi32(round_bf16_number(a), 16),
+                  upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+    const __m512i both = _mm512_ternarylogic_epi32(upper, round_bf16_number(b), low, 0xca);
+    past ? _mm512_stream_si512(reinterpret_cast<__m512i*>(p), both) : _mm512_storeu_si512(p, both);
 }
 NK_HD __m256i narrow_f16(vec<float> a) { return _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 NK_HD void store(float* p, vec<float> a) { _mm512_storeu_ps(p, a.v); }
@@ -166,9 +181,14 @@ NK_HD void store(float* p, vec<float> a, int n) { _mm512_mask_storeu_ps(p, first
 NK_HD void store(double* p, vec<double> a, int n) { _mm512_mask_storeu_pd(p, first8(n), a.v); }
 NK_HD void store(f16* p, vec<float> a, int n) { _mm256_mask_storeu_epi16(p, first16(n), narrow_f16(a)); }
 NK_HD void store(bf16* p, vec<float> a, int n) { _mm256_mask_storeu_epi16(p, first16(n), narrow_bf16(a)); }
-NK_HD void stream(float* p, vec<float> a) { _mm512_stream_ps(p, a.v); }
-NK_HD void stream(double* p, vec<double> a) { _mm512_stream_pd(p, a.v); }
-NK_HD void stream(f16* p, vec<float> a) { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow_f16(a)); }
-NK_HD void stream(bf16* p, vec<float> a) { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(a)); }
+// A branch at each store costs next to nothing where it always goes the same way, and loops are compiled once.
+NK_HD void put(float* p, vec<float> a, bool past) { past ? _mm512_stream_ps(p, a.v) : _mm512_storeu_ps(p, a.v); }
+NK_HD void put(double* p, vec<double> a, bool past) { past ? _mm512_stream_pd(p, a.v) : _mm512_storeu_pd(p, a.v); }
+NK_HD void put_half(void* p, __m256i h, bool past) {
+    __m256i* to = static_cast<__m256i*>(p);
+    past ? _mm256_stream_si256(to, h) : _mm256_storeu_si256(to, h);
+}
+NK_HD void put(f16* p, vec<float> a, bool past) { put_half(p, narrow_f16(a), past); }
+NK_HD void put(bf16* p, vec<float> a, bool past) { put_half(p, narrow_bf16(a), past); }
 
 }  // namespace nk::NK_ISA

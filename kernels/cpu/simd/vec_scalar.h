@@ -65,6 +65,11 @@ NK_HD vec<S> fma(vec<S> a, vec<S> b, vec<S> c) {
     return math::fma(a.v, b.v, c.v);
 }
 template <class S>
+NK_HD vec<S> by_sign(vec<S> x, vec<S> negative, vec<S> other) {
+    return math::by_sign(x.v, negative.v, other.v);
+}
+NK_HD vec<float> rough_reciprocal(vec<float> x) { return 1 / x.v; }
+template <class S>
 NK_HD vec<S> abs(vec<S> a) {
     return math::abs(a.v);
 }
@@ -140,7 +145,7 @@ NK_HD void store(T* p, V a, int n) {
     if (n > 0) store(p, a);
 }
 template <class T, class V>
-NK_HD void stream(T* p, V a) {
+NK_HD void put(T* p, V a, bool) {
     store(p, a);
 }
 

@@ -83,12 +83,14 @@ NK_HD two<V> select(two_masks<M> m, two<V> a, two<V> b) {
 NK_ONE(abs)
 NK_ONE(neg_abs)
 NK_ONE(pow2)
+NK_ONE(rough_reciprocal)
 NK_TWO(max)
 NK_TWO(min)
 NK_TWO(copysign)
 NK_TWO(scale)
 NK_THREE(fma)
 NK_THREE(mad)
+NK_THREE(by_sign)
 #undef NK_ONE
 #undef NK_TWO
 #undef NK_THREE
@@ -117,17 +119,17 @@ NK_HD void load_wide(const T* p, two<two<V>>& v) {
     load_wide(p + two<V>::lanes, v.hi);
 }
 template <class T, class S>
-NK_HD void store_wide(T* p, vec<S> v) {
-    store(p, v);
+NK_HD void put_wide(T* p, vec<S> v, bool past) {
+    put(p, v, past);
 }
 template <class T, class S>
-NK_HD void store_wide(T* p, two<vec<S>> v) {
-    store_pair(p, v.lo, v.hi);
+NK_HD void put_wide(T* p, two<vec<S>> v, bool past) {
+    put_pair(p, v.lo, v.hi, past);
 }
 template <class T, class V>
-NK_HD void store_wide(T* p, two<two<V>> v) {
-    store_wide(p, v.lo);
-    store_wide(p + two<V>::lanes, v.hi);
+NK_HD void put_wide(T* p, two<two<V>> v, bool past) {
+    put_wide(p, v.lo, past);
+    put_wide(p + two<V>::lanes, v.hi, past);
 }
 
 // V, or 2 or 4 of it side by side.

@@ -116,6 +116,8 @@ def glu_backward_body(g: Tensor, x: Tensor, dim: int, act: str, first: bool) -> 
 
 def expand_weight(x: Tensor, weight: Tensor) -> Tensor:
     """A PReLU weight as a view of ``x``'s shape: along dimension 1, or one value for all."""
+    if x.dim() == 2 and weight.dim() == 1:
+        return weight.expand(x.shape)
     if weight.numel() == 1 or x.dim() < 2:
         return weight.reshape(()).expand(x.shape) if weight.numel() == 1 else weight.expand(x.shape)
     return weight.view([-1 if i == 1 else 1 for i in range(x.dim())]).expand(x.shape)
@@ -194,7 +196,9 @@ def _direct(name: str, body: Callable, *tensors: object) -> Callable:
 
 def unary_backward(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
     """g * act'(x), with torch's derivative at ties."""
-    return _direct("unary_backward", unary_backward_body, g, x)(g, x, act, p0, p1)
+    if type(g) in PLAIN and type(x) in PLAIN and not is_compiling():
+        return unary_backward_body(g, x, act, p0, p1)
+    return _ops.unary_backward(g, x, act, p0, p1)
 
 
 def unary_backward2(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:

@@ -14,7 +14,7 @@ struct Backward2 {
     static constexpr bool direct = false;
     static void run(const cpu::Run& r) {
         using V = wide<compute_vec<T>, kNarrow>;
-        const auto p = params<T>(r);
+        const auto p = params<T>(r.p);
         walk<T, ins, outs, kNarrow>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
             out[0] = in[0] * in[1] * Op::template dd<V>(in[2], p);
         });

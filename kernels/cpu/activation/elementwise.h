@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../../math.h"
+#include "../simd/params.h"
 #include "../simd/wide.h"
 #include "register.h"
 
@@ -97,18 +98,6 @@ NK_HD void walk(const cpu::Run& r, Body body) {
     }
     if (rest != 0)
         for (int j = 0; j < Outs; ++j) memcpy(rest_out[j], tail_out[j], rest);
-}
-
-template <class T>
-inline constexpr math::Grade grade = math::Grade::exact;
-template <>
-inline constexpr math::Grade grade<f16> = math::Grade::f16;
-template <>
-inline constexpr math::Grade grade<bf16> = math::Grade::bf16;
-
-template <class T>
-NK_HD math::Params<scalar_for<T>, grade<T>> params(const cpu::Run& r) {
-    return {static_cast<scalar_for<T>>(r.p[0]), static_cast<scalar_for<T>>(r.p[1])};
 }
 
 // A kernel for a 16-bit type made of the one for float, through blocks in the first-level cache: for the rarer

@@ -14,7 +14,7 @@ struct Gated {
     static constexpr bool direct = common_gate<Op>;
     static void run(const cpu::Run& r) {
         using V = wide<compute_vec<T>, kNarrow>;
-        const auto p = params<T>(r);
+        const auto p = params<T>(r.p);
         walk<T, ins, outs, kNarrow>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
             out[0] = Op::template f<V>(in[0], p) * in[1];
         });

@@ -14,7 +14,7 @@ struct GatedBackward {
     static constexpr bool direct = common_gate<Op>;
     static void run(const cpu::Run& r) {
         using V = wide<compute_vec<T>, kNarrow>;
-        const auto p = params<T>(r);
+        const auto p = params<T>(r.p);
         walk<T, ins, outs, kNarrow>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
             out[0] = Op::template vjp<V>(in[0] * in[2], in[1], p);
             out[1] = in[0] * Op::template f<V>(in[1], p);

@@ -75,17 +75,6 @@ NK_HD void prefetch(const T* p) {
     for (int i = 0; i < bytes; i += 64) __builtin_prefetch(reinterpret_cast<const char*>(p) + i);
 }
 
-// store_wide past the caches; p aligned to a line.
-template <class T, class S>
-NK_HD void stream_wide(T* p, vec<S> v) {
-    stream(p, v);
-}
-template <class T, class V>
-NK_HD void stream_wide(T* p, two<V> v) {
-    stream_wide(p, v.lo);
-    stream_wide(p + V::lanes, v.hi);
-}
-
 template <class S>
 NK_HD vec<S> fold_max(vec<S> v) {
     return v;

@@ -55,12 +55,7 @@ struct Rows {
     }
     // 16-bit types wait for the arithmetic rather than for memory.
     static constexpr bool can_stream = sizeof(T) != 2;
-    static NK_HD void write(T* p, W v, bool streaming) {
-        if constexpr (can_stream) {
-            if (streaming) return stream_wide(p, v);
-        }
-        store_wide(p, v);
-    }
+    static NK_HD void write(T* p, W v, bool streaming) { put_wide(p, v, can_stream && streaming); }
 
     static NK_HD V read_some(const T* p, int n) { return n == L ? load(p) : load(p, n); }
     static NK_HD V read_signed(const T* p, S sign, int n) {

@@ -1,6 +1,6 @@
 // Activations for the epilogue, and their gradient with the bias gradient in one pass.
 #include "../../math.h"
-#include "../simd/vec.h"
+#include "../simd/params.h"
 #include "entries.h"
 
 namespace nk::NK_ISA {
@@ -17,15 +17,6 @@ constexpr int64_t kChunk = 256;      // columns whose gradient is computed at on
 constexpr int64_t kStrip = 2048;     // columns summed at once: memory is read in runs that the hardware sees coming
 constexpr int64_t kRowsPerSum = 32;  // rows after which a partial column sum joins the total, so that it rounds less
 
-// Results that are rounded to 16 bits take the shorter polynomials.
-template <class T>
-using params_of = math::Params<typename compute<T>::type, sizeof(T) == 2>;
-template <class T>
-params_of<T> params_from(const double* p) {
-    using S = typename compute<T>::type;
-    return {static_cast<S>(p[0]), static_cast<S>(p[1])};
-}
-
 // x[0 .. n) = f(x), x and n such that whole vectors may be read and written.
 template <class T>
 void activate(void* x, int64_t n, int activation, const double* p) {
@@ -33,8 +24,9 @@ void activate(void* x, int64_t n, int activation, const double* p) {
     using V = vec<S>;
     S* data = static_cast<S*>(x);
     math::visit_activation(static_cast<Activation>(activation), [&](auto op) {
-        const auto params = params_from<T>(p);
-        for (int64_t i = 0; i < n; i += V::lanes) store(data + i, decltype(op)::template f<V>(load(data + i), params));
+        const auto constants = params<T>(p);
+        for (int64_t i = 0; i < n; i += V::lanes)
+            store(data + i, decltype(op)::template f<V>(load(data + i), constants));
     });
 }
 
@@ -43,8 +35,8 @@ template <class T, class S>
 void gradient(S* out, const T* g, const T* z, int64_t n, int activation, const double* p) {
     using V = vec<S>;
     math::visit_activation(static_cast<Activation>(activation), [&](auto op) {
-        const auto params = params_from<T>(p);
-        const auto f = [&](V gv, V zv) { return decltype(op)::template vjp<V>(gv, zv, params); };
+        const auto constants = params<T>(p);
+        const auto f = [&](V gv, V zv) { return decltype(op)::template vjp<V>(gv, zv, constants); };
         int64_t i = 0;
         for (; i + V::lanes <= n; i += V::lanes) store(out + i, f(load(g + i), load(z + i)));
         if (i < n) store(out + i, f(load(g + i, static_cast<int>(n - i)), load(z + i, static_cast<int>(n - i))));

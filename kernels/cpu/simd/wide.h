@@ -132,6 +132,11 @@ NK_HD void put_wide(T* p, two<two<V>> v, bool past) {
     put_wide(p + two<V>::lanes, v.hi, past);
 }
 
+template <class T, class V>
+NK_HD void store_wide(T* p, V v) {
+    put_wide(p, v, false);
+}
+
 // V, or 2 or 4 of it side by side.
 template <class V, int N>
 struct widen {

@@ -104,11 +104,19 @@ struct Block {
         }
     }
 
-    // Rows of the next panel of a, a share of them at each panel of b: they lie too far apart for the hardware to see.
+    // The next panel of a, a share of it at each panel of b: its rows (or steps) they lie too far apart for the
+    // hardware to see.
     static NK_INLINE void prefetch_a(const cpu::MatmulTask& t, int64_t i, int64_t end, int64_t p, int64_t kc,
                                      int64_t share, int64_t shares) {
-        for (int64_t r = i + share; r < end; r += shares)
-            for (int64_t k = 0; k < kc; k += 64 / int64_t(sizeof(S))) __builtin_prefetch(at<S>(t.a, r, p + k), 0, 2);
+        if (t.a.col == 1)
+            for (int64_t r = i + share; r < end; r += shares)
+                for (int64_t k = 0; k < kc; k += 64 / int64_t(sizeof(S)))
+                    __builtin_prefetch(at<S>(t.a, r, p + k), 0, 2);
+        else if (t.a.row == 1)
+            for (int64_t k = share; k < kc; k += shares) {
+                __builtin_prefetch(at<S>(t.a, i, p + k), 0, 2);
+                __builtin_prefetch(at<S>(t.a, end - 1, p + k), 0, 2);
+            }
     }
 
     static NK_INLINE void rows(const cpu::MatmulTask& t, const Strip& strip, int64_t ic, int64_t mc, int64_t pc,
@@ -122,7 +130,7 @@ struct Block {
             const int mr = int(mc * (ip + 1) / panels - i);
             const Panel a = panel_of_a(t, ic + i, pc, mr, kc);
             const int64_t next = mc * (ip + 2) / panels;  // where the panel after this one ends
-            const bool prefetch = t.pack_a && t.a.col == 1 && ip + 1 < panels;
+            const bool prefetch = t.pack_a && ip + 1 < panels;
             for (int64_t j = 0; j < strip.n; j += strip.nr) {
                 const int width = int(strip.n - j < strip.nr ? strip.n - j : strip.nr);
                 const int vectors = (width + W - 1) / W;

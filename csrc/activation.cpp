@@ -56,10 +56,10 @@ double cost_of(Activation a, Pass pass, DType dtype, cpu::Level level) {
         default:
             break;
     }
-    double cost = cheap ? 0.15 : 0.5;
+    double cost = cheap ? 0.15 : 0.3;
     if (pass != Pass::forward) cost *= 1.5;
     if (dtype == DType::f64) cost *= 2;
-    if (level == cpu::Level::scalar) cost *= cheap ? 4 : 20;
+    if (level == cpu::Level::scalar) cost *= cheap ? 4 : 30;
     return cost;
 }
 

@@ -17,7 +17,7 @@ constexpr int64_t kLongRow = 64;                    // shorter rows are gathered
 constexpr int64_t kStreamBytes = int64_t{4} << 20;  // size of an output from which it passes by the caches
 constexpr int64_t kAheadFrom = int64_t{64} << 10;   // size of an input from which it is fetched ahead
 constexpr int64_t kAhead = 4096;                    // bytes, so that the next page is looked up in time
-constexpr double kRegion = 4000.0;                  // nanoseconds of work that pay for waking a thread
+constexpr double kRegion = 10000.0;                 // nanoseconds of work that pay for waking a thread
 
 // `n` copies of one element.
 void repeat(void* to, const void* value, int n, int size) {

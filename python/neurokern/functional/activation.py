@@ -218,8 +218,9 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     reason = why_not_ours(input, weight)
     if reason is not None:
         return to_torch("prelu", reason, lambda: torch.prelu(input, weight))
-    channels = input.shape[1] if input.dim() > 1 else 1
-    if weight.dim() > 1 or weight.numel() not in (1, channels):
+    shape, given = input.shape, weight.shape
+    channels = shape[1] if len(shape) > 1 else 1
+    if len(given) > 1 or (given and given[0] not in (1, channels)):
         raise RuntimeError(
             f"neurokern.prelu: argument weight has shape {list(weight.shape)}, expected 1 element or {channels}, "
             f"the channels of input {list(input.shape)}"

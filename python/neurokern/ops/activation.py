@@ -116,11 +116,12 @@ def glu_backward_body(g: Tensor, x: Tensor, dim: int, act: str, first: bool) -> 
 
 def expand_weight(x: Tensor, weight: Tensor) -> Tensor:
     """A PReLU weight as a view of ``x``'s shape: along dimension 1, or one value for all."""
-    if x.dim() == 2 and weight.dim() == 1:
-        return weight.expand(x.shape)
-    if weight.numel() == 1 or x.dim() < 2:
-        return weight.reshape(()).expand(x.shape) if weight.numel() == 1 else weight.expand(x.shape)
-    return weight.view([-1 if i == 1 else 1 for i in range(x.dim())]).expand(x.shape)
+    shape, weights = x.shape, weight.numel()
+    if len(shape) == 2 or len(shape) == weights == 1:  # the weight runs along the last dimension, if at all
+        return weight.expand(shape)
+    if weights == 1 or len(shape) < 2:
+        return weight.reshape(()).expand(shape) if weights == 1 else weight.expand(shape)
+    return weight.view([-1 if i == 1 else 1 for i in range(len(shape))]).expand(shape)
 
 
 @register("prelu(Tensor x, Tensor weight) -> Tensor", _like)

@@ -332,10 +332,11 @@ def _usually_right(spec: OpSpec, want: Expected, order: int, at: int, ours: Tens
     mine, theirs = [], []
 
     def note(o: Tensor, r: Result) -> None:
-        unit = ulp(r.reference, ours.dtype)
-        error = ((o.double().flatten() - r.reference).abs() - unit).clamp(min=0.0)
-        mine.append(error / r.scale)
-        theirs.append((r.result - r.reference).abs() / r.scale)
+        # where NaN and infinity belong is the sample's own question
+        finite = r.result.isfinite() & r.reference.isfinite()
+        error = (o.double().flatten() - r.reference).abs() - ulp(r.reference, ours.dtype)
+        mine.append((error.clamp(min=0.0) / r.scale)[finite])
+        theirs.append(((r.result - r.reference).abs() / r.scale)[finite])
 
     note(ours, result)
     for _ in range(DRAWS):
@@ -344,7 +345,7 @@ def _usually_right(spec: OpSpec, want: Expected, order: int, at: int, ours: Tens
         results = _results(spec, sample, order, g, make)[1]
         note(evaluate(spec.op, sample, order, g)[at][1], results[at])
     m, t = torch.cat(mine), torch.cat(theirs)
-    if not (m.isfinite().all() and t.isfinite().all()):
+    if not m.isfinite().all():
         return False
     allowed = spec.tolerance * t.square().mean().sqrt()
     return bool(m.square().mean().sqrt() <= allowed and m.max() <= 2 * spec.tolerance * t.max())

@@ -305,8 +305,11 @@ void run_strided(const Elementwise& e) {
         }
     }
     const Strided strided{e, s, size_of(e.tensor[0]->dtype)};
+    bool direct = s.size[0] >= kLongRow;
+    for (int t = 0; t < e.operands(); ++t)
+        direct = direct && (s.stride[t][0] == 1 || (s.stride[t][0] == 0 && t >= e.outs));
     // Moving elements one by one costs about as much as a dear function.
-    const int threads = threads_for(n, e.cost + 0.5);
+    const int threads = threads_for(n, direct ? e.cost : e.cost + 0.5);
     parallel(threads, [&](int tid, int count) {
         const int64_t begin = n * tid / count, end = n * (tid + 1) / count;
         if (begin == end) return;

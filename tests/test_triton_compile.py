@@ -31,6 +31,7 @@ else:
     # Decorated for the interpreter, the kernels of this process cannot be compiled: another one does it.
     NAMES, DEVICES = [], {}
 
+    @pytest.mark.slow
     def test_in_a_process_of_its_own():
         # an explicit 0: without it conftest would choose the interpreter again, and this test itself without end
         env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"TRITON_INTERPRET": "0"}
@@ -41,7 +42,7 @@ else:
         assert run.returncode == 0, run.stdout + run.stderr
 
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 HALF = (torch.bfloat16, torch.float16)
 ALL = (torch.float32, torch.float64, *HALF)

@@ -236,8 +236,9 @@ def expected(spec: OpSpec, dtype: torch.dtype, device: str, seed: int, order: in
         drawn = samples_of(spec, make, order, thin[-1] + 1)
         for i in thin:
             g = cotangents(make, spec.torch, drawn[i])
-            for n, r in enumerate(_results(spec, drawn[i], order, g, make)[1]):
-                pools[key(i)][n].append(r)
+            for pool, r in zip(pools[key(i)], _results(spec, drawn[i], order, g, make)[1], strict=True):
+                if _small(pool):
+                    pool.append(r)
     profiles = {at: [Profile.of(p, elementwise(spec)) for p in pool] for at, pool in pools.items()}
     return tuple(Expected(s, g, t, r, profiles[key(i)]) for i, (s, g, t, r) in enumerate(asked))
 
@@ -261,7 +262,8 @@ def expected_of(spec: OpSpec, sample: Sample, make: Maker, g: tuple[Tensor, ...]
         again = cotangents(make, spec.torch, sample)
         like = _redrawn(sample, make)
         for p, r in zip(pool, _results(spec, like, order, again, make)[1], strict=True):
-            p.append(r)
+            if _small(p):
+                p.append(r)
     return Expected(sample, g, named, results, [Profile.of(p, False) for p in pool])
 
 
@@ -298,9 +300,11 @@ def _profiles(
 
 def _thin(pool: list[list[Result]], results: list[Result]) -> bool:
     """Whether a pool says too little about torch's error of one of these results."""
-    return any(
-        r.result.numel() and sum(q.result.numel() for q in p) < ENOUGH for r, p in zip(results, pool, strict=True)
-    )
+    return any(r.result.numel() and _small(p) for r, p in zip(results, pool, strict=True))
+
+
+def _small(pool: list[Result]) -> bool:
+    return sum(r.result.numel() for r in pool) < ENOUGH
 
 
 def judge(spec: OpSpec, want: Expected, order: int) -> list[str]:

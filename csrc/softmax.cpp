@@ -10,6 +10,7 @@
 #include "cpu/runs.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
+#include "driver/launch.h"
 #include "elementwise.h"
 #include "register.h"
 #include "tensor_caster.h"
@@ -194,7 +195,7 @@ void softmax(py::handle out_, py::handle x_, int dim, int kind) {
     dim = checked_dim(op, out, dim);
     Problem p;
     p.kind = checked_kind(op, kind);
-    if (out->device.kind == Device::cuda) {
+    if (driver::launches_on(out->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
         if (out->numel() > 0 && out->ndim > 0) return cuda::softmax(out, x, dim, kind);
         if (out->numel() == 0) return;
@@ -221,7 +222,7 @@ void softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int
     dim = checked_dim(op, gx, dim);
     Problem p;
     p.kind = checked_kind(op, kind);
-    if (gx->device.kind == Device::cuda) {
+    if (driver::launches_on(gx->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
         if (gx->numel() > 0 && gx->ndim > 0) return cuda::softmax_backward(gx, g, y, dim, kind);
         if (gx->numel() == 0) return;

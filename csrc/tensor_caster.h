@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include "driver/host_memory.h"
 #include "tensor.h"
 
 namespace nk {
@@ -11,7 +12,11 @@ namespace py = pybind11;
 
 struct Argument {
     TensorView view;
-    Argument(py::handle object, const char* op, const char* name) { read_tensor(object.ptr(), op, name, view); }
+    driver::HostMemory memory;
+    Argument(py::handle object, const char* op, const char* name) {
+        read_tensor(object.ptr(), op, name, view);
+        memory = driver::HostMemory(view);
+    }
     operator const TensorView&() const { return view; }
     const TensorView* operator->() const { return &view; }
 };
@@ -21,6 +26,7 @@ struct Argument {
 struct OutputArgument {
     py::object object;
     TensorView view;
+    driver::HostMemory memory;
     OutputArgument(py::handle given, const char* op, const char* name, const TensorView& like, int64_t columns)
         : object(py::reinterpret_borrow<py::object>(given)) {
         if (given.is_none()) {
@@ -29,6 +35,7 @@ struct OutputArgument {
             object = py::reinterpret_steal<py::object>(static_cast<PyObject*>(new_tensor(like, shape, like.ndim)));
         }
         read_tensor(object.ptr(), op, name, view);
+        memory = driver::HostMemory(view);
     }
     operator const TensorView&() const { return view; }
     const TensorView* operator->() const { return &view; }
@@ -38,8 +45,11 @@ struct OutputArgument {
 struct OptionalArgument {
     TensorView view;
     bool present;
+    driver::HostMemory memory;
     OptionalArgument(py::handle object, const char* op, const char* name) : present(!object.is_none()) {
-        if (present) read_tensor(object.ptr(), op, name, view);
+        if (!present) return;
+        read_tensor(object.ptr(), op, name, view);
+        memory = driver::HostMemory(view);
     }
     const TensorView* get() const { return present ? &view : nullptr; }
 };

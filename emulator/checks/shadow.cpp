@@ -1,0 +1,72 @@
+#include "shadow.h"
+
+#include <algorithm>
+
+namespace emu {
+
+void SharedShadow::begin(uint32_t bytes, uint32_t warps) {
+    bytes_.assign(bytes, Byte{});
+    for (uint32_t w = 0; w < warps && w < kWarps; ++w) {
+        clock_[w].fill(0);
+        clock_[w][w] = 1;
+    }
+}
+
+const char* SharedShadow::read(uint32_t warp, uint32_t address, uint32_t bytes) {
+    const uint32_t stamp = clock_[warp][warp] << 5 | warp;
+    for (uint32_t k = address; k < address + bytes; ++k) {
+        Byte& b = bytes_[k];
+        culprit_ = k;
+        if (b.state & kInFlight)
+            return "reads shared memory that an asynchronous copy is still on its way to (a wait is missing)";
+        if (!(b.state & kWritten)) return "reads shared memory that was never written";
+        if (!ordered(b.writer, warp)) {
+            other_ = b.writer & 31;
+            return "reads shared memory that another warp wrote with no barrier between (a race)";
+        }
+        if (b.reader == stamp) continue;
+        // two readers are remembered: the latest, and the latest of another warp
+        if ((b.reader & 31) != warp) b.reader2 = b.reader;
+        b.reader = stamp;
+    }
+    return nullptr;
+}
+
+const char* SharedShadow::write(uint32_t warp, uint32_t address, uint32_t bytes) {
+    const uint32_t stamp = clock_[warp][warp] << 5 | warp;
+    for (uint32_t k = address; k < address + bytes; ++k) {
+        Byte& b = bytes_[k];
+        culprit_ = k;
+        if (!ordered(b.writer, warp)) {
+            other_ = b.writer & 31;
+            return "writes shared memory that another warp wrote with no barrier between (a race)";
+        }
+        if (!ordered(b.reader, warp) || !ordered(b.reader2, warp)) {
+            other_ = (ordered(b.reader, warp) ? b.reader2 : b.reader) & 31;
+            return "writes shared memory that another warp read with no barrier between (a race)";
+        }
+        b.writer = stamp;
+        b.reader = b.reader2 = 0;
+        b.state |= kWritten;
+    }
+    return nullptr;
+}
+
+void SharedShadow::set_in_flight(uint32_t address, uint32_t bytes) {
+    for (uint32_t k = address; k < address + bytes; ++k) bytes_[k].state |= kInFlight;
+}
+
+void SharedShadow::landed(uint32_t address, uint32_t bytes) {
+    for (uint32_t k = address; k < address + bytes; ++k) bytes_[k].state &= static_cast<uint8_t>(~kInFlight);
+}
+
+void SharedShadow::barrier(uint32_t warps) {
+    std::array<uint32_t, kWarps> joined{};
+    for (uint32_t w = 0; w < kWarps; ++w)
+        if (warps >> w & 1)
+            for (uint32_t k = 0; k < kWarps; ++k) joined[k] = std::max(joined[k], clock_[w][k]);
+    for (uint32_t w = 0; w < kWarps; ++w)
+        if (warps >> w & 1) clock_[w] = joined, ++clock_[w][w];
+}
+
+}  // namespace emu

@@ -197,11 +197,10 @@ void softmax(py::handle out_, py::handle x_, int dim, int kind) {
     p.kind = checked_kind(op, kind);
     if (driver::launches_on(out->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
-        if (out->numel() > 0 && out->ndim > 0) return cuda::softmax(out, x, dim, kind);
-        if (out->numel() == 0) return;
+        return cuda::softmax(out, x, dim, kind);
+#else
+        fail_runtime(op, "argument out is on ", to_string(out->device), ", expected cpu: built without CUDA");
 #endif
-        fail_runtime(op, "argument out is on ", to_string(out->device),
-                     ", which this build or its kernels do not take");
     }
     p.op = op;
     p.tensors = 2;
@@ -224,10 +223,10 @@ void softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int
     p.kind = checked_kind(op, kind);
     if (driver::launches_on(gx->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
-        if (gx->numel() > 0 && gx->ndim > 0) return cuda::softmax_backward(gx, g, y, dim, kind);
-        if (gx->numel() == 0) return;
+        return cuda::softmax_backward(gx, g, y, dim, kind);
+#else
+        fail_runtime(op, "argument gx is on ", to_string(gx->device), ", expected cpu: built without CUDA");
 #endif
-        fail_runtime(op, "argument gx is on ", to_string(gx->device), ", which this build or its kernels do not take");
     }
     p.op = op;
     p.tensors = 3;

@@ -34,9 +34,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if target.backend == "triton":
                 item.add_marker(pytest.mark.triton)
                 item.add_marker(pytest.mark.slow)
-            if target.backend == "cuda":
+            if target.backend == "cuda" and not target.emulated:
                 item.add_marker(pytest.mark.gpu)
-            if target.level in ("scalar", "avx512"):
+            if target.level in ("scalar", "avx512") or target.emulated:
                 item.add_marker(pytest.mark.slow)
         if "spec" in getattr(item, "fixturenames", ()):
             # torch's error on one small draw may be next to nothing by luck: a defect fails on three fresh draws

@@ -12,18 +12,24 @@ void SharedShadow::begin(uint32_t bytes, uint32_t warps) {
     }
 }
 
+namespace {
+constexpr const char* kEarly =
+    "reads shared memory that an asynchronous copy is still on its way to (a wait is missing)";
+constexpr const char* kUnwritten = "reads shared memory that was never written";
+constexpr const char* kReadRace = "reads shared memory that another warp wrote with no barrier between (a race)";
+constexpr const char* kWriteRace = "writes shared memory that another warp wrote with no barrier between (a race)";
+constexpr const char* kWriteReadRace = "writes shared memory that another warp read with no barrier between (a race)";
+}  // namespace
+
 const char* SharedShadow::read(uint32_t warp, uint32_t address, uint32_t bytes) {
     const uint32_t stamp = clock_[warp][warp] << 5 | warp;
+    other_ = warp;
     for (uint32_t k = address; k < address + bytes; ++k) {
         Byte& b = bytes_[k];
         culprit_ = k;
-        if (b.state & kInFlight)
-            return "reads shared memory that an asynchronous copy is still on its way to (a wait is missing)";
-        if (!(b.state & kWritten)) return "reads shared memory that was never written";
-        if (!ordered(b.writer, warp)) {
-            other_ = b.writer & 31;
-            return "reads shared memory that another warp wrote with no barrier between (a race)";
-        }
+        if (b.state & kInFlight) return kEarly;
+        if (!(b.state & kWritten)) return kUnwritten;
+        if (!ordered(b.writer, warp)) return other_ = b.writer & 31, kReadRace;
         if (b.reader == stamp) continue;
         // two readers are remembered: the latest, and the latest of another warp
         if ((b.reader & 31) != warp) b.reader2 = b.reader;
@@ -32,22 +38,30 @@ const char* SharedShadow::read(uint32_t warp, uint32_t address, uint32_t bytes) 
     return nullptr;
 }
 
+const char* SharedShadow::store(uint32_t warp, Byte& b, bool atomic) {
+    if (!ordered(b.writer, warp) && !(atomic && (b.state & kAtomic))) return other_ = b.writer & 31, kWriteRace;
+    if (!ordered(b.reader, warp)) return other_ = b.reader & 31, kWriteReadRace;
+    if (!ordered(b.reader2, warp)) return other_ = b.reader2 & 31, kWriteReadRace;
+    b.writer = clock_[warp][warp] << 5 | warp;
+    b.reader = b.reader2 = 0;
+    b.state = static_cast<uint8_t>((b.state & ~kAtomic) | kWritten | (atomic ? kAtomic : 0));
+    return nullptr;
+}
+
 const char* SharedShadow::write(uint32_t warp, uint32_t address, uint32_t bytes) {
-    const uint32_t stamp = clock_[warp][warp] << 5 | warp;
-    for (uint32_t k = address; k < address + bytes; ++k) {
-        Byte& b = bytes_[k];
-        culprit_ = k;
-        if (!ordered(b.writer, warp)) {
-            other_ = b.writer & 31;
-            return "writes shared memory that another warp wrote with no barrier between (a race)";
-        }
-        if (!ordered(b.reader, warp) || !ordered(b.reader2, warp)) {
-            other_ = (ordered(b.reader, warp) ? b.reader2 : b.reader) & 31;
-            return "writes shared memory that another warp read with no barrier between (a race)";
-        }
-        b.writer = stamp;
-        b.reader = b.reader2 = 0;
-        b.state |= kWritten;
+    other_ = warp;
+    for (culprit_ = address; culprit_ < address + bytes; ++culprit_)
+        if (const char* wrong = store(warp, bytes_[culprit_], false)) return wrong;
+    return nullptr;
+}
+
+const char* SharedShadow::atomic(uint32_t warp, uint32_t address, uint32_t bytes) {
+    other_ = warp;
+    for (culprit_ = address; culprit_ < address + bytes; ++culprit_) {
+        Byte& b = bytes_[culprit_];
+        if (b.state & kInFlight) return kEarly;
+        if (!(b.state & kWritten)) return kUnwritten;
+        if (const char* wrong = store(warp, b, true)) return wrong;
     }
     return nullptr;
 }

@@ -21,6 +21,7 @@ class SharedShadow {
     // Empty if all is well, else what is wrong with the access of these bytes by a warp.
     const char* read(uint32_t warp, uint32_t address, uint32_t bytes);
     const char* write(uint32_t warp, uint32_t address, uint32_t bytes);
+    const char* atomic(uint32_t warp, uint32_t address, uint32_t bytes);  // atomics do not race with one another
     void set_in_flight(uint32_t address, uint32_t bytes);
     void landed(uint32_t address, uint32_t bytes);
     void barrier(uint32_t warps);                  // a bit for each warp that it joins
@@ -28,11 +29,12 @@ class SharedShadow {
     uint32_t other_warp() const { return other_; }
 
   private:
-    enum : uint8_t { kWritten = 1, kInFlight = 2 };
+    enum : uint8_t { kWritten = 1, kInFlight = 2, kAtomic = 4 };
     struct Byte {
         uint32_t writer = 0, reader = 0, reader2 = 0;  // clock * 32 + warp; 0: nobody
         uint8_t state = 0;
     };
+    const char* store(uint32_t warp, Byte& b, bool atomic);
     bool ordered(uint32_t stamp, uint32_t warp) const {
         return stamp == 0 || (stamp & 31) == warp || (stamp >> 5) <= clock_[warp][stamp & 31];
     }

@@ -2,6 +2,7 @@
 #include "block.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 namespace emu {
@@ -163,6 +164,12 @@ void arrive(Warp& w, const Inst& i, uint32_t number, uint32_t count, bool waits)
     if (b.expected != 0 && b.expected != expected)
         fail(w, i, launch_failed, std::countr_zero(w.mask),
              concat("barrier ", number, " is for ", expected, " threads here, for ", b.expected, " elsewhere"));
+    const uint32_t threads = std::min<uint32_t>(kLanes, block.launch->threads() - w.index * kLanes);
+    if (count == 0 && static_cast<uint32_t>(std::popcount(w.alive)) != threads)
+        fail(w, i, launch_failed, std::countr_zero(w.mask),
+             concat("waits at barrier ", number, " of the whole block, which ",
+                    threads - static_cast<uint32_t>(std::popcount(w.alive)),
+                    " threads of its warp left without it (a mismatched barrier)"));
     b.expected = expected, b.counted = count != 0;
     b.arrived += kLanes;
     if (waits) {

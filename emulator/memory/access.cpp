@@ -192,7 +192,9 @@ void check_shared_bounds(Warp& w, const Inst& i, int lane, uint64_t address, uin
 
 void touch_shared(Warp& w, const Inst& i, int lane, uint32_t address, uint32_t bytes, bool store) {
     SharedShadow& s = w.block->shadow;
-    const char* wrong = store ? s.write(w.index, address, bytes) : s.read(w.index, address, bytes);
+    const char* wrong = i.flags & kAtomic ? s.atomic(w.index, address, bytes)
+                        : store           ? s.write(w.index, address, bytes)
+                                          : s.read(w.index, address, bytes);
     if (wrong == nullptr) return;
     fail(w, i, launch_failed, lane,
          concat(wrong, ", at shared address ", std::hex, "0x", s.culprit(), std::dec,

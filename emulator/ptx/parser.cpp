@@ -125,6 +125,8 @@ Variable Parser::declaration(Name space) {
         lex_.expect(']');
     }
     if (v.alignment == 0) v.alignment = std::max(1u, v.element_bytes);
+    if ((v.alignment & (v.alignment - 1)) != 0 || v.alignment > (1u << 16)) lex_.fail("an alignment out of reason");
+    if (v.bytes > (uint64_t{1} << 36)) lex_.fail("a variable too large");
     return v;
 }
 

@@ -287,8 +287,8 @@ def test_mangled_text_is_an_error_and_no_crash(seed: int) -> None:
   { .param .b32 r; st.param.b32 [r], %x; ld.param.b32 %y, [r]; }
   cvt.rn.f16.f32 %s, %f; ld.shared.v2.u32 {%a, %b}, [tile+8];
 OUT: bar.sync 0; setp.lt.and.f32 %p|%q, %f, %g, !%p;""", shared=64).encode()  # fmt: skip
-    tokens = [b"{", b"}", b"[", b"]", b"(", b")", b";", b",", b"!", b"|", b"<9>", b".align 3", b"4294967296", b"-1", b'"',
-              b".shared", b".param .b32 r", b"call", b"0f", b"/*", b"%r1", b".v4", b"::", b"%tid.x"]  # fmt: skip
+    tokens = [b"{", b"}", b"[", b"]", b"(", b")", b";", b",", b"!", b"|", b"<9>", b".align 3", b"4294967296", b"-1",
+              b'"', b".shared", b".param .b32 r", b"call", b"0f", b"/*", b"%r1", b".v4", b"::", b"%tid.x"]  # fmt: skip
     refused = 0
     for _ in range(1500):
         mangled = bytearray(text)

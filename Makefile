@@ -13,7 +13,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SAY    := @printf '\033[1m== %s\033[0m\n'
 
 # Compiled parts; the Python files are used where they lie, so only a file added or removed asks for a new install.
-NATIVE := $(shell find csrc kernels cmake -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \
+NATIVE := $(shell find csrc kernels emulator cmake -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \
             -o -name '*.cmake' -o -name '*.py' \) 2>/dev/null) CMakeLists.txt pyproject.toml
 MODULES := $(sort $(shell find python benchmarks examples tests/specs kernels/triton -name '*.py' 2>/dev/null))
 ifneq ($(strip $(file <$(VENV)/modules)),$(strip $(MODULES)))

@@ -73,7 +73,8 @@ function(nk_add_cuda_kernels)
   list(TRANSFORM NEUROKERN_CUDA_ARCHS PREPEND sm_ OUTPUT_VARIABLE machines)
   list(JOIN machines "," machines)
   # -fmad=false: products and sums are fused where the source says so, as on the CPU, so both round alike.
-  set(code -fmad=false -gencode=arch=compute_${base},code=[${machines},compute_${base}])
+  # The emulator reads the PTX: with its source lines, packed by LZ4. The machine code stays without them, a third as large.
+  set(code -fmad=false -lineinfo -Xptxas=--suppress-debug-info --compress-mode=speed -gencode=arch=compute_${base},code=[${machines},compute_${base}])
 
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*/*.cu)
   set(out ${PROJECT_BINARY_DIR}/cuda)

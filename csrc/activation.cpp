@@ -7,6 +7,7 @@
 #include "cpu/runs.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
+#include "driver/launch.h"
 #include "elementwise.h"
 #include "register.h"
 #include "tensor_caster.h"
@@ -122,7 +123,7 @@ py::object unary(py::handle out_, py::handle x_, int act, double p0, double p1) 
     const OutputArgument out(out_, op, "out", x_, x);
     const Activation a = checked_activation(op, act);
     check_tensors(op, {{"out", out}}, {{"x", x}}, true);
-    if (out->device.kind == Device::cuda) {
+    if (driver::launches_on(out->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
         cuda::unary(out, x, {a, p0, p1});
         return out.object;
@@ -144,7 +145,7 @@ py::object unary_backward(py::handle out_, py::handle g_, py::handle x_, int act
     const OutputArgument out(out_, op, "out", x_, x);
     const Activation a = checked_activation(op, act);
     check_tensors(op, {{"out", out}}, {{"g", g}, {"x", x}}, true);
-    if (out->device.kind == Device::cuda) {
+    if (driver::launches_on(out->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
         cuda::unary_backward(out, g, x, {a, p0, p1});
         return out.object;
@@ -168,7 +169,7 @@ py::object unary_backward2(py::handle out_, py::handle gg_, py::handle g_, py::h
     const OutputArgument out(out_, op, "out", x_, x);
     const Activation a = checked_activation(op, act);
     check_tensors(op, {{"out", out}}, {{"gg", gg}, {"g", g}, {"x", x}}, true);
-    if (out->device.kind == Device::cuda) {
+    if (driver::launches_on(out->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
         cuda::unary_backward2(out, gg, g, x, {a, p0, p1});
         return out.object;
@@ -190,7 +191,7 @@ void run_gated(const TensorView& out, const TensorView& a, const TensorView& b, 
     constexpr const char* op = "gated";
     const Activation id = checked_activation(op, act);
     check_tensors(op, {{"out", out}}, {{"a", a}, {"b", b}}, true);
-    if (out.device.kind == Device::cuda) {
+    if (driver::launches_on(out.device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
         return cuda::gated(out, a, b, {id, p0, p1});
 #else
@@ -215,7 +216,7 @@ void run_gated_backward(const TensorView& ga, const TensorView& gb, const Tensor
     constexpr const char* op = "gated_backward";
     const Activation id = checked_activation(op, act);
     check_tensors(op, {{"ga", ga}, {"gb", gb}}, {{"g", g}, {"a", a}, {"b", b}}, false);
-    if (ga.device.kind == Device::cuda) {
+    if (driver::launches_on(ga.device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
         return cuda::gated_backward(ga, gb, g, a, b, {id, p0, p1});
 #else
@@ -268,8 +269,8 @@ py::object glu(py::handle x_, int dim, int act, bool first) {
 py::object glu_backward(py::handle g_, py::handle x_, int dim, int act, bool first) {
     const Argument g(g_, "glu_backward", "g"), x(x_, "glu_backward", "x");
     const py::object object = steal(new_tensor(x, x->shape, x->ndim));
-    const Halves in("glu_backward", x, dim, first),
-        out("glu_backward", Argument(object, "glu_backward", "gx"), dim, first);
+    const Argument gx(object, "glu_backward", "gx");
+    const Halves in("glu_backward", x, dim, first), out("glu_backward", gx, dim, first);
     run_gated_backward(out.a, out.b, g, in.a, in.b, act, 0, 0);
     return object;
 }
@@ -287,7 +288,7 @@ void as_channels(const char* op, TensorView& w, const TensorView& x) {
 
 void run_prelu(const char* op, const TensorView& out, const TensorView& x, const TensorView& w) {
     check_tensors(op, {{"out", out}}, {{"x", x}, {"weight", w}}, true);
-    if (out.device.kind == Device::cuda) {
+    if (driver::launches_on(out.device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
         return cuda::prelu(out, x, w);
 #else

@@ -1,6 +1,7 @@
 // activation_bias_backward: check, then hand on to the backend of the tensors' device.
 #include "../kernels/activation.h"
 #include "check.h"
+#include "driver/launch.h"
 #include "matmul.h"
 #include "register.h"
 #include "tensor_caster.h"
@@ -67,7 +68,7 @@ void activation_bias_backward(py::handle gz, py::handle gb, py::handle g, py::ha
 void run_activation_bias_backward(const ActivationBiasBackwardCall& call) {
     check(call);
 #if __has_include("activation_cuda.h")
-    if (call.g.device.kind == Device::cuda)
+    if (driver::launches_on(call.g.device))
         return launch_cuda(call.gz, call.gb, call.g, call.z, call.activation, call.p[0], call.p[1]);
 #endif
     if (call.g.device.kind != Device::cpu)

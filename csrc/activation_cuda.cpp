@@ -86,7 +86,7 @@ int64_t available(const TensorView* workspace) { return workspace == nullptr ? k
 
 Scratch take_workspace(const TensorView* workspace, const TensorView& like, int64_t wanted) {
     if (wanted == 0) return {};
-    if (workspace != nullptr) return {workspace->data, bytes(workspace), nullptr};
+    if (workspace != nullptr) return {workspace->data, bytes(workspace), nullptr, nullptr};
     return allocate_scratch(like, wanted);
 }
 
@@ -303,6 +303,7 @@ void activation_bias_backward(const TensorView* gz, const TensorView* gb, const 
 }
 
 int64_t activation_bias_backward_workspace(const TensorView* gz, const TensorView& g, const TensorView* z, Act act) {
+    if (g.shape[1] == 0) return 0;  // no strip of columns to plan for
     return bias_problem(gz, g, z, act).plan(kAnyWorkspace).workspace(g.shape[1], g.dtype);
 }
 

@@ -40,7 +40,7 @@ void activation_bias_backward(const TensorView* gz, const TensorView* gb, const 
                               Act act, const TensorView* workspace);
 int64_t activation_bias_backward_workspace(const TensorView* gz, const TensorView& g, const TensorView* z, Act act);
 
-// kind: 0 softmax, 1 log_softmax, 2 softmin; dim >= 0 of a tensor with at least one dim.
+// kind: 0 softmax, 1 log_softmax, 2 softmin; dim >= 0 (of a tensor without dims: 0).
 void softmax(const TensorView& out, const TensorView& x, int dim, int kind);
 void softmax_backward(const TensorView& gx, const TensorView& g, const TensorView& y, int dim, int kind);
 

@@ -69,6 +69,8 @@ void register_cuda(py::module_& m) {
         py::arg("address"),
         "Launch through the DriverTable at this address, on CPU tensors, instead of CUDA's driver; 0: the driver "
         "again.");
+    m.def("set_driver_library", &driver::replace_library, py::arg("path"),
+          "The same with the functions that a library exports under the names of CUDA's driver API.");
     m.def("cuda_info", &cuda_info,
           "What there is of CUDA: driver version or None, devices, kernel folder, fatbins, and what is missing (or "
           "None).");

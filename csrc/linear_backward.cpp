@@ -15,12 +15,14 @@ namespace {
 struct NewTensor {
     py::object object = py::none();
     TensorView view;
+    driver::HostMemory memory;
     bool made = false;
 
     void make(const TensorView& like, std::initializer_list<int64_t> shape) {
         object = py::reinterpret_steal<py::object>(
             static_cast<PyObject*>(new_tensor(like, shape.begin(), static_cast<int>(shape.size()))));
         read_tensor(object.ptr(), "linear_backward", "output", view);
+        memory = driver::HostMemory(view);
         made = true;
     }
     const TensorView* get() const { return made ? &view : nullptr; }

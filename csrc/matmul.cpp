@@ -5,7 +5,7 @@
 
 #include "../kernels/activation.h"
 #include "check.h"
-#include "driver/table.h"
+#include "driver/launch.h"
 #include "register.h"
 #include "tensor_caster.h"
 
@@ -214,7 +214,7 @@ void run_matmul(const MatmulCall& call) {
     check(call);
     if (call.out.numel() == 0) return;
 #if __has_include("matmul_cuda.cpp")
-    if (call.out.device.kind == Device::cuda || driver::replaced()) return matmul_cuda(call);
+    if (driver::launches_on(call.out.device)) return matmul_cuda(call);
 #endif
     if (call.out.device.kind != Device::cpu)
         fail_runtime("matmul", "argument out is on ", to_string(call.out.device), ", expected cpu: built without CUDA");

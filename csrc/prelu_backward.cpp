@@ -10,6 +10,7 @@
 #include "cpu/runs.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
+#include "driver/launch.h"
 #include "elementwise.h"
 #include "tensor_caster.h"
 #include "trace.h"
@@ -190,7 +191,7 @@ void prelu_backward(py::handle gx_, py::handle gw_, py::handle g_, py::handle x_
         for (const auto& in : ins) check_no_overlap(op, "gw", gw.view, in.name, in.view, false);
         check_no_overlap(op, "gw", gw.view, "gx", gx, false);
     }
-    if (gx->device.kind == Device::cuda) {
+    if (driver::launches_on(gx->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
         return cuda::prelu_backward(gx, gw.get(), g, x, w, work.get());
 #else

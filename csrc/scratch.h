@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "driver/host_memory.h"
 #include "tensor.h"
 
 namespace nk {
@@ -10,6 +11,7 @@ namespace nk {
 struct Scratch {
     void* data = nullptr;
     int64_t bytes = 0;
+    std::shared_ptr<driver::HostMemory> memory;
     std::shared_ptr<void> owner;  // giving it back right after a launch is safe: memory is reused in stream order
 };
 

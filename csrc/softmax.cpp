@@ -10,6 +10,7 @@
 #include "cpu/runs.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
+#include "driver/launch.h"
 #include "elementwise.h"
 #include "register.h"
 #include "tensor_caster.h"
@@ -200,13 +201,13 @@ py::object softmax(py::handle out_, py::handle x_, int dim, int kind) {
     dim = checked_dim(op, out, dim);
     Problem p;
     p.kind = checked_kind(op, kind);
-    if (out->device.kind == Device::cuda) {
+    if (driver::launches_on(out->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
-        if (out->numel() > 0 && out->ndim > 0) cuda::softmax(out, x, dim, kind);
-        if (out->numel() == 0 || out->ndim > 0) return out.object;
+        cuda::softmax(out, x, dim, kind);
+        return out.object;
+#else
+        fail_runtime(op, "argument out is on ", to_string(out->device), ", expected cpu: built without CUDA");
 #endif
-        fail_runtime(op, "argument out is on ", to_string(out->device),
-                     ", which this build or its kernels do not take");
     }
     p.op = op;
     p.tensors = 2;
@@ -229,12 +230,13 @@ py::object softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int di
     dim = checked_dim(op, gx, dim);
     Problem p;
     p.kind = checked_kind(op, kind);
-    if (gx->device.kind == Device::cuda) {
+    if (driver::launches_on(gx->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
-        if (gx->numel() > 0 && gx->ndim > 0) cuda::softmax_backward(gx, g, y, dim, kind);
-        if (gx->numel() == 0 || gx->ndim > 0) return gx.object;
+        cuda::softmax_backward(gx, g, y, dim, kind);
+        return gx.object;
+#else
+        fail_runtime(op, "argument gx is on ", to_string(gx->device), ", expected cpu: built without CUDA");
 #endif
-        fail_runtime(op, "argument gx is on ", to_string(gx->device), ", which this build or its kernels do not take");
     }
     p.op = op;
     p.tensors = 3;

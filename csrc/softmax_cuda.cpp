@@ -10,14 +10,15 @@ namespace {
 void run(const char* op, const char* prefix, const TensorView* const* views, int tensors, int dim, int kind) {
     const TensorView& out = *views[0];
     if (out.numel() == 0) return;
+    const bool scalar = out.ndim == 0;  // a row of one element
     const IndexSpace rows = coalesce(views, tensors, dim);
     int64_t along[3] = {};
     plan::Operand operands[3];
     for (int t = 0; t < tensors; ++t) {
-        along[t] = views[t]->stride[dim];
+        along[t] = scalar ? 1 : views[t]->stride[dim];
         operands[t] = operand(*views[t], t == 0);
     }
-    const int64_t length = out.shape[dim];
+    const int64_t length = scalar ? 1 : out.shape[dim];
     const plan::SoftmaxPlan plan =
         plan::plan_softmax(rows, along, length, operands, out.dtype, multiprocessors(out.device));
     const std::string kernel = prefix + plan.kernel + "_" + short_name(out.dtype);

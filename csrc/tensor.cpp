@@ -103,15 +103,6 @@ std::string take_python_error() {
     return why;
 }
 
-// Half-open range of bytes that a non-empty view can touch.
-std::pair<const char*, const char*> extent(const TensorView& t) {
-    int64_t low = 0, high = 0;
-    for (int i = 0; i < t.ndim; ++i) (t.stride[i] < 0 ? low : high) += (t.shape[i] - 1) * t.stride[i];
-    const char* base = static_cast<const char*>(t.data);
-    const int64_t size = size_of(t.dtype);
-    return {base + low * size, base + (high + 1) * size};
-}
-
 // Dense: the elements fill their extent with neither gap nor repetition, in some order of dimensions.
 bool is_dense(const TensorView& t) {
     int64_t span = 1;
@@ -129,6 +120,14 @@ std::string shape_string(const TensorView& t) {
     for (int i = 0; i < t.ndim; ++i) s << (i ? ", " : "") << t.shape[i];
     s << ']';
     return s.str();
+}
+
+std::pair<const char*, const char*> extent(const TensorView& t) {
+    int64_t low = 0, high = 0;
+    for (int i = 0; i < t.ndim; ++i) (t.stride[i] < 0 ? low : high) += (t.shape[i] - 1) * t.stride[i];
+    const char* base = static_cast<const char*>(t.data);
+    const int64_t size = size_of(t.dtype);
+    return {base + low * size, base + (high + 1) * size};
 }
 
 bool overlaps_itself(const TensorView& t) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "../kernels/dtype.h"
 
@@ -57,6 +58,9 @@ std::string shape_string(const TensorView& t);  // "[2, 3]"
 // Whether two index spaces share no byte, are the very same view, or may overlap in part.
 enum class Overlap { none, same, partial };
 Overlap overlap(const TensorView& a, const TensorView& b);
+
+// Half-open range of bytes that a non-empty view can touch.
+std::pair<const char*, const char*> extent(const TensorView& t);
 
 // True when two index tuples address one element (an expanded or as_strided output).
 bool overlaps_itself(const TensorView& t);

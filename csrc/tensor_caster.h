@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include "driver/host_memory.h"
 #include "tensor.h"
 
 namespace nk {
@@ -11,7 +12,11 @@ namespace py = pybind11;
 
 struct Argument {
     TensorView view;
-    Argument(py::handle object, const char* op, const char* name) { read_tensor(object.ptr(), op, name, view); }
+    driver::HostMemory memory;
+    Argument(py::handle object, const char* op, const char* name) {
+        read_tensor(object.ptr(), op, name, view);
+        memory = driver::HostMemory(view);
+    }
     operator const TensorView&() const { return view; }
     const TensorView* operator->() const { return &view; }
 };
@@ -22,15 +27,18 @@ inline py::object steal(void* object) { return py::reinterpret_steal<py::object>
 struct OutputArgument {
     py::object object;
     TensorView view;
+    driver::HostMemory memory;
     OutputArgument(py::handle given, const char* op, const char* name, const TensorView& like, const int64_t* shape,
                    int ndim)
         : object(given.is_none() ? steal(new_tensor(like, shape, ndim)) : py::reinterpret_borrow<py::object>(given)) {
         read_tensor(object.ptr(), op, name, view);
+        memory = driver::HostMemory(view);
     }
     // With the layout of the tensor `like`, whose view has been read.
     OutputArgument(py::handle given, const char* op, const char* name, py::handle like, const TensorView& read)
         : object(given.is_none() ? steal(new_like(like.ptr(), read)) : py::reinterpret_borrow<py::object>(given)) {
         read_tensor(object.ptr(), op, name, view);
+        memory = driver::HostMemory(view);
     }
     operator const TensorView&() const { return view; }
     const TensorView* operator->() const { return &view; }
@@ -40,8 +48,11 @@ struct OutputArgument {
 struct OptionalArgument {
     TensorView view;
     bool present;
+    driver::HostMemory memory;
     OptionalArgument(py::handle object, const char* op, const char* name) : present(!object.is_none()) {
-        if (present) read_tensor(object.ptr(), op, name, view);
+        if (!present) return;
+        read_tensor(object.ptr(), op, name, view);
+        memory = driver::HostMemory(view);
     }
     const TensorView* get() const { return present ? &view : nullptr; }
 };

@@ -35,9 +35,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if target.backend == "triton":
                 item.add_marker(pytest.mark.triton)
                 item.add_marker(pytest.mark.slow)
-            if target.backend == "cuda":
+            if target.backend == "cuda" and not target.emulated:
                 item.add_marker(pytest.mark.gpu)
-            if target.backend == "cpu" and target != best:
+            if target.emulated or (target.backend == "cpu" and target != best):
                 item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("large") and "large" not in asked:
             item.add_marker(pytest.mark.skip(reason="needs 24 GiB: run with -m large"))

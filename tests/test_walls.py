@@ -96,6 +96,23 @@ def test_cpp_includes_point_downwards() -> None:
     assert not found, named(found)
 
 
+def test_the_emulator_and_what_it_runs_know_nothing_of_each_other() -> None:
+    """It includes its own files and the standard library alone; csrc and kernels never name it."""
+    standard = re.compile(r"[a-z_]+|immintrin\.h")
+    inside = ROOT / "emulator"
+    found = [
+        (p, i)
+        for p in sources(*CPP, under="emulator")
+        for i in includes(p)
+        if not standard.fullmatch(i)
+        and not ((p.parent / i).exists() and (p.parent / i).resolve().is_relative_to(inside))
+    ]
+    for p in [*sources(*CPP, under="csrc"), *sources(*CPP, under="kernels")]:
+        found += [(p, m.group()) for m in re.finditer(r"\bemu::\w*|\bemu[A-Z]\w+", code(p))]
+        found += [(p, i) for i in includes(p) if "emulator" in i]
+    assert not found, named(found)
+
+
 def imported(path: Path) -> list[str]:
     """The modules that a file of the package imports, as dotted names from the root."""
     package = ["neurokern", *path.relative_to(PACKAGE).parts[:-1]]

@@ -28,6 +28,9 @@ int device_count();
 // Throws RuntimeError when there is no such device. Read once per device.
 const DeviceInfo& device_info(int index);
 
+// Whether tensors there are worked on by kernels launched here: on CUDA, and on the CPU when the table was replaced.
+inline bool launches_on(Device device) { return device.kind == Device::cuda || replaced(); }
+
 struct Launch {
     const char* op;      // for messages
     const char* fatbin;  // file name without folder and ending, "matmul_plain"

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <stdexcept>
 
 namespace nk::driver {
 
@@ -16,6 +17,24 @@ std::string reason;
 std::atomic<const DriverTable*> current{nullptr};
 std::atomic<unsigned> replacements{0};
 
+// Fills the table from a library; says what is missing, or nothing.
+std::string resolve(void* library, DriverTable& to) {
+    std::string missing;
+#define NK_RESOLVE(name, arguments)                                       \
+    to.name = reinterpret_cast<decltype(to.name)>(dlsym(library, #name)); \
+    if (to.name == nullptr && missing.empty()) missing = "the CUDA driver has no function " #name;
+    NK_DRIVER_FUNCTIONS(NK_RESOLVE)
+#undef NK_RESOLVE
+    if (!missing.empty()) return missing;
+    if (const Result r = to.cuInit(0); r != 0) {
+        const char *name = nullptr, *text = nullptr;
+        to.cuGetErrorName(r, &name), to.cuGetErrorString(r, &text);
+        return std::string("the CUDA driver does not start: ") + (name ? name : "unknown error") +
+               (text ? std::string(" (") + text + ")" : "");
+    }
+    return "";
+}
+
 const DriverTable* load_native() {
     if (tried) return reason.empty() ? &native : nullptr;
     tried = true;
@@ -24,19 +43,8 @@ const DriverTable* load_native() {
         reason = "no CUDA driver (libcuda.so.1 is not on this machine)";
         return nullptr;
     }
-#define NK_RESOLVE(name, arguments)                                               \
-    native.name = reinterpret_cast<decltype(native.name)>(dlsym(library, #name)); \
-    if (native.name == nullptr && reason.empty()) reason = "the CUDA driver has no function " #name;
-    NK_DRIVER_FUNCTIONS(NK_RESOLVE)
-#undef NK_RESOLVE
-    if (!reason.empty()) return nullptr;
-    if (const Result r = native.cuInit(0); r != 0) {
-        const char* name = nullptr;
-        native.cuGetErrorName(r, &name);
-        reason = std::string("the CUDA driver does not start: ") + (name ? name : "unknown error");
-        return nullptr;
-    }
-    return &native;
+    reason = resolve(library, native);
+    return reason.empty() ? &native : nullptr;
 }
 
 }  // namespace
@@ -55,6 +63,20 @@ void replace_table(const DriverTable* t) {
     const std::lock_guard lock(table_mutex);
     ++replacements;
     current.store(t, std::memory_order_release);
+}
+
+void replace_library(const std::string& path) {
+    static DriverTable other;
+    static std::string loaded;
+    if (loaded != path) {
+        void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+        if (library == nullptr) throw std::runtime_error(std::string("neurokern: ") + dlerror());
+        loaded.clear();
+        if (const std::string missing = resolve(library, other); !missing.empty())
+            throw std::runtime_error("neurokern: " + path + ": " + missing);
+        loaded = path;
+    }
+    replace_table(&other);
 }
 
 bool replaced() {

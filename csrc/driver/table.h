@@ -45,7 +45,9 @@ enum FunctionAttribute : int { kMaxDynamicShared = 8 };
     X(cuFuncSetAttribute, (Function function, FunctionAttribute attribute, int value))                           \
     X(cuLaunchKernel,                                                                                            \
       (Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, \
-       unsigned block_z, unsigned shared, Stream stream, void** params, void** extra))
+       unsigned block_z, unsigned shared, Stream stream, void** params, void** extra))                           \
+    X(cuMemHostRegister_v2, (void* memory, size_t bytes, unsigned flags))                                        \
+    X(cuMemHostUnregister, (void* memory))
 
 struct DriverTable {
 #define NK_MEMBER(name, arguments) Result(*name) arguments = nullptr;
@@ -59,6 +61,9 @@ const std::string& why_not();
 
 // Puts another table in the place of the driver's (null: the driver's again) and forgets every loaded module.
 void replace_table(const DriverTable* table);
+
+// The same with the functions of a library that exports them, as libcuda.so.1 does. Throws when it can't be loaded.
+void replace_library(const std::string& path);
 
 // Whether another table is in force: kernels then work on the host's memory.
 bool replaced();

@@ -2,7 +2,7 @@
 
 ``from neurokern import nn`` has the names, arguments and state_dict of ``torch.nn``; ``neurokern.functional`` the
 signatures of ``torch.nn.functional``, plus fused forms. ``backend()``, ``trace()`` and ``strict()``
-choose, show and enforce what runs.
+choose, show and enforce what runs; ``emulate()`` runs the CUDA kernels on a machine without a GPU.
 """
 
 from pathlib import Path as _Path
@@ -16,7 +16,7 @@ if hasattr(_C, "set_kernel_dir"):
 
 from . import functional, nn
 from .nn.patch import patch, unpatch
-from .ops.backends import Launch, backend, strict, trace
+from .ops.backends import Launch, backend, emulate, strict, trace
 
 __version__ = "0.1.0"
-__all__ = ["Launch", "backend", "functional", "nn", "patch", "strict", "trace", "unpatch"]
+__all__ = ["Launch", "backend", "emulate", "functional", "nn", "patch", "strict", "trace", "unpatch"]

@@ -11,13 +11,14 @@ import importlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from .. import _C
+from . import emulation
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Launch:
     kernel: str
     plan: str = ""
     reason: str = ""
+    counters: dict[str, int] | None = field(default=None, compare=False)  # what the emulator counted
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,16 @@ class backend:
 
 
 def _choose(name: str) -> None:
+    emulation.apply(name)
     if name == "auto":
         state.chosen, state.native = "auto", _C
         return
     row = BACKENDS[name]
+    if emulation.state.applied:
+        row = replace(row, devices=("cpu",))
     why = row.missing()
     if why is not None:
+        emulation.apply(state.chosen)
         raise RuntimeError(f"neurokern.backend: {name} can't run here: {why}")
     state.chosen, state.native = name, _Named(row)
 
@@ -148,6 +154,34 @@ class _Named:
 
 
 @contextmanager
+def emulate(*, check: bool = True, count: bool = True, threads: int = 0) -> Iterator[None]:
+    """Within the block the backend is "cuda", and its kernels run on the CPU, from their PTX, on CPU tensors.
+
+    Args:
+        check: look for accesses out of bounds, shared memory that was never written or whose copy has not arrived,
+            races and divergence; what is found raises RuntimeError with kernel, source line, block and thread.
+        count: sectors and bank conflicts, too, for ``trace()``.
+        threads: how many, or 0 for all cores.
+
+    Raises:
+        RuntimeError: this build has no emulator, or the processor lacks what it needs.
+    """
+    if (why := emulation.missing()) is not None:
+        raise RuntimeError(f"neurokern.emulate: {why}")
+    options = {"memory": check, "shared": check, "count": count, "threads": threads}
+    for name, value in options.items():
+        emulation.set_option(name, int(value))
+    emulation.state.depth += 1
+    before = state.chosen
+    try:
+        _choose("cuda")
+        yield
+    finally:
+        emulation.state.depth -= 1
+        _choose(before)
+
+
+@contextmanager
 def strict() -> Iterator[None]:
     """Within the block, a step down to another backend or to torch is a RuntimeError."""
     before, state.strict = state.strict, True
@@ -168,6 +202,7 @@ def trace() -> Iterator[list[Launch]]:
         outer.collect()
     state.launches = mine
     _C.trace_start(True)
+    emulation.record(True)
     try:
         yield mine
     finally:
@@ -175,8 +210,23 @@ def trace() -> Iterator[list[Launch]]:
         state.launches = outer
         if outer is None:
             _C.trace_start(False)
+            emulation.record(False)
         else:
             outer.extend(mine)
+
+
+def _with_counters(rows: list[Launch]) -> list[Launch]:
+    """Each row with the sum of what the emulator counted for its kernel and for those that finish its work."""
+    emulated = emulation.take()
+    counted = []
+    for i, row in enumerate(rows):
+        following = next((r.kernel for r in rows[i + 1 :] if r.backend == "cuda"), None)
+        mine = []
+        while emulated and row.backend == "cuda" and not (mine and emulated[0].kernel == following):
+            mine.append(emulated.pop(0).counters)
+        total = {name: sum(c[name] for c in mine) for name in mine[0]} if mine else None
+        counted.append(replace(row, counters=total))
+    return counted
 
 
 class TraceList(list):
@@ -184,7 +234,7 @@ class TraceList(list):
 
     def collect(self) -> None:
         if state.launches is self:
-            self.extend(Launch(*row) for row in _C.trace_take())
+            self.extend(_with_counters([Launch(*row) for row in _C.trace_take()]))
 
     def __iter__(self) -> Iterator[Launch]:
         self.collect()

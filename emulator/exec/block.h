@@ -1,0 +1,85 @@
+// A launch and a thread block while they run.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+
+#include "../checks/shadow.h"
+#include "../error.h"
+#include "../memory/map.h"
+#include "counters.h"
+#include "warp.h"
+
+namespace emu {
+
+struct Options {
+    bool check_memory = true;
+    bool check_shared = true;  // what was never written, copies under way, races
+    bool count = true;         // sectors and bank conflicts
+    int threads = 0;           // 0: as many as there are cores
+};
+
+struct Launch {
+    const Program* program = nullptr;
+    const Code* code = nullptr;
+    uint32_t grid[3] = {1, 1, 1}, block[3] = {1, 1, 1};
+    uint32_t dynamic_shared = 0;
+    std::vector<char> parameters;
+    Options options;
+    Ranges ranges;
+    uint64_t number = 0;
+
+    Counters counters;  // filled when it is over
+
+    uint64_t blocks() const { return uint64_t{grid[0]} * grid[1] * grid[2]; }
+    uint32_t threads() const { return block[0] * block[1] * block[2]; }
+    uint32_t shared_bytes() const { return code->static_shared + dynamic_shared; }
+};
+
+// Runs all blocks. Throws Error for the first thing that a checker finds.
+void run(Launch& launch);
+
+struct Barrier {
+    uint32_t arrived = 0;   // threads
+    uint32_t expected = 0;  // threads; 0: nobody waits
+    bool counted = false;   // the instruction says how many
+    uint32_t passed = 0;    // a bit for each warp that arrived without waiting
+};
+
+struct Block {
+    Launch* launch = nullptr;
+    uint32_t id[3] = {};
+    std::vector<char> shared, local;
+    std::vector<Warp> warps;
+    std::array<Barrier, 16> barriers;
+    SharedShadow shadow;
+    Counters counters;
+
+    explicit Block(Launch& l);
+    void run(uint64_t number);
+    void complete(Barrier& b, int number);
+    void finish_barriers();
+
+  private:
+    void begin(uint64_t number);
+    void begin_warp(Warp& w, uint32_t index);
+    [[noreturn]] void deadlock();
+};
+
+// ---- control of warps, for the instructions ----
+
+// Whether all of `members` that are still alive are here. If not, the group waits and another one runs.
+bool together(Warp& w, const Inst& i, uint32_t members);
+void jump(Warp& w, const Inst* to);                    // the whole group
+void branch(Warp& w, const Inst* to, uint32_t taken);  // some of its lanes
+void exit_lanes(Warp& w, uint32_t lanes);
+void pick_group(Warp& w);
+void enter(Warp& w, const Call& call, const Inst* back);
+void leave(Warp& w);  // ret of the group's function
+void arrive(Warp& w, const Inst& i, uint32_t number, uint32_t count, bool waits);
+
+// Throws with kernel, source line, block, thread and `what`.
+[[noreturn]] void fail(const Warp& w, const Inst& i, int code, int lane, const std::string& what);
+std::string place(const Warp& w, const Inst* i);
+
+}  // namespace emu

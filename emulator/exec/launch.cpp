@@ -1,0 +1,72 @@
+// Spreads the blocks of a launch over threads, and words what went wrong.
+#include <cfenv>
+#include <exception>
+#include <thread>
+
+#include "block.h"
+
+namespace emu {
+
+std::string place(const Warp& w, const Inst* i) {
+    for (const Frame& f : w.frames)
+        if (i >= f.code->insts.data() && i < f.code->insts.data() + f.code->insts.size()) {
+            const ptx::Position& at = f.code->position(i);
+            return concat(f.code->module->source(at), " (", f.code->module->line(at.line), ")");
+        }
+    return "another function";
+}
+
+void fail(const Warp& w, const Inst& i, int code, int lane, const std::string& what) {
+    const Launch& l = *w.block->launch;
+    const uint32_t thread = w.index * kLanes + static_cast<uint32_t>(lane);
+    const uint32_t x = thread % l.block[0], y = thread / l.block[0] % l.block[1], z = thread / l.block[0] / l.block[1];
+    const uint32_t* b = w.block->id;
+    throw Error(static_cast<Status>(code), concat("kernel ", l.code->name, ", ", place(w, &i), ", block (", b[0], ", ",
+                                                  b[1], ", ", b[2], "), thread (", x, ", ", y, ", ", z, "): ", what));
+}
+
+namespace {
+
+struct Work {
+    std::atomic<uint64_t> next{0};
+    std::mutex mutex;
+    std::exception_ptr error;
+    uint64_t failed_block = ~uint64_t{0};
+};
+
+// The error of the lowest block is kept, so that the same launch fails alike each time.
+void work(Launch& l, Work& shared) {
+    std::fenv_t former;
+    std::fegetenv(&former);
+    std::fesetenv(FE_DFL_ENV);
+    uint64_t number = 0;
+    try {
+        Block block(l);
+        while ((number = shared.next.fetch_add(1)) < l.blocks()) {
+            block.run(number);
+        }
+        const std::lock_guard lock(shared.mutex);
+        l.counters.add(block.counters);
+    } catch (...) {
+        const std::lock_guard lock(shared.mutex);
+        if (number < shared.failed_block) shared.failed_block = number, shared.error = std::current_exception();
+        shared.next.store(l.blocks());
+    }
+    std::fesetenv(&former);
+}
+
+}  // namespace
+
+void run(Launch& l) {
+    Work shared;
+    const uint64_t cores = l.options.threads > 0 ? static_cast<uint64_t>(l.options.threads)
+                                                 : std::max(1u, std::thread::hardware_concurrency());
+    const uint64_t threads = std::min(cores, l.blocks());
+    std::vector<std::thread> helpers;
+    for (uint64_t k = 1; k < threads; ++k) helpers.emplace_back([&] { work(l, shared); });
+    work(l, shared);
+    for (std::thread& t : helpers) t.join();
+    if (shared.error) std::rethrow_exception(shared.error);
+}
+
+}  // namespace emu

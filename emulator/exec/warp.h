@@ -1,0 +1,108 @@
+// A warp while it runs: its registers, the lanes that run together, and those that wait elsewhere.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "../decode/code.h"
+
+namespace emu {
+
+inline constexpr int kLanes = 32;
+inline constexpr uint32_t kAll = 0xffffffff;
+
+struct Block;
+
+// One active function call of some lanes.
+struct Frame {
+    const Code* code = nullptr;
+    char* registers = nullptr;
+    const Inst* back = nullptr;  // where the caller goes on
+    const Call* call = nullptr;
+};
+
+// Lanes that are at one place together.
+struct Group {
+    const Inst* pc = nullptr;
+    uint32_t lanes = 0;
+    bool waits = false;  // for other lanes, at an instruction that needs them
+    std::vector<Frame> frames;
+};
+
+enum class State : uint8_t { ready, at_barrier, done };
+
+// Special registers, in the order of their 128-byte slots.
+enum Special : uint32_t {
+    tid_x,
+    tid_y,
+    tid_z,
+    ntid_x,
+    ntid_y,
+    ntid_z,
+    ctaid_x,
+    ctaid_y,
+    ctaid_z,
+    nctaid_x,
+    nctaid_y,
+    nctaid_z,
+    laneid,
+    warpid,
+    nwarpid,
+    smid,
+    nsmid,
+    gridid,
+    lanemask_eq,
+    lanemask_lt,
+    lanemask_le,
+    lanemask_gt,
+    lanemask_ge,
+    dynamic_smem_size,
+    total_smem_size,
+    special_count
+};
+
+// In front of each label stands an Inst with this Run: lanes that come from elsewhere join there.
+extern const Run kJoin;
+
+struct AsyncCopy {
+    uint32_t waiting = 0;  // lanes whose copy has not landed
+    uint32_t bytes = 0;
+    const Inst* inst = nullptr;
+    std::array<uint32_t, kLanes> group, shared, valid;
+    std::array<const char*, kLanes> from;
+};
+
+struct Warp {
+    char* base[3] = {};   // registers, constants, special registers
+    uint32_t mask = 0;    // lanes of the instruction that runs
+    uint32_t active = 0;  // lanes of the group that runs
+    uint32_t alive = 0;   // lanes that have not exited
+    const Inst* pc = nullptr;
+    const Code* code = nullptr;
+    std::vector<Frame> frames;
+    std::vector<Group> others;
+    Block* block = nullptr;
+    uint32_t index = 0;
+    State state = State::ready;
+    bool stop = false;  // the turn ends behind this instruction
+    int barrier = -1;
+    int64_t budget = 0;  // jumps backwards until another warp's turn
+    std::vector<char> registers, specials;
+    std::vector<AsyncCopy> copies;
+    std::array<uint32_t, kLanes> committed{};
+
+    template <class T>
+    T* at(Ref r) const {
+        return reinterpret_cast<T*>(base[r & 3] + (r & ~3u));
+    }
+    uint32_t predicate(Ref r) const { return *at<uint32_t>(r); }
+    void set_predicate(Ref r, uint32_t bits) const {
+        uint32_t& p = *at<uint32_t>(r);
+        p = (p & ~mask) | (bits & mask);
+    }
+    const Ref* list(const Inst& i) const { return code->refs.data() + i.list; }
+};
+
+}  // namespace emu

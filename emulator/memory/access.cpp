@@ -1,0 +1,227 @@
+#include "access.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "../ops/lanes.h"
+#include "spaces.h"
+
+namespace emu {
+
+namespace {
+
+const char* verb(bool store) { return store ? "writes" : "reads"; }
+
+void check_alignment(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], uint32_t bytes) {
+    uint64_t low = 0;
+    for_lanes(w.mask, [&](int l) { low |= address[l]; });
+    if ((low & (bytes - 1)) == 0) return;
+    for_lanes(w.mask, [&](int l) {
+        if (address[l] & (bytes - 1))
+            fail(w, i, misaligned_address, l,
+                 concat(verb(i.flags & kStore), " ", bytes, " bytes at address ", std::hex, "0x", address[l], std::dec,
+                        ", which is no multiple of ", bytes, " (misaligned)"));
+    });
+}
+
+[[noreturn]] void out_of_bounds(Warp& w, const Inst& i, int l, const char* space, uint64_t address, uint32_t bytes,
+                                const std::string& why) {
+    fail(w, i, illegal_address, l,
+         concat(verb(i.flags & kStore), " ", bytes, " bytes of ", space, " memory at address ", std::hex, "0x", address,
+                std::dec, ", out of bounds: ", why));
+}
+
+void count_sectors(Counters& c, const Warp& w, const uint64_t (&address)[kLanes], uint32_t bytes, bool store) {
+    uint64_t sectors = 0, first[2 * kLanes];
+    uint32_t n = 0;
+    bool sorted = true;
+    for_lanes(w.mask, [&](int l) {
+        for (uint64_t s = address[l] >> 5; s <= (address[l] + bytes - 1) >> 5; ++s) {
+            if (n > 0 && first[n - 1] == s) continue;
+            sorted = sorted && (n == 0 || first[n - 1] < s);
+            if (n < 2 * kLanes) first[n++] = s;
+        }
+    });
+    if (!sorted) {
+        std::sort(first, first + n);
+        n = static_cast<uint32_t>(std::unique(first, first + n) - first);
+    }
+    sectors = n;
+    const uint64_t asked = static_cast<uint64_t>(std::popcount(w.mask)) * bytes;
+    (store ? c.global_sectors_written : c.global_sectors_read) += sectors;
+    (store ? c.global_bytes_written : c.global_bytes_read) += asked;
+}
+
+void resolve_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], Pointers& to) {
+    const Launch& l = *w.block->launch;
+    const bool store = i.flags & kStore;
+    if (l.options.check_memory) {
+        uint64_t low = ~uint64_t{0}, high = 0;
+        for_lanes(w.mask, [&](int k) { low = std::min(low, address[k]), high = std::max(high, address[k]); });
+        if (l.ranges.find(low, high - low + i.bytes) == nullptr)
+            for_lanes(w.mask, [&](int k) {
+                if (l.ranges.find(address[k], i.bytes) == nullptr)
+                    out_of_bounds(w, i, k, "global", address[k], i.bytes, l.ranges.describe(address[k]));
+            });
+    }
+    if (l.options.count) count_sectors(w.block->counters, w, address, i.bytes, store);
+    for (int k = 0; k < kLanes; ++k) to.at[k] = reinterpret_cast<char*>(address[k]);
+}
+
+void resolve_shared(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], Pointers& to) {
+    Block& b = *w.block;
+    const uint32_t limit = b.launch->shared_bytes();
+    const bool store = i.flags & kStore;
+    for_lanes(w.mask, [&](int l) {
+        if (address[l] + i.bytes > limit) check_shared_bounds(w, i, l, address[l], i.bytes);
+        to.at[l] = b.shared.data() + address[l];
+    });
+    if (b.launch->options.check_shared)
+        for_lanes(w.mask, [&](int l) { touch_shared(w, i, l, static_cast<uint32_t>(address[l]), i.bytes, store); });
+    if (b.launch->options.count) {
+        b.counters.shared_bytes += static_cast<uint64_t>(std::popcount(w.mask)) * i.bytes;
+        count_conflicts(b.counters, address, w.mask, i.bytes);
+    }
+}
+
+void resolve_local(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], Pointers& to) {
+    Block& b = *w.block;
+    const uint64_t each = b.launch->program->local_bytes;
+    for_lanes(w.mask, [&](int l) {
+        if (address[l] > each || address[l] + i.bytes > each)
+            out_of_bounds(w, i, l, "local", address[l], i.bytes, concat("the thread has ", each, " bytes"));
+        to.at[l] = b.local.data() + each * (w.index * kLanes + static_cast<uint32_t>(l)) + address[l];
+    });
+}
+
+void resolve_fixed(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], const std::vector<char>& bytes,
+                   const char* space, Pointers& to) {
+    for_lanes(w.mask, [&](int l) {
+        const uint64_t at = address[l] & ~kWindowBits;
+        if (at > bytes.size() || at + i.bytes > bytes.size())
+            out_of_bounds(w, i, l, space, at, i.bytes, concat("it has ", bytes.size(), " bytes"));
+        to.at[l] = const_cast<char*>(bytes.data()) + at;
+    });
+}
+
+void resolve_space(Warp& w, const Inst& i, Space space, const uint64_t (&address)[kLanes], Pointers& to) {
+    switch (space) {
+        case Space::shared:
+            return resolve_shared(w, i, address, to);
+        case Space::local:
+            return resolve_local(w, i, address, to);
+        case Space::param:
+            return resolve_fixed(w, i, address, w.block->launch->parameters, "parameter", to);
+        case Space::constant:
+            return resolve_fixed(w, i, address, w.block->launch->program->constant_bank, "constant", to);
+        default:
+            return resolve_global(w, i, address, to);
+    }
+}
+
+Space space_of(uint64_t address) {
+    switch (address & kWindowBits) {
+        case kSharedWindow:
+            return Space::shared;
+        case kLocalWindow:
+            return Space::local;
+        case kParamWindow:
+            return Space::param;
+        case kConstWindow:
+            return Space::constant;
+        default:
+            return Space::global;
+    }
+}
+
+}  // namespace
+
+void addresses(const Warp& w, Ref r, bool wide, int64_t offset, uint64_t (&to)[kLanes]) {
+    const auto add = static_cast<uint64_t>(offset);
+    if (wide) {
+        const uint64_t* a = w.at<uint64_t>(r);
+        for (int l = 0; l < kLanes; ++l) to[l] = a[l] + add;
+    } else {
+        const uint32_t* a = w.at<uint32_t>(r);
+        for (int l = 0; l < kLanes; ++l) to[l] = static_cast<uint32_t>(a[l] + static_cast<uint32_t>(add));
+    }
+}
+
+void resolve(Warp& w, const Inst& i, Pointers& to) {
+    uint64_t address[kLanes];
+    addresses(w, i.a, i.flags & kWideAddress, i.imm, address);
+    check_alignment(w, i, address, i.bytes);
+    if (i.space != Space::generic) return resolve_space(w, i, i.space, address, to);
+    // lanes of a generic access may go to several spaces
+    const uint32_t all = w.mask;
+    for (uint32_t left = all; left != 0;) {
+        const Space space = space_of(address[std::countr_zero(left)]);
+        uint32_t same = 0;
+        for_lanes(left, [&](int l) { same |= space_of(address[l]) == space ? 1u << l : 0; });
+        uint64_t inside[kLanes];
+        for (int l = 0; l < kLanes; ++l) inside[l] = space == Space::global ? address[l] : address[l] & ~kWindowBits;
+        w.mask = same;
+        resolve_space(w, i, space, inside, to);
+        left &= ~same;
+    }
+    w.mask = all;
+}
+
+void check_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], const uint32_t (&bytes)[kLanes],
+                  bool store) {
+    const Launch& l = *w.block->launch;
+    if (l.options.check_memory)
+        for_lanes(w.mask, [&](int k) {
+            if (bytes[k] != 0 && l.ranges.find(address[k], bytes[k]) == nullptr)
+                out_of_bounds(w, i, k, "global", address[k], bytes[k], l.ranges.describe(address[k]));
+        });
+    if (!l.options.count) return;
+    const uint32_t all = w.mask;
+    for_lanes(all, [&](int k) {
+        if (bytes[k] == 0) w.mask &= ~(1u << k);
+    });
+    if (w.mask) count_sectors(w.block->counters, w, address, i.bytes, store);
+    w.mask = all;
+}
+
+void check_shared_bounds(Warp& w, const Inst& i, int lane, uint64_t address, uint32_t bytes) {
+    const uint32_t limit = w.block->launch->shared_bytes();
+    if (address > limit || address + bytes > limit)
+        out_of_bounds(w, i, lane, "shared", address, bytes, concat("the block has ", limit, " bytes"));
+}
+
+void touch_shared(Warp& w, const Inst& i, int lane, uint32_t address, uint32_t bytes, bool store) {
+    SharedShadow& s = w.block->shadow;
+    const char* wrong = i.flags & kAtomic ? s.atomic(w.index, address, bytes)
+                        : store           ? s.write(w.index, address, bytes)
+                                          : s.read(w.index, address, bytes);
+    if (wrong == nullptr) return;
+    fail(w, i, launch_failed, lane,
+         concat(wrong, ", at shared address ", std::hex, "0x", s.culprit(), std::dec,
+                s.other_warp() != w.index ? concat(", other warp ", s.other_warp()) : ""));
+}
+
+// 32 banks of 4 bytes; wider accesses go in halves or quarters of the warp.
+void count_conflicts(Counters& c, const uint64_t* address, uint32_t lanes, uint32_t bytes) {
+    const int step = bytes <= 4 ? kLanes : static_cast<int>(4 * kLanes / bytes);
+    for (int first = 0; first < kLanes; first += step) {
+        const uint32_t part = step == kLanes ? lanes : lanes & (((1u << step) - 1) << first);
+        if (part == 0) continue;
+        uint32_t seen[kLanes][kLanes];
+        uint8_t count[kLanes] = {};
+        uint32_t most = 1;
+        for_lanes(part, [&](int l) {
+            for (uint64_t word = address[l] >> 2; word <= (address[l] + bytes - 1) >> 2; ++word) {
+                const auto bank = word & 31;
+                bool known = false;
+                for (uint32_t k = 0; k < count[bank] && !known; ++k) known = seen[bank][k] == word;
+                if (known) continue;
+                seen[bank][count[bank]] = static_cast<uint32_t>(word);
+                most = std::max<uint32_t>(most, ++count[bank]);
+            }
+        });
+        c.bank_conflicts += most - 1;
+    }
+}
+
+}  // namespace emu

@@ -1,0 +1,120 @@
+// atom and red: one lane after the other; in global memory as atomic operations of the host, because other blocks run
+// on other threads.
+#include <atomic>
+
+#include "../memory/access.h"
+#include "families.h"
+#include "floating.h"
+
+namespace emu::ops {
+
+namespace {
+
+// old = *p; *p = f(old, b, c), atomically. Shared memory belongs to one thread of the host.
+template <class T, class F>
+T exchange(T* p, F f) {
+    std::atomic_ref<T> cell(*p);
+    T old = cell.load(std::memory_order_relaxed);
+    while (!cell.compare_exchange_weak(old, f(old), std::memory_order_seq_cst)) {
+    }
+    return old;
+}
+
+template <class T, class F>
+Run atomic(F) {
+    return [](Warp& w, const Inst& i) {
+        Pointers p;
+        resolve(w, i, p);
+        const T *b = w.at<T>(i.b), *c = i.c == kNoRef ? b : w.at<T>(i.c);
+        T* d = i.d == kNoRef ? nullptr : w.at<T>(i.d);
+        for_lanes(w.mask, [&](int l) {
+            const T x = b[l], y = c[l];
+            const T old = exchange(reinterpret_cast<T*>(p.at[l]), [=](T o) -> T { return F{}(o, x, y); });
+            if (d != nullptr) d[l] = old;
+        });
+    };
+}
+
+template <class U, class T, class F>
+Run floating_atomic(F) {
+    return atomic<U>(
+        [](U o, U x, U) { return std::bit_cast<U>(canonical(F{}(std::bit_cast<T>(o), std::bit_cast<T>(x)))); });
+}
+
+template <class Format>
+Run narrow_add(bool packed) {
+    const auto add = [](uint16_t x, uint16_t y) { return Format::write(Format::read(x) + Format::read(y)); };
+    using Add = decltype(add);
+    if (!packed) return atomic<uint16_t>([](uint16_t o, uint16_t x, uint16_t) { return Add{}(o, x); });
+    return atomic<uint32_t>([](uint32_t o, uint32_t x, uint32_t) {
+        const auto half = [&](int s) -> uint32_t {
+            return Add{}(static_cast<uint16_t>(o >> s), static_cast<uint16_t>(x >> s));
+        };
+        return half(0) | half(16) << 16;
+    });
+}
+
+Run choose(Builder& b, Name op, Type t) {
+    if (op == "add") {
+        if (t == Type::f32) return floating_atomic<uint32_t, float>([](float x, float y) { return x + y; });
+        if (t == Type::f64) return floating_atomic<uint64_t, double>([](double x, double y) { return x + y; });
+        if (t == Type::f16 || t == Type::f16x2) return narrow_add<FormatHalf>(t == Type::f16x2);
+        if (t == Type::bf16 || t == Type::bf16x2) return narrow_add<FormatBfloat>(t == Type::bf16x2);
+    }
+    if (is_float(t)) return nullptr;
+    return with_integer(b, t, [&](auto z) -> Run {
+        using T = decltype(z);
+        if (op == "exch") return atomic<T>([](T, T x, T) { return x; });
+        if (op == "cas") return atomic<T>([](T o, T x, T y) { return o == x ? y : o; });
+        if constexpr (sizeof(T) < 4) return nullptr;
+        using U = std::make_unsigned_t<T>;
+        if (op == "add")
+            return atomic<T>([](T o, T x, T) { return static_cast<T>(static_cast<U>(o) + static_cast<U>(x)); });
+        if (op == "min") return atomic<T>([](T o, T x, T) { return o < x ? o : x; });
+        if (op == "max") return atomic<T>([](T o, T x, T) { return o < x ? x : o; });
+        if (op == "and") return atomic<T>([](T o, T x, T) { return static_cast<T>(o & x); });
+        if (op == "or") return atomic<T>([](T o, T x, T) { return static_cast<T>(o | x); });
+        if (op == "xor") return atomic<T>([](T o, T x, T) { return static_cast<T>(o ^ x); });
+        if (op == "inc")
+            return atomic<T>(
+                [](T o, T x, T) { return static_cast<U>(o) >= static_cast<U>(x) ? T(0) : static_cast<T>(o + 1); });
+        if (op == "dec")
+            return atomic<T>([](T o, T x, T) {
+                return o == 0 || static_cast<U>(o) > static_cast<U>(x) ? x : static_cast<T>(o - 1);
+            });
+        return nullptr;
+    });
+}
+
+void decode_atomic(Builder& b, bool returns) {
+    while (!b.take_any({"relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys", "noftz"}).empty() ||
+           b.take_prefix("L2::")) {
+    }
+    Space space = Space::generic;
+    if (b.take("global"))
+        space = Space::global;
+    else if (b.take("shared") || b.take("shared::cta"))
+        space = Space::shared;
+    const Name op = b.take_any({"add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec"});
+    const Type t = b.need_type();
+    b.done();
+    const Run run = choose(b, op, t);
+    if (run == nullptr) b.unsupported("operation or type");
+    const uint32_t first = returns ? 1 : 0;
+    Inst at;
+    b.address(at, b.operand(first));
+    const Ref x = b.source(b.operand(first + 1), t);
+    const Ref y = op == "cas" ? b.source(b.operand(first + 2), t) : kNoRef;
+    const Ref d = returns ? b.destination(b.operand(0), t) : kNoRef;
+    Inst& i = b.emit(run, Class::memory);
+    i.d = d, i.a = at.a, i.imm = at.imm, i.b = x, i.c = y;
+    i.flags = static_cast<uint16_t>(at.flags | kStore | kAtomic);
+    i.space = space, i.bytes = static_cast<uint8_t>(bytes_of(t));
+}
+
+}  // namespace
+
+void atom(Builder& b) { decode_atomic(b, true); }
+void red(Builder& b) { decode_atomic(b, false); }
+
+}  // namespace emu::ops

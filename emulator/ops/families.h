@@ -1,0 +1,39 @@
+// The decoders of all opcodes, family by family.
+#pragma once
+
+namespace emu {
+class Builder;
+}
+
+namespace emu::ops {
+
+// integer.cpp
+void integer_add(Builder& b, bool subtract);
+void integer_mul(Builder& b), integer_mad(Builder& b), integer_div(Builder& b), integer_rem(Builder& b);
+void integer_min(Builder& b), integer_max(Builder& b), integer_neg(Builder& b), integer_abs(Builder& b);
+void logic_and(Builder& b), logic_or(Builder& b), logic_xor(Builder& b), logic_not(Builder& b);
+void shift_left(Builder& b), shift_right(Builder& b), funnel_shift(Builder& b);
+// bits.cpp
+void popc(Builder& b), clz(Builder& b), bfind(Builder& b), brev(Builder& b), bfe(Builder& b), bfi(Builder& b);
+void prmt(Builder& b), lop3(Builder& b), bmsk(Builder& b);
+// floating.cpp
+void floating_add(Builder& b), floating_sub(Builder& b), floating_mul(Builder& b), floating_div(Builder& b);
+void floating_min(Builder& b), floating_max(Builder& b), floating_neg(Builder& b), floating_abs(Builder& b);
+void fma(Builder& b), rcp(Builder& b), sqrt(Builder& b), rsqrt(Builder& b), ex2(Builder& b), lg2(Builder& b);
+void sin(Builder& b), cos(Builder& b), tanh(Builder& b), copysign(Builder& b);
+// convert.cpp, compare.cpp, move.cpp
+void cvt(Builder& b);
+void setp(Builder& b), selp(Builder& b), slct(Builder& b);
+void mov(Builder& b), cvta(Builder& b), isspacep(Builder& b);
+// memory.cpp, atomic.cpp, async.cpp
+void ld(Builder& b), st(Builder& b), prefetch(Builder& b);
+void atom(Builder& b), red(Builder& b);
+void cp(Builder& b);
+// shuffle.cpp, matrix.cpp
+void shfl(Builder& b), vote(Builder& b), match(Builder& b), redux(Builder& b), elect(Builder& b);
+void mma(Builder& b), ldmatrix(Builder& b), stmatrix(Builder& b);
+// control.cpp
+void bra(Builder& b), brx(Builder& b), call(Builder& b), ret(Builder& b), exit(Builder& b), trap(Builder& b);
+void bar(Builder& b), nothing(Builder& b), activemask(Builder& b);
+
+}  // namespace emu::ops

@@ -1,0 +1,117 @@
+"""Every CUDA kernel that is built runs on the emulator at least once, under all checkers."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import neurokern
+import neurokern.functional as F
+import pytest
+import torch
+from neurokern import _C
+from neurokern.ops import emulation
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.skipif(not hasattr(_C, "matmul_kernels"), reason="this build has no CUDA launcher"),
+]
+
+ROUNDOFF = {torch.float64: 2**-53, torch.float32: 2**-24, torch.bfloat16: 2**-8, torch.float16: 2**-11}
+DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f64": torch.float64}
+
+
+def products() -> list[str]:
+    return [name for name in getattr(_C, "matmul_kernels", dict)() if "reduce" not in name]
+
+
+def laid_out(x: torch.Tensor, layout: str) -> torch.Tensor:
+    return x.mT.contiguous().mT if layout == "t" else x
+
+
+@pytest.mark.parametrize("kernel", products())
+def test_each_product(kernel: str, seed: int) -> None:
+    """Whole and ragged tiles, k long enough to turn the ring over twice; no bank conflict in whole tiles."""
+    element, layout = re.match(r"matmul_(?:mma|simt|plain)_(\w+?)(?:_(nn|nt|tn|tt))?(?:_\d+x\d+)?$", kernel).groups()
+    dtype = DTYPES.get(element, torch.float32)
+    g = torch.Generator().manual_seed(seed)
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if element == "tf32" else "highest")
+    _C.matmul_only(kernel)
+    try:
+        for m, n, k in [(128, 256, 256), (129 if "128x" in kernel else 70, 135, 100)]:
+            a = laid_out(torch.randn(m, k, generator=g).to(dtype), (layout or "nt")[0])
+            b = laid_out(torch.randn(k, n, generator=g).to(dtype), (layout or "nt")[1])
+            bias = torch.randn(n, generator=g).to(dtype)
+            out = torch.full((m, n), float("nan"), dtype=dtype)
+            with neurokern.emulate(), neurokern.trace() as launches:
+                _C.matmul(out, a, b, bias, None, None, 0, 0.0, 0.0, 1.0, 1.0)
+            assert launches[0].kernel == kernel
+            want = a.double() @ b.double() + bias.double()
+            rounding = 2**-50 if dtype is torch.float64 else 2**-21
+            error = ROUNDOFF[dtype] * want.abs() + rounding * k + (2**-10 if element == "tf32" else 0) * 4 * k**0.5
+            assert ((out.double() - want).abs() <= 1.01 * error).all(), (launches[0].plan, seed)
+            if "mma" in kernel and m == 128:
+                assert launches[0].counters["bank conflicts"] == 0, launches[0].plan
+    finally:
+        _C.matmul_only("")
+        torch.set_float32_matmul_precision(precision)
+
+
+SOFTMAX = [
+    (3, 1),
+    (40, 7),
+    (5, 33),
+    (4, 100),
+    (3, 300),
+    (2, 600),
+    (2, 1000),
+    (2, 1032),
+    (1, 5000),
+    (1, 20000),
+    (1, 70000),
+]
+
+
+@pytest.mark.parametrize("dtype", ROUNDOFF, ids=str)
+def test_each_kernel_of_the_activations(dtype: torch.dtype, seed: int) -> None:
+    """Rows of every length class, along the last dimension and along the first."""
+    g = torch.Generator().manual_seed(seed)
+    ran = set()
+    with neurokern.emulate(), neurokern.trace() as launches:
+        for shape in SOFTMAX:
+            for dim, x in ((-1, torch.randn(shape, generator=g)), (0, torch.randn(shape[::-1], generator=g))):
+                x = x.to(dtype).requires_grad_()
+                y = F.softmax(x, dim)
+                y.backward(torch.randn(y.shape, generator=g).to(dtype))
+                want = torch.softmax(x.detach().double(), dim)
+                error = (y.detach().double() - want).abs()
+                bound = 8 * ROUNDOFF[dtype] * max(shape) ** 0.5 * want
+                assert (error <= bound + torch.finfo(dtype).smallest_normal * ROUNDOFF[dtype]).all(), (shape, dim)
+        for channels, shape in ((1, (7, 40)), (5, (9, 5, 6)), (64, (70, 64))):
+            x = torch.randn(shape, generator=g).to(dtype).requires_grad_()
+            w = torch.rand(channels, generator=g).to(dtype).requires_grad_()
+            F.prelu(x, w).sum().backward()
+            gx, one = torch.empty_like(x), w.detach()[0].expand_as(x)
+            _C.prelu_backward(gx, None, x.detach(), x.detach(), one)
+            assert torch.equal(gx, torch.where(x > 0, x, one * x).detach())
+        x = torch.randn(50, 16, generator=g).to(dtype).requires_grad_()
+        w, bias = (torch.randn(s, generator=g).to(dtype).requires_grad_() for s in ((24, 16), (24,)))
+        F.gelu(F.linear(x, w, bias)).sum().backward()
+        (grad,) = torch.autograd.grad(F.silu(x).sum(), x, create_graph=True)
+        grad.sum().backward()
+        F.glu(x, -1).sum().backward()
+        F.linear(x, w, bias, activation="gelu").sum().backward()
+        ran |= {entry.kernel for entry in launches}
+    ending = {torch.float64: "f64", torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]
+    built = {k for k in kernels_built() if k.startswith("activation_") and k.endswith(f"_{ending}")}
+    # launched behind another, so not in the trace under their own names
+    missing = built - ran - {f"activation_finish_{ending}"}
+    assert not missing, f"never launched: {sorted(missing)}"
+
+
+def kernels_built() -> set[str]:
+    table = json.loads((Path(_C.cuda_info()["kernel_dir"]) / "resources.json").read_text())
+    return {row["kernel"] for rows in table.values() for row in rows}

@@ -25,8 +25,6 @@ namespace {
 using cpu::Elementwise;
 using cpu::Pass;
 
-constexpr double kReleaseAt = 10000.0;  // nanoseconds of work from which the interpreter lock is given up
-
 [[maybe_unused, noreturn]] void fail_device(const char* op, const TensorView& t) {
     fail_runtime(op, "argument out is on ", to_string(t.device), ", but this build has no CUDA kernels for it");
 }
@@ -103,7 +101,7 @@ void run(const char* op, const char* kernel, const Elementwise& e) {
     if (n == 0) return;
     const bool plain = cpu::is_plain(e);
     if (trace::active()) trace_cpu(op, kernel, plain ? "contiguous" : "strided", n, e.cost);
-    if (static_cast<double>(n) * e.cost > kReleaseAt) {
+    if (static_cast<double>(n) * e.cost > cpu::kReleaseAt) {
         py::gil_scoped_release released;
         plain ? cpu::run_plain(e, n) : cpu::run_strided(e);
     } else {

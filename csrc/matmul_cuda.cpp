@@ -121,8 +121,8 @@ int alignment(const Problem& p, const Matrix& x, int64_t step, int64_t steps, in
 }
 
 // `outer` is m for A and n for B.
-plan::Operand operand(const Problem& p, const Matrix& x, int64_t outer, int64_t outer_step, int64_t k_step) {
-    plan::Operand o;
+plan::MatrixOperand operand(const Problem& p, const Matrix& x, int64_t outer, int64_t outer_step, int64_t k_step) {
+    plan::MatrixOperand o;
     const bool along_outer = outer_step == 1, along_k = k_step == 1 && !(along_outer && p.k == 1);
     o.k_major = along_k || !along_outer;
     if (!along_k && !along_outer) return o.access = 0, o;

@@ -29,7 +29,7 @@ constexpr int64_t kRun = 1024;  // longest piece of a row: its sum in float stay
 constexpr int64_t kRows = 64;   // pieces over one stretch of weights before the sums go to double
 constexpr double kCost = 0.4;   // nanoseconds per element
 
-struct Problem {
+struct PreluProblem {
     const TensorView &gx, &g, &x, &w;
     IndexSpace s;  // of gx, g, x, w and the channel
     int channels;
@@ -52,9 +52,9 @@ TensorView channel_of(const TensorView& x, int64_t channels) {
 // One piece of a row: operands that are not contiguous pass through blocks.
 struct Piece {
     alignas(64) char block[4][kRun * 8];
-    const Problem& p;
+    const PreluProblem& p;
 
-    explicit Piece(const Problem& problem) : p(problem) {}
+    explicit Piece(const PreluProblem& problem) : p(problem) {}
 
     void run(const int64_t* offset, int64_t n, void* sum) {
         const TensorView* t[4] = {&p.gx, &p.g, &p.x, &p.w};
@@ -91,7 +91,7 @@ struct Piece {
 
 // Adds the share [begin, end) of the flattened index space into sums[channel].
 template <class S>
-void share(const Problem& p, int64_t begin, int64_t end, double* sums) {
+void share(const PreluProblem& p, int64_t begin, int64_t end, double* sums) {
     const auto piece = std::make_unique<Piece>(p);
     const IndexSpace& s = p.s;
     const int64_t length = s.size[0];
@@ -141,7 +141,7 @@ void store_sum(const TensorView& gw, int64_t at, double value) {
         static_cast<char*>(gw.data) + offset * size_of(gw.dtype), value);
 }
 
-void run(const Problem& p, const TensorView* gw) {
+void run(const PreluProblem& p, const TensorView* gw) {
     const int64_t n = p.s.numel();
     const int threads = cpu::threads_for(n, kCost);
     std::vector<std::vector<double>> sums(static_cast<size_t>(threads));
@@ -208,14 +208,14 @@ void prelu_backward(py::handle gx_, py::handle gw_, py::handle g_, py::handle x_
         trace::record({op, "cpu", "prelu_backward",
                        concat(cpu::name_of(cpu::table().level), ", ", cpu::threads_for(n, kCost), " threads"), ""});
     const TensorView channel = channel_of(x, channels);
-    const Problem p{gx,
-                    g,
-                    x,
-                    w,
-                    coalesce_all(gx.view, g.view, x.view, w.view, channel),
-                    static_cast<int>(channels),
-                    cpu::table().activation.prelu_backward[dtype],
-                    size_of(gx->dtype)};
+    const PreluProblem p{gx,
+                         g,
+                         x,
+                         w,
+                         coalesce_all(gx.view, g.view, x.view, w.view, channel),
+                         static_cast<int>(channels),
+                         cpu::table().activation.prelu_backward[dtype],
+                         size_of(gx->dtype)};
     if (n > 32768) {
         py::gil_scoped_release released;
         run(p, gw.get());

@@ -26,15 +26,14 @@ namespace nk {
 namespace {
 
 constexpr const char* kKindNames[] = {"softmax", "log_softmax", "softmin"};
-constexpr int64_t kColumns = 64;    // columns that one task takes; a multiple of every kernel's width
-constexpr int64_t kFewColumns = 8;  // fewer are gathered into rows instead
-constexpr double kReleaseAt = 10000.0;
+constexpr int64_t kTaskColumns = 64;                // columns that one task takes; a multiple of every kernel's width
+constexpr int64_t kFewColumns = 8;                  // fewer are gathered into rows instead
 constexpr int64_t kStreamBytes = int64_t{8} << 20;  // size of an output from which it passes by the caches
 constexpr int64_t kLongRow = 4096;                  // bytes; shorter rows are streamed only if they are whole lines
 
 enum class Way { rows, columns, gathered };
 
-struct Problem {
+struct SoftmaxProblem {
     const char* op;
     int dtype, size;
     cpu::SoftmaxKind kind;
@@ -59,12 +58,12 @@ void decompose(const IndexSpace& s, int64_t linear, int64_t* offset) {
     }
 }
 
-void call_rows(const Problem& p, const cpu::SoftmaxRows& a) {
+void call_rows(const SoftmaxProblem& p, const cpu::SoftmaxRows& a) {
     const auto& e = cpu::table().activation;
     (p.tensors == 3 ? e.softmax_rows_backward : e.softmax_rows)[p.dtype](a);
 }
 
-void rows(const Problem& p, int64_t begin, int64_t end) {
+void rows(const SoftmaxProblem& p, int64_t begin, int64_t end) {
     const IndexSpace& s = p.outer;
     while (begin < end) {
         int64_t offset[3] = {};
@@ -78,7 +77,7 @@ void rows(const Problem& p, int64_t begin, int64_t end) {
 }
 
 // Rows one at a time; those that are not contiguous are collected first, and the output spread afterwards.
-void gathered(const Problem& p, int64_t begin, int64_t end) {
+void gathered(const SoftmaxProblem& p, int64_t begin, int64_t end) {
     std::vector<char> buffer[3];
     bool direct[3];
     for (int t = 0; t < p.tensors; ++t) {
@@ -103,14 +102,14 @@ void gathered(const Problem& p, int64_t begin, int64_t end) {
 }
 
 // A task is one block of columns at one place of the dims further out.
-void columns(const Problem& p, int64_t begin, int64_t end) {
+void columns(const SoftmaxProblem& p, int64_t begin, int64_t end) {
     const IndexSpace& s = p.outer;
     const auto& e = cpu::table().activation;
     const auto kernel = (p.tensors == 3 ? e.softmax_columns_backward : e.softmax_columns)[p.dtype];
-    const int64_t blocks = (s.size[0] + kColumns - 1) / kColumns;
+    const int64_t blocks = (s.size[0] + kTaskColumns - 1) / kTaskColumns;
     while (begin < end) {
         const int64_t block = begin % blocks, count = std::min(blocks - block, end - begin);
-        const int64_t first = block * kColumns, last = std::min(s.size[0], first + count * kColumns);
+        const int64_t first = block * kTaskColumns, last = std::min(s.size[0], first + count * kTaskColumns);
         int64_t offset[3] = {};
         decompose(s, begin / blocks * s.size[0] + first, offset);
         kernel({p.address(0, offset[0]), p.address(1, offset[1]), p.tensors == 3 ? p.address(2, offset[2]) : nullptr,
@@ -119,7 +118,7 @@ void columns(const Problem& p, int64_t begin, int64_t end) {
     }
 }
 
-Way choose(const Problem& p) {
+Way choose(const SoftmaxProblem& p) {
     bool along = true, across = p.outer.size[0] >= kFewColumns;
     for (int t = 0; t < p.tensors; ++t) {
         along = along && (p.step[t] == 1 || p.n == 1);
@@ -128,10 +127,10 @@ Way choose(const Problem& p) {
     return along ? Way::rows : across ? Way::columns : Way::gathered;
 }
 
-void run_on_threads(const Problem& p) {
+void run_on_threads(const SoftmaxProblem& p) {
     const int64_t outer = p.outer.numel();
     int64_t tasks = outer;
-    if (p.way == Way::columns) tasks = outer / p.outer.size[0] * ((p.outer.size[0] + kColumns - 1) / kColumns);
+    if (p.way == Way::columns) tasks = outer / p.outer.size[0] * ((p.outer.size[0] + kTaskColumns - 1) / kTaskColumns);
     const int64_t threads = std::min<int64_t>(tasks, cpu::threads_for(outer * p.n, p.cost));
     cpu::parallel(static_cast<int>(threads), [&](int tid, int count) {
         const int64_t begin = tasks * tid / count, end = tasks * (tid + 1) / count;
@@ -147,7 +146,7 @@ void run_on_threads(const Problem& p) {
     });
 }
 
-void run(Problem& p, int dim) {
+void run(SoftmaxProblem& p, int dim) {
     const TensorView& out = *p.tensor[0];
     if (out.numel() == 0) return;
     p.dtype = static_cast<int>(out.dtype);
@@ -168,7 +167,7 @@ void run(Problem& p, int dim) {
                               cpu::threads_for(elements, p.cost), " threads"),
                        ""});
     }
-    if (static_cast<double>(elements) * p.cost > kReleaseAt) {
+    if (static_cast<double>(elements) * p.cost > cpu::kReleaseAt) {
         py::gil_scoped_release released;
         run_on_threads(p);
     } else {
@@ -199,7 +198,7 @@ py::object softmax(py::handle out_, py::handle x_, int dim, int kind) {
     check_writable(op, "out", out);
     check_no_overlap(op, "out", out, "x", x, true);
     dim = checked_dim(op, out, dim);
-    Problem p;
+    SoftmaxProblem p;
     p.kind = checked_kind(op, kind);
     if (driver::launches_on(out->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
@@ -228,7 +227,7 @@ py::object softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int di
     check_no_overlap(op, "gx", gx, "g", g, true);
     check_no_overlap(op, "gx", gx, "y", y, true);
     dim = checked_dim(op, gx, dim);
-    Problem p;
+    SoftmaxProblem p;
     p.kind = checked_kind(op, kind);
     if (driver::launches_on(gx->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA

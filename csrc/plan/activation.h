@@ -9,13 +9,13 @@
 #include "../../kernels/cuda/activation/params.h"
 #include "../../kernels/dtype.h"
 #include "../elementwise.h"
+#include "arithmetic.h"
 
 namespace nk::plan {
 
 inline constexpr int64_t kMaxPoints = (int64_t{1} << 31) - 1;  // what a divided index may reach
 inline constexpr int64_t kMaxParts = 65535;                    // gridDim.y
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int ceil_log2(int64_t n) {
     int k = 0;
     while ((int64_t{1} << k) < n) ++k;

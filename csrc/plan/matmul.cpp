@@ -4,6 +4,8 @@
 #include <cmath>
 #include <sstream>
 
+#include "arithmetic.h"
+
 namespace nk::plan {
 
 namespace {
@@ -19,15 +21,13 @@ bool turns_operands(const MatmulKernel& kernel) {
 }
 bool is_tf32(const MatmulKernel& kernel) { return kernel.kind == MatmulKind::mma && kernel.dtype == DType::f32; }
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 bool serves(const MatmulKernel& kernel, const MatmulProblem& p) {
     return kernel.dtype == p.dtype && (!is_tf32(kernel) || p.tf32) && (!kernel.only_k_major_a || p.a.k_major);
 }
 
 // Bytes that a kernel may load at once. Those that turn operands know single elements, and 16 bytes along the outer
 // index.
-int access_of(const MatmulKernel& kernel, const Operand& o) {
+int access_of(const MatmulKernel& kernel, const MatrixOperand& o) {
     if (kernel.kind == MatmulKind::plain) return 0;
     if (turns_operands(kernel)) return !o.k_major && o.access == 16 ? 16 : 0;
     return o.access;

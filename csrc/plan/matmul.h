@@ -21,10 +21,10 @@ struct Gpu {
 };
 
 // How one operand lies in memory.
-struct Operand {
+struct MatrixOperand {
     bool k_major = true;  // loaded along k (else along its outer index, m or n)
     int access = 16;      // bytes that one load may take: 16, 8, 4, or 0 for single elements with any step
-    bool operator==(const Operand&) const = default;
+    bool operator==(const MatrixOperand&) const = default;
 };
 
 struct MatmulProblem {
@@ -32,7 +32,7 @@ struct MatmulProblem {
     DType dtype = DType::f32;
     bool tf32 = false;      // f32 may be rounded to tf32
     bool may_split = true;  // a workspace can be had
-    Operand a, b;
+    MatrixOperand a, b;
     std::string only = {};  // weigh only kernels whose name contains this
     bool operator==(const MatmulProblem&) const = default;
 };

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <initializer_list>
 
+#include "arithmetic.h"
+
 namespace nk::cpu {
 
 namespace {
@@ -21,8 +23,8 @@ constexpr double kTranspose = 0.8, kCopy = 0.2, kGather = 3;  // packing one uni
 constexpr double kCopyRow = 0.12, kCopyAcross = 0.25;         // packing one unit of a
 constexpr double kMemory = 6;                                 // bytes a cycle that a core gets from memory
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+using plan::ceil_div;
+using plan::round_up;
 
 struct Part {
     int64_t m, n, k;

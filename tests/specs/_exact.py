@@ -56,6 +56,10 @@ def logsigmoid(x: Tensor) -> Tensor:
     return Given.apply(x, TF.logsigmoid, lambda x: sigmoid(-x))
 
 
+def softsign(x: Tensor) -> Tensor:
+    return Given.apply(x, TF.softsign, lambda x: 1 / (1 + x.abs()) ** 2)
+
+
 def _tanhshrink(x: Tensor) -> Tensor:
     s = x * x
     terms = (1 / 3, 2 / 15, 17 / 315, 62 / 2835, 1382 / 155925, 21844 / 6081075, 929569 / 638512875)
@@ -74,8 +78,23 @@ def silu(x: Tensor, inplace: bool = False) -> Tensor:
     return Given.apply(x, lambda x: x * _sigmoid(x), lambda x: sigmoid(x) * (1 + x * sigmoid(-x)))
 
 
+def _exp_half_square(x: Tensor) -> Tensor:
+    """exp(-x**2 / 2), with the square in two parts: rounding it would cost x**2 / 2 units."""
+    if x.dtype != torch.float64:
+        return torch.exp(-x * x / 2)
+    head = x.detach().float().double().clamp(-40.0, 40.0)  # beyond, all is 0, of infinities too
+    return torch.exp(-head * head / 2) * torch.exp(-(x - head) * (x + head) / 2)
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    if x.dtype != torch.float64:
+        return 0.5 * torch.erfc(-x / math.sqrt(2))
+    tail = 0.5 * torch.special.erfcx(x.abs() / math.sqrt(2)) * _exp_half_square(x)
+    return torch.where(x < 0, tail, 1 - tail)
+
+
 def _gelu_slope(x: Tensor) -> Tensor:
-    return 0.5 * torch.erfc(-x / math.sqrt(2)) + x * torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    return _normal_cdf(x) + x * _exp_half_square(x) / math.sqrt(2 * math.pi)
 
 
 def _twice_argument(x: Tensor) -> Tensor:
@@ -90,7 +109,7 @@ def _gelu_tanh_slope(x: Tensor) -> Tensor:
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     if approximate == "tanh":
         return Given.apply(x, lambda x: x * _sigmoid(_twice_argument(x)), _gelu_tanh_slope)
-    return Given.apply(x, lambda x: 0.5 * x * torch.erfc(-x / math.sqrt(2)), _gelu_slope)
+    return Given.apply(x, lambda x: x * _normal_cdf(x), _gelu_slope)
 
 
 def _mish_parts(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,6 +140,7 @@ EXACT: dict[str, Callable[..., Tensor]] = {
     "mish": mish,
     "sigmoid": sigmoid,
     "silu": silu,
+    "softsign": softsign,
     "tanh": tanh,
     "tanhshrink": tanhshrink,
 }

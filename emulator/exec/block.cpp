@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <numeric>
 
 namespace emu {
 
@@ -95,13 +96,18 @@ void Block::begin(uint64_t number) {
     std::memset(shared.data(), 0xff, shared.size());  // NaN in every format
     if (l.options.check_shared) shadow.begin(l.shared_bytes(), static_cast<uint32_t>(warps.size()));
     for (uint32_t k = 0; k < warps.size(); ++k) begin_warp(warps[k], k);
+    turns_.resize(warps.size());
+    std::iota(turns_.begin(), turns_.end(), 0u);
+    random_.seed(l.options.shuffle ^ number * 0x9e3779b97f4a7c15u);
 }
 
 void Block::run(uint64_t number) {
     begin(number);
     for (;;) {
         bool ran = false, left = false;
-        for (Warp& w : warps) {
+        if (launch->options.shuffle != 0) std::shuffle(turns_.begin(), turns_.end(), random_);
+        for (const uint32_t turn : turns_) {
+            Warp& w = warps[turn];
             if (w.state == State::ready) {
                 run_warp(w, counters);
                 ran = true;
@@ -111,7 +117,22 @@ void Block::run(uint64_t number) {
         }
         if (!left) return;
         if (!ran) deadlock();
+        watch_time();
     }
+}
+
+// A warp that waits in a loop for what never comes would run on for ever.
+void Block::watch_time() {
+    const int limit = launch->options.seconds;
+    if (limit == 0 || std::chrono::steady_clock::now() - launch->begun < std::chrono::seconds(limit)) return;
+    std::string where;
+    const Warp* first = nullptr;
+    for (const Warp& w : warps) {
+        if (w.state == State::done) continue;
+        if (first == nullptr) first = &w;
+        where += concat("; warp ", w.index, " stands at ", place(w, w.pc));
+    }
+    fail(*first, *first->pc, launch_failed, 0, concat("no end after ", limit, " seconds", where));
 }
 
 void Block::complete(Barrier& b, int number) {

@@ -40,26 +40,23 @@ Block::Block(Launch& l) : launch(&l) {
     warps.resize(count);
     const uint32_t bytes = depth_bytes(*l.code);
     for (Warp& w : warps) {
-        w.registers.resize(bytes + 128);
-        w.specials.resize(special_count * 128 + 64);
+        w.registers = Buffer(bytes);
+        w.specials = Buffer(special_count * 128);
         w.block = this;
     }
-    shared.resize(l.shared_bytes() + 1024 + 16);
-    local.resize(uint64_t{l.program->local_bytes} * count * kLanes + 16);
+    shared = Buffer(l.shared_bytes());
+    local = Buffer(size_t{l.program->local_bytes} * count * kLanes);
 }
 
 void Block::begin_warp(Warp& w, uint32_t index) {
     const Launch& l = *launch;
-    const auto aligned = [](std::vector<char>& v) {
-        return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(v.data()) + 63) / 64 * 64);
-    };
     w.index = index;
     const uint32_t threads = std::min<uint32_t>(kLanes, l.threads() - index * kLanes);
     w.alive = w.active = threads == kLanes ? kAll : (1u << threads) - 1;
     w.state = State::ready, w.barrier = -1;
-    w.frames = {Frame{l.code, aligned(w.registers), nullptr, nullptr}};
+    w.frames = {Frame{l.code, w.registers.data(), nullptr, nullptr}};
     w.others.clear(), w.copies.clear(), w.committed.fill(0);
-    w.base[in_specials] = aligned(w.specials);
+    w.base[in_specials] = w.specials.data();
     set_frame(w);
     w.pc = l.code->insts.data();
     auto set = [&](Special s, auto f) {

@@ -55,7 +55,7 @@ struct Barrier {
 struct Block {
     Launch* launch = nullptr;
     uint32_t id[3] = {};
-    std::vector<char> shared, local;
+    Buffer shared, local;
     std::vector<Warp> warps;
     std::array<Barrier, 16> barriers;
     SharedShadow shadow;

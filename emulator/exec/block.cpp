@@ -95,7 +95,7 @@ void Block::begin(uint64_t number) {
     for (uint32_t k = 0; k < warps.size(); ++k) begin_warp(warps[k], k);
     turns_.resize(warps.size());
     std::iota(turns_.begin(), turns_.end(), 0u);
-    random_.seed(l.options.shuffle ^ number * 0x9e3779b97f4a7c15u);
+    random_.state = l.options.shuffle + (number << 32);
 }
 
 void Block::run(uint64_t number) {

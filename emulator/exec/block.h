@@ -4,12 +4,12 @@
 #include <atomic>
 #include <chrono>
 #include <mutex>
-#include <random>
 
 #include "../checks/shadow.h"
 #include "../error.h"
 #include "../memory/map.h"
 #include "counters.h"
+#include "random.h"
 #include "warp.h"
 
 namespace emu {
@@ -73,7 +73,7 @@ struct Block {
     [[noreturn]] void deadlock();
 
     std::vector<uint32_t> turns_;  // the order in which warps run
-    std::mt19937_64 random_;
+    Random random_;
 };
 
 // ---- control of warps, for the instructions ----

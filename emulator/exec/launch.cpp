@@ -66,7 +66,7 @@ void run(Launch& l) {
     if (l.options.shuffle != 0 && l.blocks() < (1u << 24)) {
         shared.order.resize(l.blocks());
         std::iota(shared.order.begin(), shared.order.end(), 0u);
-        std::shuffle(shared.order.begin(), shared.order.end(), std::mt19937_64(l.options.shuffle));
+        std::shuffle(shared.order.begin(), shared.order.end(), Random{l.options.shuffle});
     }
     const uint64_t cores = l.options.threads > 0 ? static_cast<uint64_t>(l.options.threads)
                                                  : std::max(1u, std::thread::hardware_concurrency());

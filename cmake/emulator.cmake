@@ -14,8 +14,8 @@ function(nk_add_emulator)
   # Rounding modes are switched at run time, and nothing is fused or reordered that PTX does not fuse or reorder.
   target_compile_options(emulator PRIVATE -O2 -ftree-vectorize -fvect-cost-model=dynamic -march=x86-64-v3
                          -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra)
-  target_precompile_headers(emulator PRIVATE <algorithm> <array> <atomic> <deque> <map> <memory> <mutex> <sstream>
-                            <string> <unordered_map> <vector>)
+  target_precompile_headers(emulator PRIVATE <algorithm> <array> <atomic> <chrono> <cmath> <cstring> <deque> <immintrin.h>
+                            <map> <memory> <mutex> <span> <sstream> <string> <thread> <unordered_map> <vector>)
   set_target_properties(emulator PROPERTIES OUTPUT_NAME neurokern_emulator CXX_VISIBILITY_PRESET hidden
                         VISIBILITY_INLINES_HIDDEN ON)
   target_link_libraries(emulator PRIVATE Threads::Threads)

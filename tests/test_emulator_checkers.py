@@ -255,6 +255,37 @@ def test_checks_can_be_left_out() -> None:
         emulation.set_option("shared", 1)
 
 
+def test_a_loop_without_end_is_reported() -> None:
+    """A warp spins on a flag that nobody sets: where it stands is said in seconds."""
+    text = "SPIN: ld.volatile.global.u32 %x, [%m]; setp.eq.u32 %p, %x, 0;\n.loc 1 78 0\n@%p bra SPIN;"
+    emulation.set_option("seconds", 1)
+    try:
+        start = time.perf_counter()
+        with pytest.raises(DeviceError, match=r"no end after 1 seconds; warp 0 stands at .*; warp 1 stands at"):
+            launch(text)
+        assert time.perf_counter() - start < 10
+    finally:
+        emulation.set_option("seconds", 120)
+
+
+def test_shuffling_changes_the_order_and_repeats() -> None:
+    """Blocks and warps that note when they came: another order for another seed, the same for the same."""
+    ticket = "atom.global.add.u32 %x, [%m], 1; setp.ne.u32 %p, %t, 32; mov.u32 %b, %ctaid.x; @%p bra OUT;"
+    text = f"{ticket} add.u32 %b, %b, 1; mad.wide.u32 %o, %b, 4, %m; st.global.u32 [%o], %x; OUT:"
+    emulation.set_option("threads", 1)
+    orders = []
+    try:
+        for shuffle in (0, 5, 5, 6):
+            emulation.set_option("shuffle", shuffle)
+            orders.append(launch(text, blocks=20)[1:21].tolist())
+    finally:
+        emulation.set_option("shuffle", 0)
+        emulation.set_option("threads", 0)
+    assert orders[0] == [64 * k + 32 for k in range(20)]
+    assert orders[1] == orders[2]
+    assert len({tuple(o) for o in orders}) == 3
+
+
 class TestThroughTheOps:
     """Tensors define what is valid, on both sides, and the error reaches the caller with its op."""
 
@@ -286,10 +317,11 @@ class TestThroughTheOps:
         assert "kernels/cuda/planted.cu:5" in str(e.value)
         assert "block (0, 0, 0), thread (0, 0, 0)" in str(e.value)
 
-    def test_correct_kernels_are_silent(self) -> None:
-        """Tiled, pipelined, reducing and shuffling kernels under all checkers."""
+    @pytest.mark.parametrize("shuffle", [0, 1, 2])
+    def test_correct_kernels_are_silent(self, shuffle: int) -> None:
+        """Tiled, pipelined, reducing and shuffling kernels under all checkers, in several orders."""
         a, b = torch.randn(70, 130), torch.randn(90, 130)
-        with neurokern.emulate():
+        with neurokern.emulate(shuffle=shuffle):
             for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
                 x, w = a.to(dtype), b.to(dtype)
                 assert F.linear(x, w).isfinite().all()

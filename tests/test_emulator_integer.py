@@ -174,8 +174,7 @@ def test_fields(width: int, seed: int) -> None:
     def extract(x: int, position: int, length: int) -> int:
         position, length = position & 255, length & 255
         bits = x & (2**width - 1)
-        sign = bits >> min(position + length - 1, top) & 1 if x < 0 or signed else 0
-        sign = sign if signed and length else 0
+        sign = bits >> min(position + length - 1, top) & 1 if signed and length else 0
         r = 0
         for i in range(width):
             r |= ((bits >> (position + i) & 1) if i < length and position + i <= top else sign) << i
@@ -268,6 +267,23 @@ def test_floating_comparisons(type_: str, seed: int) -> None:
     for name, want in (("num", [not e for e in either]), ("nan", either)):
         got = run_elementwise(PREDICATE.format(c=name, t=type_), "u32", [(type_, x), (type_, y)])
         assert got.tolist() == [int(w) for w in want], name
+
+
+@pytest.mark.parametrize("type_", ["f16", "bf16"])
+def test_comparisons_of_pairs(type_: str, seed: int) -> None:
+    """p is the lower halves' comparison, q the upper ones'."""
+    from neurokern.testing.exact import FORMATS, cases
+
+    f = FORMATS[type_]
+    x, y = (i[: len(i) // 2 * 2] for i in cases(f, np.random.default_rng(seed), 2))
+    a, b = (i[::2] | i[1::2] << np.uint64(16) for i in (x, y))
+    text = "setp.{c}.{t}x2 %q|%r, {{a}}, {{b}}; .reg .u32 %x; selp.u32 %x, 1, 0, %q; selp.u32 {{d}}, 2, 0, %r;"
+    text += " or.b32 {{d}}, {{d}}, %x;"
+    for name, symbol in COMPARISONS.items():
+        got = run_elementwise(text.format(c=name, t=type_), "u32", [(f"{type_}x2", a), (f"{type_}x2", b)])
+        p, q = ([f.value(int(v)) for v in i] for i in (x, y))
+        one = [eval(f"u {symbol} v and not (u != u or v != v)", {"u": u, "v": v}) for u, v in zip(p, q, strict=True)]
+        assert got.tolist() == [int(low) | 2 * int(high) for low, high in zip(one[::2], one[1::2], strict=True)], name
 
 
 @pytest.mark.parametrize("combine", ["and", "or", "xor"])

@@ -74,6 +74,10 @@ EMU_API int emuSetOption(const char* name, int value) {
         current.count = value;
     else if (n == "threads")
         current.threads = value;
+    else if (n == "seconds")
+        current.seconds = value;
+    else if (n == "shuffle")
+        current.shuffle = static_cast<uint64_t>(value);
     else if (n == "record")
         keeps_rows = value;
     else if (n.starts_with("attribute ")) {

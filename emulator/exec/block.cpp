@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <numeric>
 
 namespace emu {
 
@@ -39,26 +40,23 @@ Block::Block(Launch& l) : launch(&l) {
     warps.resize(count);
     const uint32_t bytes = depth_bytes(*l.code);
     for (Warp& w : warps) {
-        w.registers.resize(bytes + 128);
-        w.specials.resize(special_count * 128 + 64);
+        w.registers = Buffer(bytes);
+        w.specials = Buffer(special_count * 128);
         w.block = this;
     }
-    shared.resize(l.shared_bytes() + 1024 + 16);
-    local.resize(uint64_t{l.program->local_bytes} * count * kLanes + 16);
+    shared = Buffer(l.shared_bytes());
+    local = Buffer(size_t{l.program->local_bytes} * count * kLanes);
 }
 
 void Block::begin_warp(Warp& w, uint32_t index) {
     const Launch& l = *launch;
-    const auto aligned = [](std::vector<char>& v) {
-        return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(v.data()) + 63) / 64 * 64);
-    };
     w.index = index;
     const uint32_t threads = std::min<uint32_t>(kLanes, l.threads() - index * kLanes);
     w.alive = w.active = threads == kLanes ? kAll : (1u << threads) - 1;
     w.state = State::ready, w.barrier = -1;
-    w.frames = {Frame{l.code, aligned(w.registers), nullptr, nullptr}};
+    w.frames = {Frame{l.code, w.registers.data(), nullptr, nullptr}};
     w.others.clear(), w.copies.clear(), w.committed.fill(0);
-    w.base[in_specials] = aligned(w.specials);
+    w.base[in_specials] = w.specials.data();
     set_frame(w);
     w.pc = l.code->insts.data();
     auto set = [&](Special s, auto f) {
@@ -95,13 +93,18 @@ void Block::begin(uint64_t number) {
     std::memset(shared.data(), 0xff, shared.size());  // NaN in every format
     if (l.options.check_shared) shadow.begin(l.shared_bytes(), static_cast<uint32_t>(warps.size()));
     for (uint32_t k = 0; k < warps.size(); ++k) begin_warp(warps[k], k);
+    turns_.resize(warps.size());
+    std::iota(turns_.begin(), turns_.end(), 0u);
+    random_.state = l.options.shuffle + (number << 32);
 }
 
 void Block::run(uint64_t number) {
     begin(number);
     for (;;) {
         bool ran = false, left = false;
-        for (Warp& w : warps) {
+        if (launch->options.shuffle != 0) std::shuffle(turns_.begin(), turns_.end(), random_);
+        for (const uint32_t turn : turns_) {
+            Warp& w = warps[turn];
             if (w.state == State::ready) {
                 run_warp(w, counters);
                 ran = true;
@@ -111,7 +114,22 @@ void Block::run(uint64_t number) {
         }
         if (!left) return;
         if (!ran) deadlock();
+        watch_time();
     }
+}
+
+// A warp that waits in a loop for what never comes would run on for ever.
+void Block::watch_time() {
+    const int limit = launch->options.seconds;
+    if (limit == 0 || std::chrono::steady_clock::now() - launch->begun < std::chrono::seconds(limit)) return;
+    std::string where;
+    const Warp* first = nullptr;
+    for (const Warp& w : warps) {
+        if (w.state == State::done) continue;
+        if (first == nullptr) first = &w;
+        where += concat("; warp ", w.index, " stands at ", place(w, w.pc));
+    }
+    fail(*first, *first->pc, launch_failed, 0, concat("no end after ", limit, " seconds", where));
 }
 
 void Block::complete(Barrier& b, int number) {

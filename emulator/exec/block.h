@@ -2,12 +2,14 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <mutex>
 
 #include "../checks/shadow.h"
 #include "../error.h"
 #include "../memory/map.h"
 #include "counters.h"
+#include "random.h"
 #include "warp.h"
 
 namespace emu {
@@ -17,6 +19,8 @@ struct Options {
     bool check_shared = true;  // what was never written, copies under way, races
     bool count = true;         // sectors and bank conflicts
     int threads = 0;           // 0: as many as there are cores
+    int seconds = 120;         // after which a launch is taken for one that never ends
+    uint64_t shuffle = 0;      // not 0: the order of blocks and of warps' turns is drawn from it
 };
 
 struct Launch {
@@ -30,6 +34,8 @@ struct Launch {
     uint64_t number = 0;
 
     Counters counters;  // filled when it is over
+
+    std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
 
     uint64_t blocks() const { return uint64_t{grid[0]} * grid[1] * grid[2]; }
     uint32_t threads() const { return block[0] * block[1] * block[2]; }
@@ -49,7 +55,7 @@ struct Barrier {
 struct Block {
     Launch* launch = nullptr;
     uint32_t id[3] = {};
-    std::vector<char> shared, local;
+    Buffer shared, local;
     std::vector<Warp> warps;
     std::array<Barrier, 16> barriers;
     SharedShadow shadow;
@@ -63,7 +69,11 @@ struct Block {
   private:
     void begin(uint64_t number);
     void begin_warp(Warp& w, uint32_t index);
+    void watch_time();
     [[noreturn]] void deadlock();
+
+    std::vector<uint32_t> turns_;  // the order in which warps run
+    Random random_;
 };
 
 // ---- control of warps, for the instructions ----

@@ -25,16 +25,13 @@ void set_aside(Warp& w, const Inst* pc, uint32_t lanes, bool waits) {
     w.others.push_back({pc, lanes, waits, w.frames});
 }
 
-[[noreturn]] void stuck(const Warp& w, const Group& g) {
+[[noreturn]] void stuck(Warp& w, const Group& g) {
+    w.frames = g.frames;
     const uint32_t elsewhere = w.alive & ~g.lanes;
     std::string where;
     for (const Group& o : w.others)
         if (&o != &g) where += concat("; lanes ", std::hex, "0x", o.lanes, std::dec, " stand at ", place(w, o.pc));
-    Warp at = w;
-    at.active = g.lanes;
-    at.frames = g.frames;
-    at.code = g.frames.back().code;
-    fail(at, *g.pc, launch_failed, std::countr_zero(g.lanes),
+    fail(w, *g.pc, launch_failed, std::countr_zero(g.lanes),
          concat("an instruction of the whole warp is executed by lanes ", std::hex, "0x", g.lanes, " without 0x",
                 elsewhere, std::dec, " (divergence)", where));
 }

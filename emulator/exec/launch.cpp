@@ -1,6 +1,8 @@
 // Spreads the blocks of a launch over threads, and words what went wrong.
+#include <algorithm>
 #include <cfenv>
 #include <exception>
+#include <numeric>
 #include <thread>
 
 #include "block.h"
@@ -29,6 +31,7 @@ namespace {
 
 struct Work {
     std::atomic<uint64_t> next{0};
+    std::vector<uint32_t> order;  // of the blocks; empty: as they are numbered
     std::mutex mutex;
     std::exception_ptr error;
     uint64_t failed_block = ~uint64_t{0};
@@ -43,6 +46,7 @@ void work(Launch& l, Work& shared) {
     try {
         Block block(l);
         while ((number = shared.next.fetch_add(1)) < l.blocks()) {
+            if (!shared.order.empty()) number = shared.order[number];
             block.run(number);
         }
         const std::lock_guard lock(shared.mutex);
@@ -59,6 +63,11 @@ void work(Launch& l, Work& shared) {
 
 void run(Launch& l) {
     Work shared;
+    if (l.options.shuffle != 0 && l.blocks() < (1u << 24)) {
+        shared.order.resize(l.blocks());
+        std::iota(shared.order.begin(), shared.order.end(), 0u);
+        std::shuffle(shared.order.begin(), shared.order.end(), Random{l.options.shuffle});
+    }
     const uint64_t cores = l.options.threads > 0 ? static_cast<uint64_t>(l.options.threads)
                                                  : std::max(1u, std::thread::hardware_concurrency());
     const uint64_t threads = std::min(cores, l.blocks());

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../decode/code.h"
+#include "../memory/buffer.h"
 
 namespace emu {
 
@@ -89,7 +90,7 @@ struct Warp {
     bool stop = false;  // the turn ends behind this instruction
     int barrier = -1;
     int64_t budget = 0;  // jumps backwards until another warp's turn
-    std::vector<char> registers, specials;
+    Buffer registers, specials;
     std::vector<AsyncCopy> copies;
     std::array<uint32_t, kLanes> committed{};
 

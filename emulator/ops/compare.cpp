@@ -8,10 +8,9 @@ namespace {
 
 enum class Combine : uint8_t { none, conj, disj, exclusive };
 
-// p (and q, its complement) = comparison, combined with a predicate.
-void store(const Warp& w, const Inst& i, uint32_t result) {
+// p and q = two comparisons, combined with a predicate.
+void store(const Warp& w, const Inst& i, uint32_t result, uint32_t other) {
     const auto combine = static_cast<Combine>(i.count);
-    uint32_t other = result ^ kAll;
     if (combine != Combine::none) {
         const uint32_t c = w.predicate(i.c) ^ (i.flags & kNegatedC ? kAll : 0);
         const auto join = [&](uint32_t x) {
@@ -22,6 +21,9 @@ void store(const Warp& w, const Inst& i, uint32_t result) {
     w.set_predicate(i.d, result);
     if (i.extra != kNoRef) w.set_predicate(i.extra, other);
 }
+
+// q is the complement.
+void store(const Warp& w, const Inst& i, uint32_t result) { store(w, i, result, result ^ kAll); }
 
 template <class T, class F>
 Run compare(F) {
@@ -44,6 +46,21 @@ Run compare_narrow(F) {
     return [](Warp& w, const Inst& i) {
         const uint16_t *a = w.at<uint16_t>(i.a), *b = w.at<uint16_t>(i.b);
         store(w, i, lanes_where([=](int l) { return F{}(Format::read(a[l]), Format::read(b[l])); }));
+    };
+}
+
+// Pairs: p is of the lower halves, q of the upper ones.
+template <class Format, class F>
+Run compare_pairs(F) {
+    return [](Warp& w, const Inst& i) {
+        const uint32_t *a = w.at<uint32_t>(i.a), *b = w.at<uint32_t>(i.b);
+        const auto half = [=](int s) {
+            return lanes_where([=](int l) {
+                return F{}(Format::read(static_cast<uint16_t>(a[l] >> s)),
+                           Format::read(static_cast<uint16_t>(b[l] >> s)));
+            });
+        };
+        store(w, i, half(0), half(16));
     };
 }
 
@@ -76,6 +93,8 @@ Run comparison(Builder& b, Name name, Type t, bool ftz) {
     if (t == Type::f64) return with_comparison(name, true, [](auto f) { return compare<double>(f); });
     if (t == Type::f16) return with_comparison(name, true, [](auto f) { return compare_narrow<FormatHalf>(f); });
     if (t == Type::bf16) return with_comparison(name, true, [](auto f) { return compare_narrow<FormatBfloat>(f); });
+    if (t == Type::f16x2) return with_comparison(name, true, [](auto f) { return compare_pairs<FormatHalf>(f); });
+    if (t == Type::bf16x2) return with_comparison(name, true, [](auto f) { return compare_pairs<FormatBfloat>(f); });
     return with_integer(
         b, t, [&](auto z) { return with_comparison(name, false, [](auto f) { return compare<decltype(z)>(f); }); });
 }

@@ -154,7 +154,7 @@ class _Named:
 
 
 @contextmanager
-def emulate(*, check: bool = True, count: bool = True, threads: int = 0) -> Iterator[None]:
+def emulate(*, check: bool = True, count: bool = True, threads: int = 0, shuffle: int = 0) -> Iterator[None]:
     """Within the block the backend is "cuda", and its kernels run on the CPU, from their PTX, on CPU tensors.
 
     Args:
@@ -162,13 +162,14 @@ def emulate(*, check: bool = True, count: bool = True, threads: int = 0) -> Iter
             races and divergence; what is found raises RuntimeError with kernel, source line, block and thread.
         count: sectors and bank conflicts, too, for ``trace()``.
         threads: how many, or 0 for all cores.
+        shuffle: a seed that permutes the order of blocks and warps; 0: as they are numbered.
 
     Raises:
         RuntimeError: this build has no emulator, or the processor lacks what it needs.
     """
     if (why := emulation.missing()) is not None:
         raise RuntimeError(f"neurokern.emulate: {why}")
-    options = {"memory": check, "shared": check, "count": count, "threads": threads}
+    options = {"memory": check, "shared": check, "count": count, "threads": threads, "shuffle": shuffle}
     for name, value in options.items():
         emulation.set_option(name, int(value))
     emulation.state.depth += 1

@@ -16,9 +16,9 @@ from torch import Tensor
 
 NAME = "MLP"
 DATA = "digits"
-EPOCHS, BATCH, RATE, HIDDEN = 30, 64, 0.1, (256, 256, 256)
-ACCURACY = 0.97  # least share of the test set
-AGREEMENT = 1e-3  # most that the loss of an epoch may differ between our kernels and torch
+EPOCHS, BATCH, RATE, HIDDEN = 30, 64, 0.05, (256, 256, 256)  # at twice the rate, training magnifies rounding
+ACCURACY = 0.95  # least share of the test set
+AGREEMENT = 1e-4  # most that the loss of an epoch may differ between our kernels and torch
 
 
 def data() -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,6 +1,7 @@
 #include "launch.h"
 
 #include <fstream>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -32,7 +33,8 @@ struct DeviceState {
 
 std::mutex mutex;
 std::string dir;
-std::unordered_map<int, std::unique_ptr<DeviceState>> devices;
+// By table: CUDA's own and the one that stands for it keep their modules while the other is in force.
+std::map<std::pair<const DriverTable*, int>, std::unique_ptr<DeviceState>> devices;
 unsigned devices_generation = 0;
 
 #define NK_DRIVER_CALL(op, what, call)                                                                   \
@@ -60,7 +62,7 @@ const DriverTable& need_table(const char* op) {
 DeviceState& state(const char* op, int index) {
     const DriverTable& t = need_table(op);
     if (devices_generation != generation()) devices.clear(), devices_generation = generation();
-    std::unique_ptr<DeviceState>& s = devices[index];
+    std::unique_ptr<DeviceState>& s = devices[{table(), index}];
     if (s != nullptr) return *s;
     auto fresh = std::make_unique<DeviceState>();
     const std::string what = concat("device cuda:", index);
@@ -139,6 +141,7 @@ std::string launch_text(const Launch& l, Describe describe, const void* context)
 
 void set_kernel_dir(std::string path) {
     const std::lock_guard lock(mutex);
+    if (dir != path) devices.clear();  // their modules came from the other one
     dir = std::move(path);
 }
 

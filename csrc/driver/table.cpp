@@ -61,7 +61,7 @@ const std::string& why_not() { return reason; }
 
 void replace_table(const DriverTable* t) {
     const std::lock_guard lock(table_mutex);
-    ++replacements;
+    if (t != nullptr) ++replacements;
     current.store(t, std::memory_order_release);
 }
 
@@ -75,8 +75,10 @@ void replace_library(const std::string& path) {
         if (const std::string missing = resolve(library, other); !missing.empty())
             throw std::runtime_error("neurokern: " + path + ": " + missing);
         loaded = path;
+        return replace_table(&other);
     }
-    replace_table(&other);
+    // The same table again: what was loaded through it stays.
+    current.store(&other, std::memory_order_release);
 }
 
 bool replaced() {

@@ -59,7 +59,7 @@ struct DriverTable {
 const DriverTable* table();
 const std::string& why_not();
 
-// Puts another table in the place of the driver's (null: the driver's again) and forgets every loaded module.
+// Puts another table in the place of the driver's, of which nothing is loaded yet; null: the driver's again.
 void replace_table(const DriverTable* table);
 
 // The same with the functions of a library that exports them, as libcuda.so.1 does. Throws when it can't be loaded.

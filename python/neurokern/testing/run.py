@@ -206,7 +206,7 @@ def _results(
     ]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def expected(spec: OpSpec, dtype: torch.dtype, device: str, seed: int, order: int) -> tuple[Expected, ...]:
     """Every sample with torch's results and errors; computed once for all targets.
 

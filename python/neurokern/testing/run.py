@@ -20,6 +20,7 @@ from .spec import Maker, OpSpec, Sample
 ENOUGH = 1024  # elements from which torch's error can be told
 DRAWS = 32  # at most so many draws to reach them
 NUDGES = 4  # movements of the inputs that tell the scale of a sum
+NUDGES_ALONE = 16  # for one element by itself: a few terms, in most of their combinations of signs
 
 
 @contextmanager
@@ -116,18 +117,21 @@ def sensitivity(
         sign = torch.randint(0, 2, t.shape, generator=make.generator) * 2 - 1
         return t.double() * (1 + step * sign.to(t.device))
 
-    for _ in range(NUDGES):
+    count = NUDGES_ALONE if alone else NUDGES
+    for _ in range(count):
         nudged = list(flat)
         for i in floating:
             nudged[i] = moved(flat[i])
         args, kwargs = tree_unflatten(nudged, tree)
         near = evaluate(f, Sample("", args, kwargs), order, tuple(moved(c) for c in g), wide=True)
         for k, ((_, n), (_, r)) in enumerate(zip(near, reference, strict=True)):
-            total[k] += ((n - r).flatten() / step).square().nan_to_num(0.0, 0.0)
-    scales = [(t / NUDGES).sqrt() for t in total]
-    # terms within a derivative may move together and cancel: then the rest of the tensor tells their size
+            move = ((n - r).flatten() / step).abs().nan_to_num(0.0, 0.0)
+            total[k] = torch.maximum(total[k], move) if alone else torch.hypot(total[k], move)
+    # the terms of one element move together in some draw; a few that cancelled in each would be called exact
     if alone:
-        return scales
+        return total
+    scales = [t / count**0.5 for t in total]
+    # terms within a derivative may move together and cancel: then the rest of the tensor tells their size
     return [s if k == 0 or not s.numel() else s.clamp(min=s.square().mean().sqrt() / 4) for k, s in enumerate(scales)]
 
 

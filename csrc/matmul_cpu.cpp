@@ -9,6 +9,7 @@
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
 #include "matmul.h"
+#include "plan/latest.h"
 #include "plan/matmul_cpu.h"
 #include "trace.h"
 
@@ -118,23 +119,14 @@ int64_t lay_out_work(const MatmulPlan& plan, const cpu::MatmulTile& tile, int64_
     return t.work_acc + (k > plan.kc ? aligned(std::min(plan.mc, m) * wide * tile.acc) : 0) + 64;
 }
 
-// Plans are pure, so the last few can be kept.
 const MatmulPlan& planned(const MatmulProblem& p, const cpu::MatmulTile& tile) {
-    struct Slot {
+    struct Key {
         MatmulProblem problem;
         const char* isa = nullptr;
-        MatmulPlan plan;
+        bool operator==(const Key&) const = default;
     };
-    static thread_local Slot slots[64];
-    const uint64_t hash = (uint64_t(p.m) * 0x9e3779b97f4a7c15u) ^ (uint64_t(p.n) * 0xc2b2ae3d27d4eb4fu) ^
-                          (uint64_t(p.k) * 0x165667b19e3779f9u);
-    Slot& s = slots[(hash >> 40) & 63];
-    if (s.isa != tile.isa || !(s.problem == p)) {
-        s.plan = plan_matmul(p, tile);
-        s.problem = p;
-        s.isa = tile.isa;
-    }
-    return s.plan;
+    static thread_local plan::Latest<Key, MatmulPlan> latest;
+    return latest.of({p, tile.isa}, p.m, p.n, p.k, [&] { return plan_matmul(p, tile); });
 }
 
 struct Job {

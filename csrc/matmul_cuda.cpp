@@ -10,6 +10,7 @@
 #include "cuda_hooks.h"
 #include "driver/launch.h"
 #include "matmul_cuda.h"
+#include "plan/latest.h"
 #include "plan/matmul.h"
 #include "scratch.h"
 #include "trace.h"
@@ -153,19 +154,14 @@ plan::Gpu gpu_of(Device device) {
     return {info.multiprocessors, info.shared_per_block, info.shared_per_multiprocessor, info.major};
 }
 
-// Plans of late: weighing all kernels takes longer than a launch.
 const plan::MatmulPlan& plan_for(const plan::MatmulProblem& problem, const plan::Gpu& gpu) {
-    struct Entry {
+    struct Key {
         plan::MatmulProblem problem;
         plan::Gpu gpu;
-        plan::MatmulPlan plan;
+        bool operator==(const Key&) const = default;
     };
-    thread_local std::array<Entry, 64> latest;
-    const uint64_t mixed = static_cast<uint64_t>(problem.m * 31 + problem.n * 37 + problem.k * 41 + problem.batches);
-    Entry& e = latest[(mixed * 0x9e3779b97f4a7c15u) >> 58];
-    if (!(e.problem == problem && e.gpu == gpu && e.plan.kernel != nullptr))
-        e = {problem, gpu, plan::plan_matmul(problem, gpu)};
-    return e.plan;
+    static thread_local plan::Latest<Key, plan::MatmulPlan> latest;
+    return latest.of({problem, gpu}, problem.m, problem.n, problem.k, [&] { return plan::plan_matmul(problem, gpu); });
 }
 
 MatrixRef reference(const Matrix& x, int first, int dims) {

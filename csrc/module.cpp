@@ -3,7 +3,8 @@
 
 PYBIND11_MODULE(_C, m) {
     m.doc() =
-        "neurokern's kernels: every function checks its tensors, plans and launches; outputs come from the caller.";
+        "neurokern's kernels: every function checks its tensors, plans and launches, into the caller's output or a new "
+        "one.";
     pybind11::register_exception_translator([](std::exception_ptr p) {
         try {
             if (p) std::rethrow_exception(p);
@@ -12,6 +13,7 @@ PYBIND11_MODULE(_C, m) {
         }
     });
     nk::register_runtime(m);
+    nk::register_direct(m);
 #ifdef NK_BUILD_ACTIVATION
     nk::register_activation(m);
     nk::register_softmax(m);

@@ -12,6 +12,24 @@ from torch import Tensor
 
 ACTIVATIONS: dict[str, int]
 
+# the common way through an op
+def set_framework(
+    is_grad_enabled: Callable[[], bool],
+    is_transforming: Callable[[], bool],
+    is_autocasting: Callable[[], bool],
+    tensor: type[Tensor],
+    parameter: type[Tensor],
+) -> None: ...
+def direct(
+    forward: Callable[..., Tensor],
+    backward: Callable[..., Any],
+    tail: tuple[Any, ...],
+    tensors: int,
+    takes_out: bool,
+    keeps_output: bool,
+    autocasts: bool,
+) -> tuple[Callable[..., Any], Callable[..., Tensor], Callable[..., Any], Callable[[Any], None]]: ...
+
 # activation
 def unary(out: Tensor | None, x: Tensor, act: int, p0: float = 0.0, p1: float = 0.0) -> Tensor: ...
 def unary_backward(out: Tensor | None, g: Tensor, x: Tensor, act: int, p0: float = 0.0, p1: float = 0.0) -> Tensor: ...

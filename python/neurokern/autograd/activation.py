@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, is_grad_enabled
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.compiler import is_compiling
 
+from .. import _C
 from ..ops import activation as ops
 from ..ops.backends import to_torch, why_not_ours
+from .direct import direct
 
 # activations whose derivative can be told from the output, so that in place needs no copy of the input
 _FROM_OUTPUT = {"relu", "relu6", "hardtanh"}
@@ -40,8 +41,18 @@ class Unary(Function):
         return ops.unary_backward(g, x, act, p0, p1), None, None, None
 
 
-# `Unary.apply` without its look for functorch's wrappers, a quarter of its cost: `unary` has looked already
-_apply_unary = super(Function, Unary).apply
+class _UnaryById(Unary):
+    """`Unary` with the activation's number for its name."""
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        act, p0, p1 = ctx.spec
+        return unary_backward(g, x, _NAMES[act], p0, p1)
+
+
+_NAMES = {number: name for name, number in ops.ACTIVATIONS.items()}
+direct_unary = direct(_C.unary, _C.unary_backward, _UnaryById)
 
 
 class UnaryInplace(Function):
@@ -94,10 +105,9 @@ def unary(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
     """act(x), recorded for autograd when it is wanted."""
     if not (x.requires_grad and is_grad_enabled()):
         return ops.unary(x, act, p0, p1)
-    reason = why_not_ours(x)
-    if reason is not None:
+    if (reason := why_not_ours(x)) is not None:
         return to_torch(act, reason, lambda: ops.TORCH[act](x, p0, p1))
-    return Unary.apply(x, act, p0, p1) if is_compiling() else _apply_unary(x, act, p0, p1)
+    return Unary.apply(x, act, p0, p1)
 
 
 def unary_(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
@@ -132,12 +142,28 @@ class Gated(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
+        return gated_backward(g, x, *ctx.spec), None, None, None
+
+
+def gated_backward(g: Tensor, x: Tensor, dim: int, act: str, first: bool) -> Tensor:
+    """Gradient of `glu`, recorded when a second derivative is wanted."""
+    if not recording(g, x):
+        return ops.glu_backward(g, x, dim, act, first)
+    a, b = x.chunk(2, dim) if first else reversed(x.chunk(2, dim))
+    ga, gb = unary_backward(g * b, a, act, 0.0, 0.0), g * unary(a, act)
+    return torch.cat((ga, gb) if first else (gb, ga), dim)
+
+
+class _GatedById(Gated):
+    """`Gated` with the activation's number for its name."""
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         dim, act, first = ctx.spec
-        if not recording(g, x):
-            return ops.glu_backward(g, x, dim, act, first), None, None, None
-        a, b = x.chunk(2, dim) if first else reversed(x.chunk(2, dim))
-        ga, gb = unary_backward(g * b, a, act, 0.0, 0.0), g * unary(a, act)
-        return torch.cat((ga, gb) if first else (gb, ga), dim), None, None, None
+        return gated_backward(g, ctx.saved_tensors[0], dim, _NAMES[act], first)
+
+
+direct_glu = direct(_C.glu, _C.glu_backward, _GatedById, takes_out=False)
 
 
 def glu(x: Tensor, dim: int, act: str, first: bool) -> Tensor:
@@ -166,6 +192,9 @@ class PReLU(Function):
         gx = torch.where(positive, g, g * w)
         gw = torch.where(positive, torch.zeros_like(x), g * x).sum_to_size(_reduced(x, weight))
         return gx, gw.reshape(weight.shape)
+
+
+direct_prelu = direct(_C.prelu, lambda _, *tensors: ops.prelu_backward_body(*tensors), PReLU, tensors=2)
 
 
 def _reduced(x: Tensor, weight: Tensor) -> list[int]:
@@ -216,6 +245,18 @@ class Softmax(Function):
         (y,) = ctx.saved_tensors
         dim, kind = ctx.spec
         return softmax_backward(g, y, dim, kind), None, None
+
+
+class _SoftmaxById(Softmax):
+    """`Softmax` with the kind's number for its name."""
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        dim, kind = ctx.spec
+        return softmax_backward(g, ctx.saved_tensors[0], dim, list(ops.SOFTMAX_KINDS)[kind])
+
+
+direct_softmax = direct(_C.softmax, _C.softmax_backward, _SoftmaxById, keeps_output=True)
 
 
 class SoftmaxBackward(Function):

@@ -7,8 +7,11 @@ from typing import Any
 from torch import Tensor, broadcast_shapes, is_grad_enabled
 from torch.autograd import Function
 
+from .. import _C
 from ..ops import matmul as ops
+from ..ops.activation import ACTIVATIONS
 from .activation import recording, unary_backward
+from .direct import direct
 
 
 def _rows(t: Tensor) -> Tensor:
@@ -79,6 +82,10 @@ def linear(
     return ops.linear(x, weight, bias, residual, act, p0, p1)
 
 
+# gradients take the longer way: what they need depends on who wants them
+direct_linear = direct(_C.linear, tensors=4, autocasts=True)
+
+
 class Matmul(Function):
     """y = alpha * a @ b + beta * residual, all of one batch shape."""
 
@@ -124,3 +131,7 @@ def _recorded(a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta:
     if residual is not None and residual.shape != (shape := (*a.shape[:-1], b.shape[-1])):
         residual = residual.expand(shape)
     return Matmul.apply(a, b, residual, alpha, beta)
+
+
+_PLAIN_PRODUCT = (None, None, None, ACTIVATIONS["identity"], 0.0, 0.0, 1.0, 1.0)
+direct_matmul = direct(_C.matmul, tail=_PLAIN_PRODUCT, tensors=2, autocasts=True)

@@ -12,13 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import _C
 from ..autograd import activation as grad
-from ..ops.activation import PLAIN, TORCH
-from ..ops.backends import fall_back, renamed, to_torch, why_not_ours
+from ..ops.activation import ACTIVATIONS, PLAIN, SOFTMAX_KINDS, TORCH, is_compiling
+from ..ops.backends import fall_back, renamed, state, to_torch, why_not_ours
 from ._common import not_plain
 
 
 def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: bool = False) -> Tensor:
+    if not inplace and state.native is _C and not is_compiling():
+        out = grad.direct_unary(input, ACTIVATIONS[act], p0, p1)
+        if out is not NotImplemented:
+            return out
     if type(input) not in PLAIN:
         other = not_plain(_unary, act, (("input", input),), act, p0, p1, inplace)
         if other is not NotImplemented:
@@ -205,6 +210,10 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     Raises:
         RuntimeError: weight is not of that size, or its dtype differs.
     """
+    if state.native is _C and not is_compiling():
+        out = grad.direct_prelu(input, weight)
+        if out is not NotImplemented:
+            return out
     refusal = None
     if type(input) in PLAIN and type(weight) in PLAIN:
         try:
@@ -267,6 +276,10 @@ def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, traini
 
 
 def _gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
+    if state.native is _C and not is_compiling():
+        out = grad.direct_glu(input, dim, ACTIVATIONS[act], first)
+        if out is not NotImplemented:
+            return out
     refusal = None
     if type(input) in PLAIN:
         try:
@@ -339,6 +352,10 @@ _TORCH_SOFTMAX: dict[str, Any] = {
 
 
 def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | None) -> Tensor:
+    if dtype is None and type(dim) is int and state.native is _C and not is_compiling():
+        out = grad.direct_softmax(input, dim, SOFTMAX_KINDS[kind])
+        if out is not NotImplemented:
+            return out
     if type(input) in PLAIN:
         if type(dim) is int and dtype is None:
             try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .. import _C
 from ..autograd import matmul as grad
-from ..ops.activation import PLAIN, TORCH
-from ..ops.backends import renamed, to_torch, why_not_ours
+from ..ops.activation import ACTIVATIONS, PLAIN, TORCH, is_compiling
+from ..ops.backends import renamed, state, to_torch, why_not_ours
 from ._common import IDENTITY, Activation, agree, any_autocast, autocast, not_plain, parse_activation
 
 
@@ -32,6 +33,11 @@ def linear(
         RuntimeError: shapes, dtypes or devices do not fit.
         ValueError: no activation has that name.
     """
+    if state.native is _C and not is_compiling():
+        act, p0, p1 = IDENTITY if activation is None else parse_activation("linear", activation)
+        out = grad.direct_linear(input, weight, bias, residual, None, ACTIVATIONS[act], p0, p1)
+        if out is not NotImplemented:
+            return out
     if type(input) in PLAIN and type(weight) in PLAIN:
         if not any_autocast():
             act, p0, p1 = IDENTITY if activation is None else parse_activation("linear", activation)
@@ -96,6 +102,10 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     Raises:
         RuntimeError: a 0-d argument, or sizes, dtypes or devices that do not fit.
     """
+    if out is None and state.native is _C and not is_compiling():
+        made = grad.direct_matmul(input, other)
+        if made is not NotImplemented:
+            return made
     if type(input) in PLAIN and type(other) in PLAIN:
         if out is None and not any_autocast():
             try:

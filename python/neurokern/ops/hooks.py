@@ -1,4 +1,4 @@
-"""What the extension asks of torch: where new tensors come from, and on CUDA how exact f32 products must be."""
+"""What the extension asks of torch: autograd's state, where new tensors come from, how exact f32 products must be."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ def allows_tf32() -> bool:
 if hasattr(_C, "set_tf32_hook"):
     _C.set_tf32_hook(allows_tf32)
 
+
+_C.set_framework(
+    torch.is_grad_enabled,
+    torch._C._are_functorch_transforms_active,
+    torch._C._is_any_autocast_enabled,
+    torch.Tensor,
+    torch.nn.Parameter,
+)
 
 # empty_strided as Inductor's generated code calls it: half the price of torch.empty_like, where torch has it
 _guards = getattr(torch._C._dynamo, "guards", None)

@@ -1,0 +1,211 @@
+// The common way through an op, from the user's call to the kernel and back through autograd, as C functions: each
+// frame of Python that it saves costs as much as a kernel does on thousands of elements.
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "register.h"
+
+namespace nk {
+
+namespace py = pybind11;
+
+namespace {
+
+constexpr const char* kName = "neurokern.direct";
+constexpr Py_ssize_t kMost = 16;  // arguments of a kernel
+
+// What is asked of the framework; kept for good.
+struct Framework {
+    PyObject* is_grad_enabled = nullptr;
+    PyObject* is_transforming = nullptr;  // functorch
+    PyObject* is_autocasting = nullptr;
+    PyTypeObject* tensor = nullptr;
+    PyTypeObject* parameter = nullptr;
+} framework;
+
+struct Words {
+    PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
+    PyObject* const requires_grad = PyUnicode_InternFromString("requires_grad");
+    PyObject* const to_save = PyUnicode_InternFromString("to_save");  // what save_for_backward sets
+    PyObject* const saved = PyUnicode_InternFromString("saved_tensors");
+    PyObject* const spec = PyUnicode_InternFromString("spec");
+    PyObject* const function = PyUnicode_InternFromString("_forward_cls");
+    PyObject* const backward = PyUnicode_InternFromString("backward");
+};
+
+const Words& words() {
+    static const Words w;
+    return w;
+}
+
+py::object checked(PyObject* fresh) {
+    if (fresh == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(fresh);
+}
+
+bool says_yes(PyObject* question) { return checked(PyObject_CallNoArgs(question)).ptr() == Py_True; }
+
+bool is_tensor(PyObject* o) { return Py_TYPE(o) == framework.tensor || Py_TYPE(o) == framework.parameter; }
+
+// Kernels read memory as it lies: a lazily negated view is not for them.
+bool is_plain(PyObject* o) {
+    return is_tensor(o) && checked(PyObject_CallMethodNoArgs(o, words().is_neg)).ptr() == Py_False;
+}
+
+// An op of a few tensors in and one out, and how its kernels are called: ([None,] *tensors, *parameters, *tail).
+struct Op {
+    py::object forward, backward;  // backward: ([None,] g, *saved, *parameters), one tensor or one for each input
+    py::tuple tail;
+    Py_ssize_t tensors;
+    bool takes_out, keeps_output, autocasts;
+    py::object apply;  // of its autograd Function; none: no gradient by this way
+
+    py::object call(const py::object& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b, Py_ssize_t nb,
+                    bool ends) const {
+        PyObject* arguments[kMost];
+        PyObject** end = arguments;
+        if (takes_out) *end++ = Py_None;
+        end = std::copy(a, a + na, end);
+        end = std::copy(b, b + nb, end);
+        if (ends)
+            for (py::handle t : tail) *end++ = t.ptr();
+        return checked(PyObject_Vectorcall(kernel.ptr(), arguments, end - arguments, nullptr));
+    }
+    bool fits(Py_ssize_t arguments) const {
+        return arguments >= tensors && arguments + 1 + static_cast<Py_ssize_t>(tail.size()) <= kMost;
+    }
+};
+
+PyObject* const* items(const py::handle& tuple) { return reinterpret_cast<PyTupleObject*>(tuple.ptr())->ob_item; }
+
+// The parameters of the call that is under way: autograd charges for each argument that it hands to forward.
+struct Parameters {
+    PyObject* const* begin = nullptr;
+    Py_ssize_t count = 0;
+};
+thread_local Parameters under_way;
+
+py::object tuple_of(PyObject* const* begin, Py_ssize_t count) {
+    py::object made = checked(PyTuple_New(count));
+    for (Py_ssize_t i = 0; i < count; ++i) PyTuple_SET_ITEM(made.ptr(), i, Py_NewRef(begin[i]));
+    return made;
+}
+
+// forward(ctx, *tensors)
+py::object forward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
+    PyObject *const ctx = arguments[0], *const *tensors = arguments + 1;
+    const Parameters more = std::exchange(under_way, {});
+    const py::object y = op.call(op.forward, tensors, op.tensors, more.begin, more.count, true);
+    PyObject* const output[] = {y.ptr()};
+    const py::object save = op.keeps_output ? tuple_of(output, 1) : tuple_of(tensors, op.tensors);
+    if (PyObject_SetAttr(ctx, words().to_save, save.ptr()) < 0 ||
+        PyObject_SetAttr(ctx, words().spec, tuple_of(more.begin, more.count).ptr()) < 0)
+        throw py::error_already_set();
+    return y;
+}
+
+// apply(ctx, g): the Function's own backward where the gradient is to have a graph, or something is no plain tensor.
+py::object backward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
+    PyObject *const ctx = arguments[0], *const g = arguments[1];
+    if (is_plain(g) && !says_yes(framework.is_grad_enabled)) {
+        const py::object saved = checked(PyObject_GetAttr(ctx, words().saved));
+        const py::object spec = checked(PyObject_GetAttr(ctx, words().spec));
+        const Py_ssize_t kept = PyTuple_GET_SIZE(saved.ptr()), more = PyTuple_GET_SIZE(spec.ptr());
+        PyObject* tensors[kMost] = {g};
+        std::copy(items(saved), items(saved) + kept, tensors + 1);
+        if (std::all_of(tensors + 1, tensors + 1 + kept, is_tensor)) {  // hooks may unpack anything
+            return op.call(op.backward, tensors, 1 + kept, items(spec), more, false);
+        }
+    }
+    const py::object function = checked(PyObject_GetAttr(ctx, words().function));
+    return checked(PyObject_CallMethodObjArgs(function.ptr(), words().backward, ctx, g, nullptr));
+}
+
+// call(*tensors, *parameters): the op, recorded when autograd wants it; NotImplemented when this is not the way.
+py::object call(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
+    const py::object other = py::reinterpret_borrow<py::object>(Py_NotImplemented);
+    bool wants = false;
+    for (Py_ssize_t i = 0; i < op.tensors; ++i) {
+        if (arguments[i] == Py_None) continue;
+        if (!is_plain(arguments[i])) return other;
+        wants = wants || checked(PyObject_GetAttr(arguments[i], words().requires_grad)).ptr() == Py_True;
+    }
+    if (says_yes(framework.is_transforming) || (op.autocasts && says_yes(framework.is_autocasting))) return other;
+    try {
+        if (!wants || !says_yes(framework.is_grad_enabled))
+            return op.call(op.forward, arguments, op.tensors, arguments + op.tensors, count - op.tensors, true);
+        if (op.apply.is_none()) return other;
+        under_way = {arguments + op.tensors, count - op.tensors};
+        return checked(PyObject_Vectorcall(op.apply.ptr(), arguments, op.tensors, nullptr));
+    } catch (py::error_already_set& e) {
+        // a kernel refused: the long way explains, or goes to torch
+        if (e.matches(PyExc_RuntimeError) || e.matches(PyExc_TypeError) || e.matches(PyExc_IndexError)) return other;
+        throw;
+    }
+}
+
+using Body = py::object (*)(const Op&, PyObject* const*, Py_ssize_t);
+
+template <Body body, int extra>
+PyObject* entry(PyObject* self, PyObject* const* arguments, Py_ssize_t count) noexcept {
+    try {
+        const auto* op = static_cast<const Op*>(PyCapsule_GetPointer(self, kName));
+        if (op == nullptr) return nullptr;
+        if (!op->fits(count - extra) || (body == &backward && count != 2))
+            return PyErr_Format(PyExc_TypeError, "neurokern: %zd arguments do not fit this op", count);
+        return body(*op, arguments, count).release().ptr();
+    } catch (py::error_already_set& e) {
+        e.restore();
+    } catch (const std::exception& e) {
+        PyErr_SetString(PyExc_RuntimeError, e.what());
+    }
+    return nullptr;
+}
+
+template <Body body, int extra = 0>
+py::object function(const char* name, const py::object& self) {
+    static PyMethodDef method = {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&entry<body, extra>)),
+                                 METH_FASTCALL, nullptr};
+    return checked(PyCFunction_New(&method, self.ptr()));
+}
+
+py::tuple direct(py::object forward_kernel, py::object backward_kernel, py::tuple tail, Py_ssize_t tensors,
+                 bool takes_out, bool keeps_output, bool autocasts) {
+    auto* op = new Op{std::move(forward_kernel),
+                      std::move(backward_kernel),
+                      std::move(tail),
+                      tensors,
+                      takes_out,
+                      keeps_output,
+                      autocasts,
+                      py::none()};
+    const py::capsule self(op, kName, [](PyObject* o) { delete static_cast<Op*>(PyCapsule_GetPointer(o, kName)); });
+    const auto set_apply = py::cpp_function([op, self](py::object apply) { op->apply = std::move(apply); });
+    return py::make_tuple(function<&call>("call", self), function<&forward, 1>("forward", self),
+                          // as an attribute of a class, only an instancemethod passes the instance on
+                          checked(PyInstanceMethod_New(function<&backward>("apply", self).ptr())), set_apply);
+}
+
+void set_framework(py::object is_grad_enabled, py::object is_transforming, py::object is_autocasting, py::object tensor,
+                   py::object parameter) {
+    framework = {is_grad_enabled.release().ptr(), is_transforming.release().ptr(), is_autocasting.release().ptr(),
+                 reinterpret_cast<PyTypeObject*>(tensor.release().ptr()),
+                 reinterpret_cast<PyTypeObject*>(parameter.release().ptr())};
+}
+
+}  // namespace
+
+void register_direct(py::module_& m) {
+    using py::arg;
+    m.def("set_framework", &set_framework, arg("is_grad_enabled"), arg("is_transforming"), arg("is_autocasting"),
+          arg("tensor"), arg("parameter"), "torch's functions and types that direct ops ask.");
+    m.def(
+        "direct", &direct, arg("forward"), arg("backward"), arg("tail"), arg("tensors"), arg("takes_out"),
+        arg("keeps_output"), arg("autocasts"),
+        "(call, forward, apply, set_apply) of an op from its kernels: what the user calls, a torch.autograd.Function's "
+        "forward, its context's apply, and what tells `call` the Function's apply.");
+}
+
+}  // namespace nk

@@ -1,0 +1,47 @@
+"""The common way through an op in C: plain tensors, the default backend, nothing that traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.autograd import Function
+
+from .. import _C
+
+
+def direct(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any] | None = None,
+    function: type[Function] | None = None,
+    *,
+    tail: tuple[Any, ...] = (),
+    tensors: int = 1,
+    takes_out: bool = True,
+    keeps_output: bool = False,
+    autocasts: bool = False,
+) -> Callable[..., Any]:
+    """``call(*tensors, *parameters)``: the op, recorded when autograd wants it.
+
+    It returns NotImplemented when this is not the way: an argument is neither None nor a plain tensor, functorch or
+    autocast is at work, a kernel refused, or a gradient is wanted and there is no ``function``. The caller makes sure
+    of the default backend and of not compiling.
+
+    Args:
+        forward: kernel, called as ``([None,] *tensors, *parameters, *tail)``.
+        backward: kernel, called as ``([None,] g, *saved, *parameters)``; a gradient for each tensor.
+        function: its ``backward(ctx, g)`` runs when the gradient is to have a graph, or is no plain tensor. It finds
+            the tensors, or the output, in ``ctx.saved_tensors`` and the parameters in ``ctx.spec``.
+        takes_out: whether the kernels take None for an output to be made.
+        keeps_output: what is saved is the output instead of the tensors.
+        autocasts: autocast changes what this op takes.
+    """
+    options = tail, tensors, takes_out, keeps_output, autocasts
+    call, forward_turn, backward_turn, set_apply = _C.direct(forward, backward, *options)
+    if function is not None:
+        name = f"Direct{function.__name__.removeprefix('_')}"
+        made: Any = type(function)(name, (function,), {"forward": staticmethod(forward_turn)})
+        made._backward_cls.apply = backward_turn  # what the engine calls on the context
+        # `made.apply` less its look for functorch's wrappers, which `call` has taken
+        set_apply(super(Function, made).apply)
+    return call

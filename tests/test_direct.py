@@ -1,0 +1,128 @@
+"""The common way through an op, in C: autograd sees no difference to the Functions written in Python."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import neurokern
+import neurokern.functional as F
+import pytest
+import torch
+from neurokern.autograd.direct import direct
+
+OPS = {
+    "gelu": (lambda x: F.gelu(x), torch.nn.functional.gelu),
+    "softmax": (lambda x: F.softmax(x, -1), lambda x: torch.softmax(x, -1)),
+    "glu": (lambda x: F.glu(x, -1), lambda x: torch.nn.functional.glu(x, -1)),
+    "prelu": (lambda x: F.prelu(x, torch.tensor([0.2])), lambda x: torch.prelu(x, torch.tensor([0.2]))),
+}
+ops = pytest.mark.parametrize("op", OPS)
+
+
+def leaf(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, requires_grad=True)
+
+
+@ops
+def test_is_taken_and_differentiates(op: str) -> None:
+    ours, torchs = OPS[op]
+    x = leaf(3, 8)
+    y = ours(x)
+    assert type(y.grad_fn).__name__.startswith(("Direct", "PReLU"))
+    g = torch.randn_like(y)
+    torch.testing.assert_close(torch.autograd.grad(y, x, g), torch.autograd.grad(torchs(x), x, g))
+
+
+@ops
+def test_twice_through_one_graph_and_then_freed(op: str) -> None:
+    x = leaf(3, 8)
+    y = OPS[op][0](x)
+    g = torch.randn_like(y)
+    first = torch.autograd.grad(y, x, g, retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(y, x, g), first, rtol=0, atol=0)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(y, x, g)
+
+
+@ops
+def test_a_graph_of_the_gradient(op: str) -> None:
+    ours, torchs = OPS[op]
+    x = leaf(3, 8)
+
+    def second(f) -> torch.Tensor:
+        y = f(x)
+        (gx,) = torch.autograd.grad(y, x, torch.cos(y), create_graph=True)
+        return torch.autograd.grad(gx.square().sum(), x)[0]
+
+    torch.testing.assert_close(second(ours), second(torchs))
+
+
+@ops
+def test_nothing_is_kept_alive(op: str) -> None:
+    x = leaf(3, 8)
+    y = OPS[op][0](x)
+    seen = weakref.ref(y.grad_fn)
+    y.sum().backward()
+    del y
+    gc.collect()
+    assert seen() is None
+
+
+def test_saved_tensors_pass_through_hooks() -> None:
+    seen = []
+
+    def pack(t: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(t.shape))
+        return t.double()
+
+    x = leaf(3, 8)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t.float()):
+        y = F.gelu(x)
+    y.sum().backward()
+    assert seen == [(3, 8)]
+    torch.testing.assert_close(x.grad, torch.autograd.grad(torch.nn.functional.gelu(x).sum(), x)[0])
+
+
+def test_an_input_changed_in_place_is_noticed() -> None:
+    x = leaf(3, 8)
+    z = x * 2
+    y = F.gelu(z)
+    z.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_gradients_of_every_layout() -> None:
+    x = leaf(6, 8)
+    for make in (
+        lambda: torch.randn(8, 6).t(),
+        lambda: torch.tensor(1.5).expand(6, 8),
+        lambda: torch._neg_view(torch.randn(6, 8)),
+    ):
+        g = make()
+        (ours,) = torch.autograd.grad(F.silu(x), x, g)
+        torch.testing.assert_close(ours, torch.autograd.grad(torch.nn.functional.silu(x), x, g)[0])
+
+
+def test_what_is_not_common_goes_the_long_way() -> None:
+    x = torch.randn(4, 8)
+    with neurokern.trace() as launches:
+        out = torch.func.vmap(F.gelu)(x)
+    torch.testing.assert_close(out, torch.nn.functional.gelu(x))
+    assert launches[0].backend == "torch"
+    assert "functorch" in launches[0].reason
+    assert F.relu(torch.arange(-2, 3)).tolist() == [0, 0, 0, 1, 2]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert F.linear(x, torch.randn(3, 8)).dtype == torch.bfloat16
+        assert F.matmul(x, torch.randn(8, 3)).dtype == torch.bfloat16
+    with neurokern.backend("cpu"):
+        assert not type(F.relu(leaf(3)).grad_fn).__name__.startswith("Direct")
+
+
+def test_wrong_numbers_of_arguments() -> None:
+    call = direct(lambda out, x: x)
+    with pytest.raises(TypeError, match="do not fit"):
+        call()
+    with pytest.raises(TypeError, match="do not fit"):
+        call(*[torch.zeros(1)] * 40)

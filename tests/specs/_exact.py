@@ -56,6 +56,13 @@ def logsigmoid(x: Tensor) -> Tensor:
     return Given.apply(x, TF.logsigmoid, lambda x: sigmoid(-x))
 
 
+def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    def slope(x: Tensor) -> Tensor:
+        return torch.where(beta * x > threshold, 1.0, sigmoid(beta * x))
+
+    return Given.apply(x, lambda x: TF.softplus(x, beta, threshold), slope)
+
+
 def softsign(x: Tensor) -> Tensor:
     return Given.apply(x, TF.softsign, lambda x: 1 / (1 + x.abs()) ** 2)
 
@@ -90,7 +97,8 @@ def _normal_cdf(x: Tensor) -> Tensor:
     if x.dtype != torch.float64:
         return 0.5 * torch.erfc(-x / math.sqrt(2))
     tail = 0.5 * torch.special.erfcx(x.abs() / math.sqrt(2)) * _exp_half_square(x)
-    return torch.where(x < 0, tail, 1 - tail)
+    near = 0.5 + 0.5 * torch.erf(x / math.sqrt(2))  # erfcx would cost several units where nothing cancels
+    return torch.where(x < -0.7, tail, near)
 
 
 def _gelu_slope(x: Tensor) -> Tensor:
@@ -140,6 +148,7 @@ EXACT: dict[str, Callable[..., Tensor]] = {
     "mish": mish,
     "sigmoid": sigmoid,
     "silu": silu,
+    "softplus": softplus,
     "softsign": softsign,
     "tanh": tanh,
     "tanhshrink": tanhshrink,

@@ -10,8 +10,8 @@ The reference is the same maths in float64 through torch. What makes the rule ro
 * Small tensors say little about torch's error, so the caller pools several samples or draws (see ``run.py``).
 * float64 has no wider reference in torch. There the reference is torch's float64 result t, which carries an error E of
   its own: |ours - exact| <= 2 E + ulp gives |ours - t| <= 3 E + ulp. E is torch's float32 error on the same
-  sample, scaled by 2**-29, the quotient of the two units in the last place: the algorithms are the same, to which half
-  a unit of the scale is added for the terms that t's own formula rounds. An error that is absolute (1 - (1 - y) of a
+  sample, anywhere in it, scaled by 2**-29, the quotient of the two units in the last place: the algorithms are alike.
+  Half a unit of the scale is added for the terms that t's own formula rounds. An error that is absolute (1 - (1 - y) of a
   tiny y) meets its float32 twin at a scale 2**29 times larger.
 * NaN and infinities stand where torch has them in the same dtype, or where the reference has them: torch overflows
   on the way to some finite results, and is not consistent about NaN between its vector loop and the remainder.
@@ -56,8 +56,13 @@ class Profile:
     local: bool = True
 
     @classmethod
-    def of(cls, results: list[Result], local: bool) -> Profile:
-        """From one output in several samples or draws; `local`: errors differ from scale to scale."""
+    def of(cls, results: list[Result], local: bool, everywhere: bool = False) -> Profile:
+        """From one output in several samples or draws.
+
+        Args:
+            local: errors differ from scale to scale.
+            everywhere: each element gets the largest quotient of all nevertheless.
+        """
         if not results:
             return cls(torch.zeros(0), torch.zeros(0), local)
         result, reference, scale = (
@@ -67,7 +72,7 @@ class Profile:
         scale, order = scale[finite].sort()
         share = ((result - reference)[finite].abs()[order] / scale).nan_to_num(0.0, 0.0)
         if n := share.numel():
-            window = max(LEAST_WINDOW, n // 4) if local else n
+            window = max(LEAST_WINDOW, n // 4) if local and not everywhere else n
             # by doubling strides: a running maximum over [i - window, i + window]
             reach = 0
             while reach < window:

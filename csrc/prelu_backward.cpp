@@ -4,9 +4,11 @@
 // beyond that, and the threads' sums are added in their order, so the same shapes and threads give the same bits.
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "check.h"
+#include "cpu/periodic.h"
 #include "cpu/runs.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
@@ -25,9 +27,10 @@ namespace nk {
 namespace {
 
 constexpr const char* op = "prelu_backward";
-constexpr int64_t kRun = 1024;  // longest piece of a row: its sum in float stays exact enough
-constexpr int64_t kRows = 64;   // pieces over one stretch of weights before the sums go to double
-constexpr double kCost = 0.4;   // nanoseconds per element
+constexpr int64_t kRun = 1024;     // longest piece of a row: its sum in float stays exact enough
+constexpr int64_t kLongRow = 256;  // from here a channel's row is summed by itself
+constexpr int64_t kRows = 64;      // pieces over one stretch of weights before the sums go to double
+constexpr double kCost = 0.4;      // nanoseconds per element
 
 struct PreluProblem {
     const TensorView &gx, &g, &x, &w;
@@ -135,6 +138,48 @@ void share(const PreluProblem& p, int64_t begin, int64_t end, double* sums) {
     if (running && sums != nullptr) flush(held);
 }
 
+// As `share` where gx, g and x are contiguous and the channels repeat after `stretch` elements.
+struct Periodic {
+    int64_t period, stretch;
+    std::unique_ptr<char[]> weight, channel;  // of each element of a stretch; the channel is an int32_t
+
+    Periodic(const PreluProblem& p, int64_t length) : period(length), stretch(cpu::stretch_of(length)) {
+        weight = cpu::repeated(p.s, 3, p.w.data, p.size, period, stretch);
+        std::vector<int32_t> numbers(static_cast<size_t>(p.channels));
+        std::iota(numbers.begin(), numbers.end(), 0);
+        channel = cpu::repeated(p.s, 4, numbers.data(), sizeof(int32_t), period, stretch);
+    }
+
+    template <class S>
+    void share(const PreluProblem& p, int64_t begin, int64_t end, double* sums) const {
+        const auto* channels = reinterpret_cast<const int32_t*>(channel.get());
+        std::vector<S> part(static_cast<size_t>(stretch), S(0));
+        int64_t turns = 0;
+        const auto flush = [&] {
+            for (int64_t i = 0; i < stretch; ++i) sums[channels[i]] += part[static_cast<size_t>(i)];
+            std::fill(part.begin(), part.end(), S(0));
+            turns = 0;
+        };
+        while (begin < end) {
+            const int64_t at = begin % stretch, n = std::min({stretch - at, end - begin, kRun});
+            cpu::PreluBackward a;
+            a.sum = part.data() + at;
+            a.run.n = n;
+            a.run.ahead = 0;
+            a.run.past = false;
+            a.run.out[0] = static_cast<char*>(p.gx.data) + begin * p.size;
+            a.run.in[0] = static_cast<const char*>(p.g.data) + begin * p.size;
+            a.run.in[1] = static_cast<const char*>(p.x.data) + begin * p.size;
+            a.run.in[2] = weight.get() + at * p.size;
+            for (int j = 0; j < 3; ++j) a.run.step[j] = 1;
+            p.kernel(a);
+            begin += n;
+            if (at + n == stretch && ++turns == kRows) flush();
+        }
+        flush();
+    }
+};
+
 void store_sum(const TensorView& gw, int64_t at, double value) {
     const int64_t offset = at * (gw.ndim > 0 ? gw.stride[gw.ndim - 1] : 0);
     cpu::table().activation.round_one[static_cast<int>(gw.dtype)](
@@ -145,15 +190,19 @@ void run(const PreluProblem& p, const TensorView* gw) {
     const int64_t n = p.s.numel();
     const int threads = cpu::threads_for(n, kCost);
     std::vector<std::vector<double>> sums(static_cast<size_t>(threads));
+    // a weight for each channel; one for all is summed row by row
+    const int64_t period = gw != nullptr && p.channels > 1 ? cpu::period_of(p.s, 3, 4) : 0;
+    const bool soon = period != 0 && cpu::period_of(p.s, 3, 3) == period && p.s.size[0] < kLongRow;
+    const auto periodic = soon ? std::make_unique<Periodic>(p, period) : nullptr;
+    const auto part = [&]<class S>(S, int64_t begin, int64_t end, double* into) {
+        periodic ? periodic->share<S>(p, begin, end, into) : share<S>(p, begin, end, into);
+    };
     cpu::parallel(threads, [&](int tid, int count) {
         auto& mine = sums[static_cast<size_t>(tid)];
         if (gw != nullptr) mine.assign(static_cast<size_t>(p.channels), 0.0);
         double* into = gw != nullptr ? mine.data() : nullptr;
         const int64_t begin = n * tid / count, end = n * (tid + 1) / count;
-        if (p.gx.dtype == DType::f64)
-            share<double>(p, begin, end, into);
-        else
-            share<float>(p, begin, end, into);
+        p.gx.dtype == DType::f64 ? part(double(), begin, end, into) : part(float(), begin, end, into);
     });
     if (gw == nullptr) return;
     for (int c = 0; c < p.channels; ++c) {

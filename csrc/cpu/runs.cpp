@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "../elementwise.h"
+#include "periodic.h"
 #include "table.h"
 #include "threads.h"
 
@@ -230,6 +231,33 @@ struct Strided {
     }
 };
 
+// Where all are contiguous but one input, which repeats soon. False: this is another case.
+bool run_periodic(const Elementwise& e, const IndexSpace& s) {
+    const int last = e.operands() - 1, size = size_of(e.tensor[0]->dtype);
+    const int64_t period = period_of(s, last, last), n = s.numel();
+    if (period == 0) return false;
+    const int64_t stretch = stretch_of(period);
+    const auto buffer = repeated(s, last, e.tensor[last]->data, size, period, stretch);
+    Run whole = start(e, n, n * size);
+    for (int t = 0; t < e.outs; ++t) whole.out[t] = e.tensor[t]->data;
+    for (int j = 0; j < e.ins; ++j) whole.in[j] = e.tensor[e.outs + j]->data, whole.step[j] = 1;
+    const int threads = threads_for(n, e.cost);
+    const int64_t share = (n / threads + 63) / 64 * 64;
+    parallel(threads, [&](int tid, int count) {
+        int64_t begin = std::min(n, share * tid);
+        const int64_t end = tid + 1 == count ? n : std::min(n, begin + share);
+        while (begin < end) {
+            const int64_t at = begin % stretch, length = std::min(stretch - at, end - begin);
+            Run part = part_of(whole, e, begin, length, size);
+            part.in[e.ins - 1] = buffer.get() + at * size;
+            run_part(part, e, size);
+            begin += length;
+        }
+        drain(whole);
+    });
+    return true;
+}
+
 }  // namespace
 
 void copy_strided(void* to, int64_t to_stride, const void* from, int64_t from_stride, int64_t n, int size) {
@@ -304,6 +332,7 @@ void run_strided(const Elementwise& e) {
             return;
         }
     }
+    if (run_periodic(e, s)) return;
     const Strided strided{e, s, size_of(e.tensor[0]->dtype)};
     bool direct = s.size[0] >= kLongRow;
     for (int t = 0; t < e.operands(); ++t)

@@ -253,7 +253,12 @@ def prelu_samples(make: Maker) -> Iterator[Sample]:
         (make.values(0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0).repeat(11).view(7, 11), make(11)),
     )
     yield Sample("empty batch: the weight's gradient is a sum of nothing", (make(0, 3, 2), make(3)))
+    yield Sample("small images", (make(33, 6, 5, 7), make(6)), heavy=True)
+    yield Sample(
+        "small images, channels last", (make(9, 24, 5, 7).to(memory_format=torch.channels_last), make(24)), heavy=True
+    )
     yield Sample("long enough for every thread", (make(8, 16, 1200), make(16)), heavy=True)
+    yield Sample("few channels, many rows", (make(70_000, 3), make(3)), heavy=True)
 
 
 def prelu_smooth(make: Maker) -> Iterator[Sample]:

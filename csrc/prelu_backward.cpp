@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "check.h"
+#include "cpu/gather.h"
 #include "cpu/periodic.h"
 #include "cpu/runs.h"
 #include "cpu/table.h"

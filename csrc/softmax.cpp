@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "check.h"
+#include "cpu/gather.h"
 #include "cpu/runs.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"

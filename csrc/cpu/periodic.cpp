@@ -4,7 +4,7 @@
 #include <cstring>
 #include <numeric>
 
-#include "runs.h"
+#include "gather.h"
 
 namespace nk::cpu {
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "../elementwise.h"
+#include "gather.h"
 #include "periodic.h"
 #include "table.h"
 #include "threads.h"
@@ -13,38 +14,13 @@ namespace nk::cpu {
 
 namespace {
 
-constexpr int kBlock = 256;                         // elements that pass through the stack at a time
-constexpr int64_t kLongRow = 64;                    // shorter rows are gathered several at a time
+constexpr int kApart = 192;       // bytes, so that blocks do not lie 4 KiB apart, where loads wait for stores
+constexpr int kBlock = 512;       // elements that pass through the stack at a time
+constexpr int64_t kLongRow = 64;  // shorter rows are gathered several at a time
 constexpr int64_t kStreamBytes = int64_t{4} << 20;  // size of an output from which it passes by the caches
 constexpr int64_t kAheadFrom = int64_t{64} << 10;   // size of an input from which it is fetched ahead
 constexpr int64_t kAhead = 4096;                    // bytes, so that the next page is looked up in time
 constexpr double kRegion = 10000.0;                 // nanoseconds of work that pay for waking a thread
-
-// `n` copies of one element.
-void repeat(void* to, const void* value, int n, int size) {
-    if (size == 4) {
-        uint32_t v;
-        std::memcpy(&v, value, 4);
-        std::fill_n(static_cast<uint32_t*>(to), n, v);
-    } else if (size == 2) {
-        uint16_t v;
-        std::memcpy(&v, value, 2);
-        std::fill_n(static_cast<uint16_t*>(to), n, v);
-    } else {
-        uint64_t v;
-        std::memcpy(&v, value, 8);
-        std::fill_n(static_cast<uint64_t*>(to), n, v);
-    }
-}
-
-template <class T>
-void copy_as(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t n) {
-    if (to_stride == 1) {
-        for (int64_t i = 0; i < n; ++i) to[i] = from[i * from_stride];
-    } else {
-        for (int64_t i = 0; i < n; ++i) to[i * to_stride] = from[i * from_stride];
-    }
-}
 
 bool is_one_value(const TensorView& t) {
     for (int d = 0; d < t.ndim; ++d)
@@ -151,7 +127,7 @@ struct Strided {
             gathers = gathers || access[t] == Access::gathered;
             if (t < e.outs && access[t] == Access::gathered) past = false;
         }
-        alignas(64) char block[kMaxOperands][kBlock * 8];
+        alignas(64) char block[kMaxOperands][kBlock * 8 + kApart];
         Run r = start(e, 0, s.numel() * size);
         r.past = r.past && past;
         Position at(s, begin);
@@ -180,6 +156,25 @@ struct Strided {
         drain(r);
     }
 
+    // The next n elements of operand t as groups of equal rows: f(how many lie before, rows).
+    template <class F>
+    void move(Position at, int t, int64_t n, F f) const {
+        for (int64_t done = 0; done < n;) {
+            Rows rows{address(t, at.offset[t]), s.stride[t][0], 0, std::min(s.size[0] - at.index[0], n - done), 1};
+            if (s.ndim > 1 && rows.length == s.size[0]) {
+                rows.apart = s.stride[t][1];
+                rows.count = std::min(s.size[1] - at.index[1], (n - done) / rows.length);
+            }
+            f(done, rows);
+            done += rows.length * rows.count;
+            if (rows.count > 1) {
+                at.index[1] += rows.count - 1;
+                at.offset[t] += (rows.count - 1) * rows.apart;
+            }
+            at.advance(s, rows.length);
+        }
+    }
+
     // Short rows: operands that are not contiguous throughout pass through a block, several rows at a time.
     void blocks(int64_t begin, int64_t end) const {
         Access access[kMaxOperands];
@@ -193,14 +188,13 @@ struct Strided {
             }
             access[t] = dense ? Access::direct : one ? Access::one_value : Access::gathered;
         }
-        alignas(64) char block[kMaxOperands][kBlock * 8];
+        alignas(64) char block[kMaxOperands][kBlock * 8 + kApart];
         for (int t = e.outs; t < e.operands(); ++t)
             if (access[t] == Access::one_value) repeat(block[t], e.tensor[t]->data, kRepeat, size);
         Run r = start(e, 0, 0);
         Position at(s, begin);
         for (; begin < end; begin += kBlock) {
             r.n = std::min<int64_t>(kBlock, end - begin);
-            const Position first = at;
             for (int t = 0; t < e.operands(); ++t) {
                 char* used = access[t] == Access::direct ? address(t, begin) : block[t];
                 if (t < e.outs)
@@ -208,25 +202,16 @@ struct Strided {
                 else
                     r.in[t - e.outs] = used, r.step[t - e.outs] = access[t] != Access::one_value;
             }
-            for (int64_t done = 0; done < r.n;) {
-                const int64_t n = std::min(s.size[0] - at.index[0], r.n - done);
-                for (int t = e.outs; t < e.operands(); ++t)
-                    if (access[t] == Access::gathered)
-                        copy_strided(block[t] + done * size, 1, address(t, at.offset[t]), s.stride[t][0], n, size);
-                at.advance(s, n);
-                done += n;
-            }
+            for (int t = e.outs; t < e.operands(); ++t)
+                if (access[t] == Access::gathered)
+                    move(at, t, r.n,
+                         [&](int64_t done, const Rows& rows) { gather(block[t] + done * size, rows, size); });
             e.kernel(r);
-            for (int t = 0; t < e.outs; ++t) {
-                if (access[t] != Access::gathered) continue;
-                Position back = first;
-                for (int64_t done = 0; done < r.n;) {
-                    const int64_t n = std::min(s.size[0] - back.index[0], r.n - done);
-                    copy_strided(address(t, back.offset[t]), s.stride[t][0], block[t] + done * size, 1, n, size);
-                    back.advance(s, n);
-                    done += n;
-                }
-            }
+            for (int t = 0; t < e.outs; ++t)
+                if (access[t] == Access::gathered)
+                    move(at, t, r.n,
+                         [&](int64_t done, const Rows& rows) { scatter(rows, block[t] + done * size, size); });
+            at = Position(s, std::min(begin + kBlock, end));
         }
     }
 };
@@ -259,18 +244,6 @@ bool run_periodic(const Elementwise& e, const IndexSpace& s) {
 }
 
 }  // namespace
-
-void copy_strided(void* to, int64_t to_stride, const void* from, int64_t from_stride, int64_t n, int size) {
-    if (to_stride == 1 && from_stride == 1) {
-        std::memcpy(to, from, static_cast<size_t>(n * size));
-    } else if (size == 4) {
-        copy_as(static_cast<uint32_t*>(to), to_stride, static_cast<const uint32_t*>(from), from_stride, n);
-    } else if (size == 2) {
-        copy_as(static_cast<uint16_t*>(to), to_stride, static_cast<const uint16_t*>(from), from_stride, n);
-    } else {
-        copy_as(static_cast<uint64_t*>(to), to_stride, static_cast<const uint64_t*>(from), from_stride, n);
-    }
-}
 
 int threads_for(int64_t elements, double cost) {
     const double work = static_cast<double>(elements) * cost;

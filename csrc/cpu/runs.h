@@ -32,7 +32,4 @@ void run_plain(const Elementwise& e, int64_t elements);
 // through blocks on the stack. No copy of a tensor is made.
 void run_strided(const Elementwise& e);
 
-// Copies n elements of `size` bytes from one stride to another; strides in elements.
-void copy_strided(void* to, int64_t to_stride, const void* from, int64_t from_stride, int64_t n, int size);
-
 }  // namespace nk::cpu

@@ -48,9 +48,20 @@ NK_HD void fetch(const T* p, int64_t ahead) {
             __builtin_prefetch(reinterpret_cast<const char*>(p) + ahead + b, 0, 2);  // into L2
 }
 
+// Whether an output overwrites an input.
+template <int Ins, int Outs>
+NK_HD bool in_place(const cpu::Run& r) {
+    for (int i = 0; i < Outs; ++i)
+        for (int j = 0; j < Ins; ++j)
+            if (r.out[i] == r.in[j]) return true;
+    return false;
+}
+
 // Computes outputs from inputs, Width vectors of each at a time: body(in[Ins], out[Outs]). What is left after the last
-// whole step goes through zero-filled blocks and the same loop once more, so that the body is compiled once.
-template <class T, int Ins, int Outs, int Width, class Body>
+// whole step is computed as a step that overlaps it; where that can't be (in place, or the body does more than its
+// outputs tell: not Pure) or there is none, it goes through zero-filled blocks. The same loop is run once more for it,
+// so that the body is compiled once.
+template <class T, int Ins, int Outs, int Width, bool Pure = true, class Body>
 NK_HD void walk(const cpu::Run& r, Body body) {
     using V = wide<compute_vec<T>, Width>;
     constexpr int step = V::lanes;
@@ -83,6 +94,14 @@ NK_HD void walk(const cpu::Run& r, Body body) {
             for (int j = 0; j < Outs; ++j) out[j] += step;
         }
         if (left == 0) break;
+        if (Pure && r.n >= step && rest == 0 && !in_place<Ins, Outs>(r)) {
+            const int64_t back = step - left;
+            for (int j = 0; j < Ins; ++j) in[j] -= back * r.step[j];
+            for (int j = 0; j < Outs; ++j) out[j] -= back;
+            left = step;
+            past = false;
+            continue;
+        }
         rest = static_cast<unsigned>(left) * sizeof(T);
         for (int j = 0; j < Ins; ++j) {
             memset(tail_in[j], 0, sizeof tail_in[j]);

@@ -29,7 +29,7 @@ void prelu_backward(const cpu::PreluBackward& a) {
         using W = wide<V, kNarrow>;
         W sum(0), total(0);
         int held = 0;  // in short chains, as torch sums: the error grows with their length
-        walk<T, 3, 1, kNarrow>(a.run, [&](const W* in, W* out) __attribute__((always_inline)) {
+        walk<T, 3, 1, kNarrow, false>(a.run, [&](const W* in, W* out) __attribute__((always_inline)) {
             grad(in, out);
             sum = sum + select(in[1] > W(0), W(0), in[0] * in[1]);  // beyond a tail both inputs are 0
             if (++held == 16) {

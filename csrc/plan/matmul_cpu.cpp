@@ -21,6 +21,7 @@ constexpr double kStep = 0.7;               // loop overhead of one step of the 
 constexpr double kCall = 25;                // of calling it once
 constexpr double kTranspose = 0.8, kCopy = 0.2, kGather = 3;  // packing one unit of b
 constexpr double kCopyRow = 0.12, kCopyAcross = 0.25;         // packing one unit of a
+constexpr double kPages = 2;                                  // times dearer where each access is to another page
 constexpr double kMemory = 6;                                 // bytes a cycle that a core gets from memory
 
 using plan::ceil_div;
@@ -68,12 +69,15 @@ double block_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part,
     double cost = double(panels * units) * step_cost(rows, vectors, plan.nv);
     cost += double(panels * ceil_div(vectors, plan.nv) * ceil_div(part.k, plan.kc)) * (kCall + rows * plan.nv);
     const double b_bytes = double(part.k * part.n) * size_of(p.dtype);
+    const double a_bytes = double(part.m * part.k) * size_of(p.dtype);
     const double fetch = b_bytes > kBlockBytes ? b_bytes / kMemory : 0;
+    // with a column or two there is next to nothing to do for each element of a; across its rows every step is a page
+    if (!plan.pack_a && a_bytes > kBlockBytes) cost = std::max(cost, a_bytes / kMemory * (p.a_col1 ? 1 : kPages));
     if (plan.pack_b) {
         const double each = p.b_col1 ? kCopy : p.b_row1 ? kTranspose : kGather;
         cost += fetch / 2 + double(units * vectors * t.lanes) * each;
     } else {
-        cost = std::max(cost, fetch);
+        cost = std::max(cost, fetch / 2);
     }
     if (plan.pack_a)
         cost += double(part.m * units) *
@@ -91,7 +95,7 @@ double dot_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part) {
     const double groups = double(ceil_div(part.m, t.dot_rows) * ceil_div(part.n, 4));
     const double b_bytes = double(part.k * part.n) * size_of(p.dtype);
     const double fetch = b_bytes > kBlockBytes ? b_bytes / kMemory : 0;
-    return std::max(fetch, groups * (double(vectors) * step + rows * 10 + 10));
+    return std::max(fetch / 2, groups * (double(vectors) * step + rows * 10 + 10));
 }
 
 // The cheapest way to divide one orientation of the problem by one path.

@@ -119,12 +119,23 @@ struct Block {
             }
     }
 
+    // The next panels of b where it is read as it lies: its rows are pages apart, so nothing but this sees them coming.
+    static constexpr int kPanelsAhead = 4;
+    static NK_INLINE void prefetch_b(const cpu::MatmulTask& t, const Strip& strip, int64_t p, int64_t kc, int64_t j) {
+        const int64_t columns = kPanelsAhead * strip.nr, n = strip.n - j < columns ? strip.n - j : columns;
+        for (int64_t k = 0; n > 0 && k < kc; ++k) {
+            const S* row = at<S>(t.b, p + k, strip.j + j);
+            for (int64_t c = 0; c < n; c += 64 / int64_t(sizeof(S))) __builtin_prefetch(row + c, 0, 2);
+        }
+    }
+
     static NK_INLINE void rows(const cpu::MatmulTask& t, const Strip& strip, int64_t ic, int64_t mc, int64_t pc,
                                int64_t kc, const Sums& sums) {
         alignas(64) Acc tile[kTile * W];
         const bool first = pc == 0, finish = pc + kc >= t.k && !sums.final;
         const int64_t panels = (mc + t.mr - 1) / t.mr;  // of nearly equal height
-        const int64_t shares = (strip.n + strip.nr - 1) / strip.nr;
+        const int64_t shares = (strip.n + strip.nr - 1) / strip.nr, group = kPanelsAhead * strip.nr;
+        const bool far = !t.pack_b && t.b.row * int64_t(sizeof(S)) >= 4096 && t.k * strip.n * sizeof(S) > 1 << 20;
         for (int64_t ip = 0; ip < panels; ++ip) {
             const int64_t i = mc * ip / panels;
             const int mr = int(mc * (ip + 1) / panels - i);
@@ -137,6 +148,8 @@ struct Block {
                 Acc* c = sums.data + i * sums.ld + j;
                 MicroArgs<Acc> g{a.a,     nullptr, a.row,   a.step, 0, units(kc), first ? nullptr : c,
                                  sums.ld, c,       sums.ld, width};
+                if (far && ip == 0 && j % group == 0) prefetch_b(t, strip, pc, kc, j == 0 ? 0 : j + group);
+                if (far && ip == 0 && j == 0) prefetch_b(t, strip, pc, kc, group);
                 if (prefetch) prefetch_a(t, ic + i + mr, ic + next, pc, kc, j / strip.nr, shares);
                 if (finish) {
                     g.c = tile;

@@ -11,8 +11,8 @@ The reference is the same maths in float64 through torch. What makes the rule ro
 * float64 has no wider reference in torch. There the reference is torch's float64 result t, which carries an error E of
   its own: |ours - exact| <= 2 E + ulp gives |ours - t| <= 3 E + ulp. E is torch's float32 error on the same
   sample, anywhere in it, scaled by 2**-29, the quotient of the two units in the last place: the algorithms are alike.
-  Half a unit of the scale is added for the terms that t's own formula rounds. An error that is absolute (1 - (1 - y) of a
-  tiny y) meets its float32 twin at a scale 2**29 times larger.
+  Half a unit of the scale is added for the terms that t's own formula rounds. An error that is absolute
+  (1 - (1 - y) of a tiny y) meets its float32 twin at a scale 2**29 times larger.
 * NaN and infinities stand where torch has them in the same dtype, or where the reference has them: torch overflows
   on the way to some finite results, and is not consistent about NaN between its vector loop and the remainder.
 """

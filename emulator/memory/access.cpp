@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "../ops/lanes.h"
 #include "spaces.h"
@@ -52,6 +53,15 @@ void count_sectors(Counters& c, const Warp& w, const uint64_t (&address)[kLanes]
     (store ? c.global_bytes_written : c.global_bytes_read) += asked;
 }
 
+void check_lanes(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], Values values, const char* space) {
+    if (values == nullptr) return;
+    const auto [a, b] = contradiction(w.mask, address, i.bytes, values);
+    if (a < 0) return;
+    fail(w, i, launch_failed, a,
+         concat("writes another value than lane ", b, " of its warp to ", space, " address ", std::hex, "0x",
+                address[a], std::dec, " (a race)"));
+}
+
 void resolve_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], Pointers& to) {
     const Launch& l = *w.block->launch;
     const bool store = i.flags & kStore;
@@ -76,8 +86,13 @@ void resolve_shared(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], P
         if (address[l] + i.bytes > limit) check_shared_bounds(w, i, l, address[l], i.bytes);
         to.at[l] = b.shared.data() + address[l];
     });
-    if (b.launch->options.check_shared)
-        for_lanes(w.mask, [&](int l) { touch_shared(w, i, l, static_cast<uint32_t>(address[l]), i.bytes, store); });
+    if (b.launch->options.check_shared) {
+        check_lanes(w, i, address, to.values, "shared");
+        for_lanes(w.mask, [&](int l) {
+            touch_shared(w, i, l, static_cast<uint32_t>(address[l]), i.bytes, store,
+                         to.values != nullptr ? to.values[l] : nullptr);
+        });
+    }
     if (b.launch->options.count) {
         b.counters.shared_bytes += static_cast<uint64_t>(std::popcount(w.mask)) * i.bytes;
         count_conflicts(b.counters, address, w.mask, i.bytes);
@@ -190,12 +205,14 @@ void check_shared_bounds(Warp& w, const Inst& i, int lane, uint64_t address, uin
         out_of_bounds(w, i, lane, "shared", address, bytes, concat("the block has ", limit, " bytes"));
 }
 
-void touch_shared(Warp& w, const Inst& i, int lane, uint32_t address, uint32_t bytes, bool store) {
+void touch_shared(Warp& w, const Inst& i, int lane, uint32_t address, uint32_t bytes, bool store, const char* value) {
     SharedShadow& s = w.block->shadow;
     const char* wrong = i.flags & kAtomic ? s.atomic(w.index, address, bytes)
                         : store           ? s.write(w.index, address, bytes)
                                           : s.read(w.index, address, bytes);
     if (wrong == nullptr) return;
+    // warps may tell a place the same: Triton lets each warp that holds a copy of a number store it
+    if (s.both_wrote() && value != nullptr && std::memcmp(w.block->shared.data() + address, value, bytes) == 0) return;
     fail(w, i, launch_failed, lane,
          concat(wrong, ", at shared address ", std::hex, "0x", s.culprit(), std::dec,
                 s.other_warp() != w.index ? concat(", other warp ", s.other_warp()) : ""));

@@ -26,14 +26,20 @@ void load(Warp& w, const Inst& i) {
 
 template <class T, class R>
 void store(Warp& w, const Inst& i) {
-    Pointers p;
-    resolve(w, i, p);
+    alignas(32) char values[kLanes][kMostStored];
     const Ref* from = w.list(i);
-    for_lanes(w.mask, [&](int l) {
-        for (int k = 0; k < i.count; ++k) {
-            const T x = static_cast<T>(w.at<R>(from[k])[l]);
-            std::memcpy(p.at[l] + static_cast<size_t>(k) * sizeof(T), &x, sizeof x);
+    for (int k = 0; k < i.count; ++k) {
+        const R* r = w.at<R>(from[k]);
+        for (int l = 0; l < kLanes; ++l) {
+            const T x = static_cast<T>(r[l]);
+            std::memcpy(values[l] + static_cast<size_t>(k) * sizeof(T), &x, sizeof x);
         }
+    }
+    Pointers p;
+    p.values = values;
+    resolve(w, i, p);
+    for_lanes(w.mask, [&](int l) {
+        for (size_t k = 0; k < i.count; ++k) std::memcpy(p.at[l] + k * sizeof(T), values[l] + k * sizeof(T), sizeof(T));
     });
 }
 

@@ -49,6 +49,21 @@ class Device:
         self.call("cuModuleGetFunction", ctypes.byref(function), self.modules[ptx], name.encode())
         return function
 
+    def run(
+        self,
+        function: ctypes.c_void_p,
+        values: Sequence[ctypes._SimpleCData],
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        shared: int,
+    ) -> None:
+        """Launch with parameters as they are, and wait."""
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.cast(ctypes.byref(v), ctypes.c_void_p) for v in values))
+        if shared > 48 * 1024:
+            self.call("cuFuncSetAttribute", function, 8, shared)
+        self.call("cuLaunchKernel", function, *grid, *block, shared, None, pointers, None)
+        self.call("cuCtxSynchronize")
+
     def launch(
         self,
         ptx: str,
@@ -76,12 +91,8 @@ class Device:
             self.call("cuMemcpyHtoD_v2", address, a.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(bytes_))
             places.append((a, address, bytes_))
             values.append(address)
-        pointers = (ctypes.c_void_p * len(values))(*(ctypes.cast(ctypes.byref(v), ctypes.c_void_p) for v in values))
         try:
-            if shared > 48 * 1024:
-                self.call("cuFuncSetAttribute", function, 8, shared)
-            self.call("cuLaunchKernel", function, *grid, *block, shared, None, pointers, None)
-            self.call("cuCtxSynchronize")
+            self.run(function, values, grid, block, shared)
             for a, address, bytes_ in places:
                 self.call("cuMemcpyDtoH_v2", a.ctypes.data_as(ctypes.c_void_p), address, ctypes.c_size_t(bytes_))
         finally:

@@ -47,7 +47,7 @@ PLANTED = {
     ),
     "global: before the beginning": (
         "sub.s32 %b, %t, 3; mad.wide.s32 %o, %b, 4, %m; !st.global.u32 [%o], %y;",
-        "sub.s32 %b, %t, 3; max.s32 %b, %b, 0; mad.wide.s32 %o, %b, 4, %m; st.global.u32 [%o], %y;",
+        "sub.s32 %b, %t, 3; setp.ge.s32 %p, %b, 0; mad.wide.s32 %o, %b, 4, %m; @%p st.global.u32 [%o], %y;",
         "out of bounds", 0,
     ),
     "global: a vector that hangs over the end": (

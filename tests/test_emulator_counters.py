@@ -50,7 +50,7 @@ def test_bank_conflicts(stride: int, conflicts: int) -> None:
     if stride == 0:
         text = "st.shared.u32 [%a], 1; bar.sync 0; ld.shared.u32 %x, [%a];"
     elif stride == 33:
-        text = "mul.lo.u32 %b, %t, 132; rem.u32 %b, %b, 4092; add.u32 %a, %a, %b; st.shared.u32 [%a], %t;"
+        text = "mad.lo.u32 %a, %t, 132, %a; st.shared.u32 [%a], %t;"
     assert count(text)["bank conflicts"] == conflicts
 
 

@@ -181,7 +181,7 @@ OUT:"""
         text = """
   setp.ge.u32 %p, %t, 32; @%p bra SET;
 SPIN: ld.volatile.global.u32 %a, [%m+128]; setp.ne.u32 %q, %a, 77; @%q bra SPIN; bra OUT;
-SET: mov.u32 %y, 77; st.volatile.global.u32 [%n], %y;
+SET: mov.u32 %y, 77; st.volatile.global.u32 [%n], %y; ret;
 OUT:"""
         assert run(text, np.arange(64))[32:].tolist() == [77] * 32
 
@@ -248,10 +248,10 @@ OUT: bar.sync 0;"""
     def test_atomic_floats_of_many_blocks(self) -> None:
         """Blocks on several threads of the host add to one number."""
         text = """
-  mov.f32 %f, 0f3F800000; red.global.add.f32 [%m], %f; mov.u32 %y, %x; setp.eq.u32 %p, %t, 0; @%p ret;"""
-        out = np.zeros(64, np.uint32)
+  mov.f32 %f, 0f3F800000; red.global.add.f32 [%m+256], %f; ret;"""
+        out = np.zeros(65, np.uint32)
         emulator().launch(body(text), [out], grid=(100, 1, 1), block=(64, 1, 1))
-        assert out[:1].view(np.float32)[0] == 6400
+        assert out[64:].view(np.float32)[0] == 6400
 
     def test_special_registers(self) -> None:
         ptx = """

@@ -24,7 +24,9 @@ class SharedShadow {
     const char* atomic(uint32_t warp, uint32_t address, uint32_t bytes);  // atomics do not race with one another
     void set_in_flight(uint32_t address, uint32_t bytes);
     void landed(uint32_t address, uint32_t bytes);
-    void barrier(uint32_t warps);                  // a bit for each warp that it joins
+    void barrier(uint32_t warps);                                                  // a bit for each warp that it joins
+    uint32_t clock(uint32_t warp, uint32_t of) const { return clock_[warp][of]; }  // what a warp knows of another
+    void tick(uint32_t warp) { ++clock_[warp][warp]; }
     uint32_t culprit() const { return culprit_; }  // byte of the last complaint
     uint32_t other_warp() const { return other_; }
     bool both_wrote() const { return both_wrote_; }  // the last complaint is of two stores and no more

@@ -74,6 +74,12 @@ void resolve_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], P
                     out_of_bounds(w, i, k, "global", address[k], i.bytes, l.ranges.describe(address[k]));
             });
     }
+    if (l.options.check_global) {
+        check_lanes(w, i, address, to.values, "global");
+        uint32_t bytes[kLanes];
+        std::fill(bytes, bytes + kLanes, i.bytes);
+        touch_global(w, i, address, bytes, store, to.values);
+    }
     if (l.options.count) count_sectors(w.block->counters, w, address, i.bytes, store);
     for (int k = 0; k < kLanes; ++k) to.at[k] = reinterpret_cast<char*>(address[k]);
 }
@@ -190,6 +196,7 @@ void check_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], con
             if (bytes[k] != 0 && l.ranges.find(address[k], bytes[k]) == nullptr)
                 out_of_bounds(w, i, k, "global", address[k], bytes[k], l.ranges.describe(address[k]));
         });
+    if (l.options.check_global) touch_global(w, i, address, bytes, store, nullptr);
     if (!l.options.count) return;
     const uint32_t all = w.mask;
     for_lanes(all, [&](int k) {

@@ -17,6 +17,11 @@ void resolve(Warp& w, const Inst& i, Pointers& to);
 // The addresses themselves.
 void addresses(const Warp& w, Ref r, bool wide, int64_t offset, uint64_t (&to)[kLanes]);
 
+// What the checkers of global memory say of it: never written, races. With the bytes of each lane.
+void touch_global(Warp& w, const Inst& i, const uint64_t* address, const uint32_t* bytes, bool store, Values values);
+// Behind an atomic or strong load: what others made known there is known here.
+void acquire_global(Warp& w, const Inst& i, const Pointers& from);
+
 // One side of an asynchronous copy: checks alone.
 void check_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], const uint32_t (&bytes)[kLanes],
                   bool store);

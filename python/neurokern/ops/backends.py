@@ -158,8 +158,8 @@ def emulate(*, check: bool = True, count: bool = True, threads: int = 0, shuffle
     """Within the block the backend is "cuda", and its kernels run on the CPU, from their PTX, on CPU tensors.
 
     Args:
-        check: look for accesses out of bounds, shared memory that was never written or whose copy has not arrived,
-            races and divergence; what is found raises RuntimeError with kernel, source line, block and thread.
+        check: look for accesses out of bounds, memory that was never written or whose copy has not arrived, races
+            and divergence; what is found raises RuntimeError with kernel, source line, block and thread.
         count: sectors and bank conflicts, too, for ``trace()``.
         threads: how many, or 0 for all cores.
         shuffle: a seed that permutes the order of blocks and warps; 0: as they are numbered.
@@ -169,7 +169,8 @@ def emulate(*, check: bool = True, count: bool = True, threads: int = 0, shuffle
     """
     if (why := emulation.missing()) is not None:
         raise RuntimeError(f"neurokern.emulate: {why}")
-    options = {"memory": check, "shared": check, "count": count, "threads": threads, "shuffle": shuffle}
+    options = dict.fromkeys(("memory", "shared", "global"), check)
+    options |= {"count": count, "threads": threads, "shuffle": shuffle}
     for name, value in options.items():
         emulation.set_option(name, int(value))
     emulation.state.depth += 1

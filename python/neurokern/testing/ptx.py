@@ -73,8 +73,14 @@ class Device:
         shared: int = 0,
         name: str = "kernel",
         valid: Sequence[int] | None = None,
+        fresh: Sequence[int] = (),
     ) -> None:
-        """Arrays are copied there and back; integers are 64-bit parameters; `valid`: bytes given of each array."""
+        """Arrays are copied there and back; integers are 64-bit parameters.
+
+        Args:
+            valid: bytes given of each array.
+            fresh: numbers of arguments whose memory is only allocated and holds nothing.
+        """
         if ".version" not in ptx:
             ptx = HEADER + ptx
         function = self.function(ptx, name)
@@ -88,7 +94,8 @@ class Device:
             address = ctypes.c_uint64()
             bytes_ = a.nbytes if valid is None else valid[k]
             self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(bytes_))
-            self.call("cuMemcpyHtoD_v2", address, a.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(bytes_))
+            if k not in fresh:
+                self.call("cuMemcpyHtoD_v2", address, a.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(bytes_))
             places.append((a, address, bytes_))
             values.append(address)
         try:
@@ -104,7 +111,7 @@ class Device:
 def emulator() -> Device:
     """The emulator with all checkers."""
     device = Device(str(emulation.LIBRARY))
-    for option in ("memory", "shared", "count"):
+    for option in ("memory", "shared", "global", "count"):
         emulation.set_option(option, 1)
     return device
 

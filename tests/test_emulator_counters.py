@@ -96,6 +96,15 @@ class TestOurKernels:
         (c,) = self.traced(lambda: F.glu(both, 0))
         assert c["global sectors read"] <= 2.1 * least
 
+    def test_empty_tensors_launch_nothing(self) -> None:
+        """Their rows have no counters, and those that follow keep their own."""
+        shapes = [(0, 3), (4,), (2, 0), (500,)]
+        with neurokern.emulate(), neurokern.trace() as launches:
+            for shape in shapes:
+                F.relu(torch.randn(shape))
+        read = [None if x.counters is None else x.counters["global bytes read"] for x in launches]
+        assert read == [None, 16, None, 2000]
+
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
     def test_matmul(self, dtype: torch.dtype) -> None:
         """No bank conflict; each tile of the operands is read once for each tile of the result."""

@@ -135,10 +135,10 @@ class GlobalShadow::Visit {
 
 Finding GlobalShadow::touch(const BlockOrder& order, uint32_t warp, uint64_t address, uint64_t bytes, Touch kind,
                             Stamp strong) {
-    Area* a = area(address);
-    if (a == nullptr) return {};  // out of bounds, and nobody asked for that to be found
-    for (const uint64_t end = std::min(address + bytes, a->end); address < end;) {
-        const uint64_t number = address / kPageBytes, stop = std::min(end, (number + 1) * kPageBytes);
+    for (const uint64_t end = address + bytes; address < end;) {
+        Area* a = area(address);
+        if (a == nullptr) return {};  // out of bounds, and nobody asked for that to be found
+        const uint64_t number = address / kPageBytes, stop = std::min({end, a->end, (number + 1) * kPageBytes});
         Visit visit(page(*a, number), order, warp, strong);
         if (const Finding f = visit.touch(address, stop - address, kind); f.what != nullptr) return f;
         address = stop;

@@ -217,14 +217,19 @@ def trace() -> Iterator[list[Launch]]:
             outer.extend(mine)
 
 
+def _launched(row: Launch) -> bool:
+    """Whether a kernel ran for it on CUDA; an empty tensor has none."""
+    return row.backend == "cuda" and row.plan != "empty"
+
+
 def _with_counters(rows: list[Launch]) -> list[Launch]:
     """Each row with the sum of what the emulator counted for its kernel and for those that finish its work."""
     emulated = emulation.take()
     counted = []
     for i, row in enumerate(rows):
-        following = next((r.kernel for r in rows[i + 1 :] if r.backend == "cuda"), None)
+        following = next((r.kernel for r in rows[i + 1 :] if _launched(r)), None)
         mine = []
-        while emulated and row.backend == "cuda" and not (mine and emulated[0].kernel == following):
+        while emulated and _launched(row) and not (mine and emulated[0].kernel == following):
             mine.append(emulated.pop(0).counters)
         total = {name: sum(c[name] for c in mine) for name in mine[0]} if mine else None
         counted.append(replace(row, counters=total))

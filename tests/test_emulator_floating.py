@@ -10,7 +10,10 @@ from neurokern.ops import emulation
 from neurokern.testing.exact import FORMATS, Format, cases, exactly, root
 from neurokern.testing.ptx import run_elementwise
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 
 def agree(f: Format, got: np.ndarray, want: list[int], inputs: list[np.ndarray], what: str) -> None:

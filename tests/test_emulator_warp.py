@@ -9,7 +9,10 @@ import pytest
 from neurokern.ops import emulation
 from neurokern.testing.ptx import HEADER, DeviceError, emulator, run_elementwise
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 FULL = 0xFFFFFFFF
 LANES = np.arange(32)
@@ -278,6 +281,7 @@ class TestMoves:
         assert run_elementwise(wide, "b64", [("b64", y)]).tolist() == [7 << 32 | v for v in x.tolist()]
 
 
+@pytest.mark.emulator_only
 def test_mangled_text_is_an_error_and_no_crash(seed: int) -> None:
     """Bytes and tokens of a valid module, changed at random: each is loaded or refused."""
     generator = np.random.default_rng(seed)
@@ -310,6 +314,7 @@ OUT: bar.sync 0; setp.lt.and.f32 %p|%q, %f, %g, !%p;""", shared=64).encode()  # 
     assert 500 < refused < 1500
 
 
+@pytest.mark.emulator_only
 class TestRefusals:
     """What is not executed is an error when the module is loaded, with both lines."""
 

@@ -4,6 +4,7 @@ driver's own."""
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -32,6 +33,10 @@ class Device:
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
         self.call("cuCtxSetCurrent", context)
         self.modules: dict[str, ctypes.c_void_p] = {}
+        name, version = ctypes.create_string_buffer(256), ctypes.c_int()
+        self.call("cuDeviceGetName", name, len(name), 0)
+        self.call("cuDriverGetVersion", ctypes.byref(version))
+        self.name = f"{name.value.decode()}, driver {version.value // 1000}.{version.value % 1000 // 10}"
 
     def call(self, name: str, *arguments: object) -> None:
         code = getattr(self.library, name)(*arguments)
@@ -74,10 +79,12 @@ class Device:
         name: str = "kernel",
         valid: Sequence[int] | None = None,
         fresh: Sequence[int] = (),
+        within: tuple[str, float, float] | None = None,
     ) -> None:
         """Arrays are copied there and back; integers are 64-bit parameters.
 
         Args:
+            within: format, relative and absolute error by which another device's results may differ (see `twins`).
             valid: bytes given of each array.
             fresh: numbers of arguments whose memory is only allocated and holds nothing.
         """
@@ -107,9 +114,31 @@ class Device:
                 self.call("cuMemFree_v2", address)
 
 
+class _InForce:
+    device: Device | None = None  # that takes the emulator's place (see `twins`)
+
+
+in_force = _InForce()
+
+
 @lru_cache(maxsize=1)
+def driver() -> Device:
+    """The GPU behind the driver of this machine, or behind the library that NEUROKERN_DRIVER names.
+
+    Raises:
+        OSError: there is no driver.
+        DeviceError: it finds no GPU.
+    """
+    return Device(os.environ.get("NEUROKERN_DRIVER", "libcuda.so.1"))
+
+
 def emulator() -> Device:
-    """The emulator with all checkers."""
+    """The emulator with all checkers; within `twins.compared()`, with each launch repeated on another device."""
+    return in_force.device or _emulator()
+
+
+@lru_cache(maxsize=1)
+def _emulator() -> Device:
     device = Device(str(emulation.LIBRARY))
     for option in ("memory", "shared", "global", "count"):
         emulation.set_option(option, 1)

@@ -278,7 +278,7 @@ class TestThroughTheOps:
     def planted(self, tmp_path: Path):
         """A kernel in the place of ours that reads the output before it writes."""
         (tmp_path / "activation_elementwise.fatbin").write_text(f"""{HEADER}{FILE}
-.visible .entry activation_unary_f32(.param .align 8 .b8 p[1024]) {{
+.visible .entry activation_unary_f32(.param .align 8 .b8 p[8]) {{
   .reg .b32 %x; .reg .b64 %o; ld.param.u64 %o, [p+OFFSET];
   .loc 1 5 0
   ld.global.u32 %x, [%o]; ret;
@@ -305,5 +305,10 @@ class TestThroughTheOps:
 
     def test_it_can_be_left_out(self, planted) -> None:
         planted(0)
-        with neurokern.emulate(check=False):
-            F.relu(torch.randn(10))
+        with neurokern.emulate():
+            with neurokern.emulate(check=False):
+                F.relu(torch.randn(10))
+            with pytest.raises(RuntimeError, match="never written"):
+                F.relu(torch.randn(10))
+        with pytest.raises(DeviceError, match="never written"):
+            launch(PLANTED["init: nothing was written"][0])

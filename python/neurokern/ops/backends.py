@@ -171,8 +171,8 @@ def emulate(*, check: bool = True, count: bool = True, threads: int = 0, shuffle
         raise RuntimeError(f"neurokern.emulate: {why}")
     options = dict.fromkeys(("memory", "shared", "global"), check)
     options |= {"count": count, "threads": threads, "shuffle": shuffle}
-    for name, value in options.items():
-        emulation.set_option(name, int(value))
+    outer = emulation.state.options
+    emulation.set_options(options)
     emulation.state.depth += 1
     before = state.chosen
     try:
@@ -180,6 +180,7 @@ def emulate(*, check: bool = True, count: bool = True, threads: int = 0, shuffle
         yield
     finally:
         emulation.state.depth -= 1
+        emulation.set_options(outer)
         _choose(before)
 
 

@@ -225,12 +225,28 @@ void touch_shared(Warp& w, const Inst& i, int lane, uint32_t address, uint32_t b
                 s.other_warp() != w.index ? concat(", other warp ", s.other_warp()) : ""));
 }
 
+namespace {
+
+// The usual case: no two lanes meet in a bank. Accesses are aligned, so none wraps around the last bank.
+bool each_bank_once(const uint64_t* address, uint32_t lanes, uint32_t bytes) {
+    const uint32_t words = bytes <= 4 ? 1 : (1u << bytes / 4) - 1;
+    uint32_t used = 0, twice = 0;
+    for_lanes(lanes, [&](int l) {
+        const uint32_t banks = words << (address[l] >> 2 & 31);
+        twice |= used & banks;
+        used |= banks;
+    });
+    return twice == 0;
+}
+
+}  // namespace
+
 // 32 banks of 4 bytes; wider accesses go in halves or quarters of the warp.
 void count_conflicts(Counters& c, const uint64_t* address, uint32_t lanes, uint32_t bytes) {
     const int step = bytes <= 4 ? kLanes : static_cast<int>(4 * kLanes / bytes);
     for (int first = 0; first < kLanes; first += step) {
         const uint32_t part = step == kLanes ? lanes : lanes & (((1u << step) - 1) << first);
-        if (part == 0) continue;
+        if (part == 0 || each_bank_once(address, part, bytes)) continue;
         uint32_t seen[kLanes][kLanes];
         uint8_t count[kLanes] = {};
         uint32_t most = 1;

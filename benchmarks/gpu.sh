@@ -48,8 +48,13 @@ stage build 240 "$PYTHON" -m pip install -v --no-build-isolation --no-deps --no-
 parallel=$("$PYTHON" -c 'import importlib.util as u; print("-n 4" if u.find_spec("xdist") else "")')
 stage info 30 "$PYTHON" -c "from neurokern.cli.info import run; run()"
 stage bench 180 "$PYTHON" -m neurokern.bench --device cuda --minutes 2.5 --json "$OUT/gpu.jsonl"
+# the emulator's instruction tests once more, each launch repeated on the GPU and compared; a line of the record each
+export NEUROKERN_SNIPPETS=$OUT/gpu-snippets.jsonl
+rm -f "$NEUROKERN_SNIPPETS"
 # shellcheck disable=SC2086  (several words, or none)
-stage test 300 "$PYTHON" -m pytest $parallel -q -m "gpu and not large" tests
+stage snippets 90 "$PYTHON" -m pytest $parallel -q -m gpu tests/test_emulator_*.py
+# shellcheck disable=SC2086
+stage test 300 "$PYTHON" -m pytest $parallel -q -m "gpu and not large" --ignore-glob='*/test_emulator_*' tests
 
 if [ ${#failed[@]} -gt 0 ]; then
     echo "make gpu: failed: ${failed[*]} (logs in $OUT)"

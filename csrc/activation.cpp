@@ -205,7 +205,7 @@ void run_gated(const TensorView& out, const TensorView& a, const TensorView& b, 
 }
 
 void gated(py::handle out_, py::handle a_, py::handle b_, int act, double p0, double p1) {
-    const Argument out(out_, "gated", "out"), a(a_, "gated", "a"), b(b_, "gated", "b");
+    const Argument out(out_, "gated", "out", driver::Contents::unset), a(a_, "gated", "a"), b(b_, "gated", "b");
     run_gated(out, a, b, act, p0, p1);
 }
 
@@ -235,7 +235,8 @@ void run_gated_backward(const TensorView& ga, const TensorView& gb, const Tensor
 void gated_backward(py::handle ga_, py::handle gb_, py::handle g_, py::handle a_, py::handle b_, int act, double p0,
                     double p1) {
     constexpr const char* op = "gated_backward";
-    const Argument ga(ga_, op, "ga"), gb(gb_, op, "gb"), g(g_, op, "g"), a(a_, op, "a"), b(b_, op, "b");
+    const Argument ga(ga_, op, "ga", driver::Contents::unset), gb(gb_, op, "gb", driver::Contents::unset),
+        g(g_, op, "g"), a(a_, op, "a"), b(b_, op, "b");
     run_gated_backward(ga, gb, g, a, b, act, p0, p1);
 }
 
@@ -260,14 +261,14 @@ py::object glu(py::handle x_, int dim, int act, bool first) {
     const Argument x(x_, "glu", "x");
     const Halves in("glu", x, dim, first);
     const py::object object = steal(new_tensor(x, in.a.shape, x->ndim));
-    run_gated(Argument(object, "glu", "out"), in.a, in.b, act, 0, 0);
+    run_gated(Argument(object, "glu", "out", driver::Contents::unset), in.a, in.b, act, 0, 0);
     return object;
 }
 
 py::object glu_backward(py::handle g_, py::handle x_, int dim, int act, bool first) {
     const Argument g(g_, "glu_backward", "g"), x(x_, "glu_backward", "x");
     const py::object object = steal(new_tensor(x, x->shape, x->ndim));
-    const Argument gx(object, "glu_backward", "gx");
+    const Argument gx(object, "glu_backward", "gx", driver::Contents::unset);
     const Halves in("glu_backward", x, dim, first), out("glu_backward", gx, dim, first);
     run_gated_backward(out.a, out.b, g, in.a, in.b, act, 0, 0);
     return object;

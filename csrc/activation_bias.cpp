@@ -23,7 +23,7 @@ void launch_cuda(const TensorView* gz, const TensorView* gb, const TensorView& g
     if (bytes == 0) return cuda::activation_bias_backward(gz, gb, g, z, a, nullptr);
     const int64_t elements = (bytes + size_of(g.dtype) - 1) / size_of(g.dtype);
     const auto memory = py::reinterpret_steal<py::object>(static_cast<PyObject*>(new_tensor(g, &elements, 1)));
-    const Argument workspace(memory, "activation_bias_backward", "workspace");
+    const Argument workspace(memory, "activation_bias_backward", "workspace", driver::Contents::unset);
     cuda::activation_bias_backward(gz, gb, g, z, a, &workspace.view);
 }
 #endif
@@ -58,8 +58,9 @@ void check(const ActivationBiasBackwardCall& c) {
 
 void activation_bias_backward(py::handle gz, py::handle gb, py::handle g, py::handle z, int act, double p0, double p1) {
     constexpr const char* op = "activation_bias_backward";
+    const OptionalArgument oz(gz, op, "gz", driver::Contents::unset), ob(gb, op, "gb", driver::Contents::unset);
     const Argument x(g, op, "g");
-    const OptionalArgument oz(gz, op, "gz"), ob(gb, op, "gb"), y(z, op, "z");
+    const OptionalArgument y(z, op, "z");
     run_activation_bias_backward({oz.get(), ob.get(), x.view, y.get(), act, {p0, p1}});
 }
 

@@ -22,7 +22,7 @@ struct NewTensor {
         object = py::reinterpret_steal<py::object>(
             static_cast<PyObject*>(new_tensor(like, shape.begin(), static_cast<int>(shape.size()))));
         read_tensor(object.ptr(), "linear_backward", "output", view);
-        memory = driver::HostMemory(view);
+        memory = driver::HostMemory(view, driver::Contents::unset);
         made = true;
     }
     const TensorView* get() const { return made ? &view : nullptr; }

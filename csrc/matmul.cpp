@@ -126,7 +126,7 @@ py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, p
     if (!row) *end++ = shape[ndim - 2];
     if (!column) *end++ = shape[ndim - 1];
     OutputArgument o(out, op, "out", x, seen, static_cast<int>(end - seen));
-    OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact");
+    OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact", driver::Contents::unset);
     if (row || column) {
         const auto full = [&](TensorView& t) {
             if (column) t.shape[t.ndim] = 1, t.stride[t.ndim] = 0, ++t.ndim;
@@ -186,7 +186,7 @@ py::object linear(py::handle out, py::handle input, py::handle weight, py::handl
                   py::handle preact, int act, double p0, double p1) {
     constexpr const char* op = "linear";
     Argument x(input, op, "input"), w(weight, op, "weight");
-    OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact");
+    OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact", driver::Contents::unset);
     check_linear(x, w);
     int64_t shape[kMaxDims];
     linear_shape(x, w, shape);

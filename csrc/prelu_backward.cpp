@@ -217,8 +217,9 @@ void run(const PreluProblem& p, const TensorView* gw) {
 }  // namespace
 
 void prelu_backward(py::handle gx_, py::handle gw_, py::handle g_, py::handle x_, py::handle w_, py::handle work_) {
-    const Argument gx(gx_, op, "gx"), g(g_, op, "g"), x(x_, op, "x"), w(w_, op, "w");
-    const OptionalArgument gw(gw_, op, "gw"), work(work_, op, "workspace");
+    const Argument gx(gx_, op, "gx", driver::Contents::unset), g(g_, op, "g"), x(x_, op, "x"), w(w_, op, "w");
+    const OptionalArgument gw(gw_, op, "gw", driver::Contents::unset);
+    const OptionalArgument work(work_, op, "workspace", driver::Contents::unset);
     check_floating(op, "gx", gx);
     check_writable(op, "gx", gx);
     const struct {

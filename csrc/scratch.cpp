@@ -10,7 +10,7 @@ Scratch allocate_scratch(const TensorView& like, int64_t bytes) {
     s.owner = {new_tensor(like, &elements, 1), [](void* tensor) { Py_DECREF(static_cast<PyObject*>(tensor)); }};
     TensorView view;
     read_tensor(s.owner.get(), "scratch", "memory", view);
-    s.memory = std::make_shared<driver::HostMemory>(view);
+    s.memory = std::make_shared<driver::HostMemory>(view, driver::Contents::unset);
     s.data = view.data;
     s.bytes = elements * size_of(like.dtype);
     return s;

@@ -13,9 +13,9 @@ namespace py = pybind11;
 struct Argument {
     TensorView view;
     driver::HostMemory memory;
-    Argument(py::handle object, const char* op, const char* name) {
+    Argument(py::handle object, const char* op, const char* name, driver::Contents contents = driver::Contents::given) {
         read_tensor(object.ptr(), op, name, view);
-        memory = driver::HostMemory(view);
+        memory = driver::HostMemory(view, contents);
     }
     operator const TensorView&() const { return view; }
     const TensorView* operator->() const { return &view; }
@@ -32,13 +32,13 @@ struct OutputArgument {
                    int ndim)
         : object(given.is_none() ? steal(new_tensor(like, shape, ndim)) : py::reinterpret_borrow<py::object>(given)) {
         read_tensor(object.ptr(), op, name, view);
-        memory = driver::HostMemory(view);
+        memory = driver::HostMemory(view, driver::Contents::unset);
     }
     // With the layout of the tensor `like`, whose view has been read.
     OutputArgument(py::handle given, const char* op, const char* name, py::handle like, const TensorView& read)
         : object(given.is_none() ? steal(new_like(like.ptr(), read)) : py::reinterpret_borrow<py::object>(given)) {
         read_tensor(object.ptr(), op, name, view);
-        memory = driver::HostMemory(view);
+        memory = driver::HostMemory(view, driver::Contents::unset);
     }
     operator const TensorView&() const { return view; }
     const TensorView* operator->() const { return &view; }
@@ -49,10 +49,12 @@ struct OptionalArgument {
     TensorView view;
     bool present;
     driver::HostMemory memory;
-    OptionalArgument(py::handle object, const char* op, const char* name) : present(!object.is_none()) {
+    OptionalArgument(py::handle object, const char* op, const char* name,
+                     driver::Contents contents = driver::Contents::given)
+        : present(!object.is_none()) {
         if (!present) return;
         read_tensor(object.ptr(), op, name, view);
-        memory = driver::HostMemory(view);
+        memory = driver::HostMemory(view, contents);
     }
     const TensorView* get() const { return present ? &view : nullptr; }
 };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 
 from neurokern.testing.targets import Target, interpret_without_gpu, targets
 
@@ -11,7 +12,7 @@ interpret_without_gpu()  # before anything imports triton
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from neurokern.testing import OpSpec, all_specs  # noqa: E402
+from neurokern.testing import OpSpec, all_specs, ptx, twins  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,6 +51,24 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     if report.failed:
         again = f"NEUROKERN_SEED={os.environ['NEUROKERN_SEED']} python -m pytest '{item.nodeid}'"
         report.sections.append(("to see it again", again))
+
+
+@pytest.fixture(params=["emulated", pytest.param("real", marks=pytest.mark.gpu)])
+def snippets(request: pytest.FixtureRequest):
+    """For tests of PTX snippets: on the emulator, and on the GPU with the results compared. NEUROKERN_SNIPPETS names
+    the record."""
+    if request.param == "emulated":
+        yield
+        return
+    if request.node.get_closest_marker("emulator_only"):
+        pytest.skip("the rules leave the result open")
+    try:
+        device = ptx.driver()
+    except (OSError, ptx.DeviceError) as error:
+        pytest.skip(f"no GPU: {error}")
+    record = os.environ.get("NEUROKERN_SNIPPETS")
+    with twins.compared(device, Path(record) if record else None, request.node.nodeid):
+        yield
 
 
 @pytest.fixture

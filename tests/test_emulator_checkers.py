@@ -47,7 +47,7 @@ PLANTED = {
     ),
     "global: before the beginning": (
         "sub.s32 %b, %t, 3; mad.wide.s32 %o, %b, 4, %m; !st.global.u32 [%o], %y;",
-        "sub.s32 %b, %t, 3; max.s32 %b, %b, 0; mad.wide.s32 %o, %b, 4, %m; st.global.u32 [%o], %y;",
+        "sub.s32 %b, %t, 3; setp.ge.s32 %p, %b, 0; mad.wide.s32 %o, %b, 4, %m; @%p st.global.u32 [%o], %y;",
         "out of bounds", 0,
     ),
     "global: a vector that hangs over the end": (
@@ -170,6 +170,29 @@ PLANTED = {
         "!@%p ld.shared.u32 %y, [%a];",
         "st.shared.u32 [%a], %y; bar.sync 3, 64; xor.b32 %a, %a, 128; setp.ge.u32 %p, %t, 32; "
         "@%p ld.shared.u32 %y, [%a];",
+        "race", 32,
+    ),
+    "race: two lanes of one store": (
+        "shr.u32 %b, %t, 1; shl.b32 %b, %b, 2; mov.u32 %c, tile; add.u32 %b, %b, %c; !st.shared.u32 [%b], %y;",
+        "shr.u32 %y, %t, 1; shl.b32 %b, %y, 2; mov.u32 %c, tile; add.u32 %b, %b, %c; st.shared.u32 [%b], %y;",
+        "another value than lane 1 of its warp to shared address 0x0", 0,
+    ),
+    "race: two lanes of one vector store": (
+        ".reg .b32 %v<2>; and.b32 %b, %t, 15; shl.b32 %b, %b, 3; mov.u32 %c, tile; add.u32 %b, %b, %c; "
+        "setp.lt.u32 %p, %t, 32; !@%p st.shared.v2.u32 [%b], {0, %y};",
+        "and.b32 %b, %t, 15; shl.b32 %b, %b, 3; mov.u32 %c, tile; add.u32 %b, %b, %c; and.b32 %y, %t, 15; "
+        "setp.lt.u32 %p, %t, 32; @%p st.shared.v2.u32 [%b], {0, %y};",
+        "another value than lane 16 of its warp", 0,
+    ),
+    "race: lanes that store a flag": (
+        "setp.lt.u32 %p, %t, 32; mov.u32 %b, tile; !@%p st.shared.u32 [%b], %y;",
+        "setp.lt.u32 %p, %t, 32; mov.u32 %b, tile; @%p st.shared.u32 [%b], 1;",
+        "another value than lane 1 of its warp", 0,
+    ),
+    "race: warps that store what they hold a copy of": (
+        "and.b32 %b, %t, 31; shl.b32 %b, %b, 2; mov.u32 %c, tile; add.u32 %b, %b, %c; !st.shared.u32 [%b], %y;",
+        "and.b32 %y, %t, 31; shl.b32 %b, %y, 2; mov.u32 %c, tile; add.u32 %b, %b, %c; st.shared.u32 [%b], %y; "
+        "bar.sync 0; ld.shared.u32 %x, [%b];",
         "race", 32,
     ),
     "sync: half of a warp at the barrier": (

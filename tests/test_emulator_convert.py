@@ -11,7 +11,10 @@ from neurokern.ops import emulation
 from neurokern.testing.exact import FORMATS, Format, cases
 from neurokern.testing.ptx import bits_of, run_elementwise
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 INTEGERS = ["u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64"]
 FLOATS = ["f16", "bf16", "f32", "f64"]

@@ -50,7 +50,7 @@ def test_bank_conflicts(stride: int, conflicts: int) -> None:
     if stride == 0:
         text = "st.shared.u32 [%a], 1; bar.sync 0; ld.shared.u32 %x, [%a];"
     elif stride == 33:
-        text = "mul.lo.u32 %b, %t, 132; rem.u32 %b, %b, 4092; add.u32 %a, %a, %b; st.shared.u32 [%a], %t;"
+        text = "mad.lo.u32 %a, %t, 132, %a; st.shared.u32 [%a], %t;"
     assert count(text)["bank conflicts"] == conflicts
 
 
@@ -96,6 +96,15 @@ class TestOurKernels:
         (c,) = self.traced(lambda: F.glu(both, 0))
         assert c["global sectors read"] <= 2.1 * least
 
+    def test_empty_tensors_launch_nothing(self) -> None:
+        """Their rows have no counters, and those that follow keep their own."""
+        shapes = [(0, 3), (4,), (2, 0), (500,)]
+        with neurokern.emulate(), neurokern.trace() as launches:
+            for shape in shapes:
+                F.relu(torch.randn(shape))
+        read = [None if x.counters is None else x.counters["global bytes read"] for x in launches]
+        assert read == [None, 16, None, 2000]
+
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
     def test_matmul(self, dtype: torch.dtype) -> None:
         """No bank conflict; each tile of the operands is read once for each tile of the result."""
@@ -110,7 +119,5 @@ class TestOurKernels:
         splits = 0 if "split 1 " in launches[0].plan else int(launches[0].plan.split("split ")[1].split()[0])
         # parts of a split sum go to memory in float, and once more as the result
         parts = splits * m * n * max(4, dtype.itemsize) // 32
-        # f64 goes out one number at a time, two columns to a lane: two instructions touch each sector
-        times = 2 if dtype is torch.float64 else 1
-        assert c["global sectors written"] == times * (m * n * dtype.itemsize // 32 + parts)
+        assert c["global sectors written"] == m * n * dtype.itemsize // 32 + parts
         assert c["global sectors read"] >= (m + n) * k * dtype.itemsize // 32

@@ -10,7 +10,10 @@ from neurokern.ops import emulation
 from neurokern.testing.exact import FORMATS, Format, cases, exactly, root
 from neurokern.testing.ptx import run_elementwise
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 
 def agree(f: Format, got: np.ndarray, want: list[int], inputs: list[np.ndarray], what: str) -> None:
@@ -148,6 +151,19 @@ def test_approximations(instruction: str, seed: int) -> None:
     got = run_elementwise(f"{instruction} {{d}}, {{a}};", "f32", [("f32", x.view(np.uint32))]).view(np.float32)
     want = f(x.astype(np.float64))
     assert (np.abs(got - want) <= np.abs(want) * relative + absolute + 2**-24 * np.abs(want)).all(), f"seed {seed}"
+
+
+@pytest.mark.parametrize("name, f", {"rcp": lambda x: 1 / x, "rsqrt": lambda x: 1 / np.sqrt(x)}.items())
+def test_approximations_in_the_upper_word(name: str, f, seed: int) -> None:
+    """.approx.ftz.f64 reads 20 bits of the mantissa and gives as many; what is subnormal counts as zero."""
+    x = np.random.default_rng(seed).uniform(0.01, 3.0, 500)
+    x[:4] = [0.0, np.inf, 1e-310, np.nan]
+    bits = run_elementwise(f"{name}.approx.ftz.f64 {{d}}, {{a}};", "f64", [("f64", x.view(np.uint64))])
+    got = bits.view(np.float64)
+    assert (bits[~np.isnan(got)] & np.uint64(0xFFFFFFFF) == 0).all()
+    assert got[:3].tolist() == [np.inf, 0.0, np.inf]
+    assert np.isnan(got[3])
+    assert (np.abs(got[4:] * (1 / f(x[4:])) - 1) <= 2.0**-18).all()
 
 
 def test_ends_of_approximations() -> None:

@@ -10,7 +10,10 @@ import pytest
 from neurokern.ops import emulation
 from neurokern.testing.ptx import DTYPES, bits_of, run_elementwise
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 
 def draw(type_: str, generator: np.random.Generator, n: int = 400) -> np.ndarray:

@@ -19,14 +19,13 @@ triton = pytest.importorskip("triton")
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
 
 if not INTERPRETED:
-    from neurokern.kernels.triton import _common, activation, matmul, softmax
+    from neurokern.kernels.triton import activation, matmul, softmax
     from neurokern.kernels.triton._functions import ACTIVATIONS
-    from triton.backends.compiler import GPUTarget
+    from neurokern.testing.triton_ptx import MODULES, Target
+    from neurokern.testing.triton_ptx import PLANNED_FOR as DEVICES
     from triton.runtime import driver
 
-    MODULES = (_common, activation, matmul, softmax)
     NAMES = [a[0] for a in ACTIVATIONS]
-    DEVICES = {90: _common.Device(), 80: _common.Device(80, 108, 163 * 1024)}
 else:
     # Decorated for the interpreter, the kernels of this process cannot be compiled: another one does it.
     NAMES, DEVICES = [], {}
@@ -47,22 +46,6 @@ CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 HALF = (torch.bfloat16, torch.float16)
 ALL = (torch.float32, torch.float64, *HALF)
 GELU, SILU = 7, 9
-
-
-class Target:
-    """What Triton asks of a driver in order to compile. A device number is its capability."""
-
-    def __init__(self, capability: int) -> None:
-        self.capability = capability
-
-    def get_current_target(self):
-        return GPUTarget("cuda", self.capability, 32)
-
-    def get_current_device(self) -> int:
-        return self.capability
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
 
 
 @pytest.fixture(params=sorted(DEVICES, reverse=True), ids=lambda c: f"sm_{c}")

@@ -2,12 +2,17 @@
 
 namespace nk::driver {
 
-void HostMemory::add(const TensorView& view) {
+void HostMemory::add(const TensorView& view, Contents contents) {
     const DriverTable* t = table();
     const auto [begin, end] = extent(view);
     if (view.numel() == 0 || t == nullptr || t->cuMemHostRegister_v2 == nullptr) return;
     void* memory = const_cast<char*>(begin);
-    if (t->cuMemHostRegister_v2(memory, static_cast<size_t>(end - begin), 0) == 0) data_ = memory;
+    auto bytes = static_cast<size_t>(end - begin);
+    if (t->cuMemHostRegister_v2(memory, bytes, 0) != 0) return;
+    data_ = memory;
+    auto address = reinterpret_cast<uint64_t>(memory);
+    if (contents == Contents::unset && t->cuMemDiscardBatchAsync != nullptr)
+        t->cuMemDiscardBatchAsync(&address, &bytes, 1, 0, nullptr);
 }
 
 void HostMemory::remove() {

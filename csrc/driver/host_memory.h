@@ -9,11 +9,14 @@
 
 namespace nk::driver {
 
+// Whether kernels may read what is there: memory that is only written to holds nothing that anyone wants.
+enum class Contents { given, unset };
+
 class HostMemory {
   public:
     HostMemory() = default;
-    explicit HostMemory(const TensorView& view) {
-        if (replaced() && view.device.kind == Device::cpu) add(view);
+    explicit HostMemory(const TensorView& view, Contents contents = Contents::given) {
+        if (replaced() && view.device.kind == Device::cpu) add(view, contents);
     }
     HostMemory(HostMemory&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
     HostMemory& operator=(HostMemory&& other) noexcept {
@@ -25,7 +28,7 @@ class HostMemory {
     }
 
   private:
-    void add(const TensorView& view);
+    void add(const TensorView& view, Contents contents);
     void remove();
 
     void* data_ = nullptr;

@@ -25,6 +25,9 @@ std::string resolve(void* library, DriverTable& to) {
     if (to.name == nullptr && missing.empty()) missing = "the CUDA driver has no function " #name;
     NK_DRIVER_FUNCTIONS(NK_RESOLVE)
 #undef NK_RESOLVE
+#define NK_RESOLVE(name, arguments) to.name = reinterpret_cast<decltype(to.name)>(dlsym(library, #name));
+    NK_DRIVER_OPTIONAL(NK_RESOLVE)
+#undef NK_RESOLVE
     if (!missing.empty()) return missing;
     if (const Result r = to.cuInit(0); r != 0) {
         const char *name = nullptr, *text = nullptr;

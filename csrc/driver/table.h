@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 namespace nk::driver {
@@ -49,9 +50,15 @@ enum FunctionAttribute : int { kMaxDynamicShared = 8 };
     X(cuMemHostRegister_v2, (void* memory, size_t bytes, unsigned flags))                                        \
     X(cuMemHostUnregister, (void* memory))
 
+// Those that a driver may lack (this one came with CUDA 13); null then.
+#define NK_DRIVER_OPTIONAL(X) \
+    X(cuMemDiscardBatchAsync, \
+      (uint64_t* addresses, size_t* bytes, size_t count, unsigned long long flags, Stream stream))
+
 struct DriverTable {
 #define NK_MEMBER(name, arguments) Result(*name) arguments = nullptr;
     NK_DRIVER_FUNCTIONS(NK_MEMBER)
+    NK_DRIVER_OPTIONAL(NK_MEMBER)
 #undef NK_MEMBER
 };
 

@@ -23,7 +23,7 @@ constexpr const char* kWriteReadRace = "writes shared memory that another warp r
 
 const char* SharedShadow::read(uint32_t warp, uint32_t address, uint32_t bytes) {
     const uint32_t stamp = clock_[warp][warp] << 5 | warp;
-    other_ = warp;
+    other_ = warp, both_wrote_ = false;
     for (uint32_t k = address; k < address + bytes; ++k) {
         Byte& b = bytes_[k];
         culprit_ = k;
@@ -39,7 +39,8 @@ const char* SharedShadow::read(uint32_t warp, uint32_t address, uint32_t bytes) 
 }
 
 const char* SharedShadow::store(uint32_t warp, Byte& b, bool atomic) {
-    if (!ordered(b.writer, warp) && !(atomic && (b.state & kAtomic))) return other_ = b.writer & 31, kWriteRace;
+    both_wrote_ = !ordered(b.writer, warp) && !(atomic && (b.state & kAtomic));
+    if (both_wrote_) return other_ = b.writer & 31, kWriteRace;
     if (!ordered(b.reader, warp)) return other_ = b.reader & 31, kWriteReadRace;
     if (!ordered(b.reader2, warp)) return other_ = b.reader2 & 31, kWriteReadRace;
     b.writer = clock_[warp][warp] << 5 | warp;

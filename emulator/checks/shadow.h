@@ -24,9 +24,12 @@ class SharedShadow {
     const char* atomic(uint32_t warp, uint32_t address, uint32_t bytes);  // atomics do not race with one another
     void set_in_flight(uint32_t address, uint32_t bytes);
     void landed(uint32_t address, uint32_t bytes);
-    void barrier(uint32_t warps);                  // a bit for each warp that it joins
+    void barrier(uint32_t warps);                                                  // a bit for each warp that it joins
+    uint32_t clock(uint32_t warp, uint32_t of) const { return clock_[warp][of]; }  // what a warp knows of another
+    void tick(uint32_t warp) { ++clock_[warp][warp]; }
     uint32_t culprit() const { return culprit_; }  // byte of the last complaint
     uint32_t other_warp() const { return other_; }
+    bool both_wrote() const { return both_wrote_; }  // the last complaint is of two stores and no more
 
   private:
     enum : uint8_t { kWritten = 1, kInFlight = 2, kAtomic = 4 };
@@ -42,6 +45,7 @@ class SharedShadow {
     std::vector<Byte> bytes_;
     std::array<std::array<uint32_t, kWarps>, kWarps> clock_;
     uint32_t culprit_ = 0, other_ = 0;
+    bool both_wrote_ = false;
 };
 
 }  // namespace emu

@@ -49,6 +49,11 @@ enum Flags : uint16_t {
     kNegatedC = 64,     // of predicates that are operands
     kStore = 128,
     kAtomic = 256,
+    // of accesses: strong (atomic, volatile, relaxed and stronger), and how far they order others
+    kBlockScope = 0x1000,
+    kReleases = 0x2000,
+    kAcquires = 0x4000,
+    kStrongAccess = 0x8000,
 };
 
 struct Inst {

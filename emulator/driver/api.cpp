@@ -281,7 +281,15 @@ EMU_API int cuMemHostRegister_v2(void* data, size_t bytes, unsigned) {
 
 EMU_API int cuMemHostUnregister(void* data) { return memory().remove(data) ? success : invalid_value; }
 
+// What is there is no longer wanted: a kernel that reads it before it writes is wrong.
+EMU_API int cuMemDiscardBatchAsync(uint64_t* addresses, size_t* bytes, size_t count, unsigned long long, void*) {
+    return guarded([&] {
+        for (size_t k = 0; k < count; ++k) memory().discard(reinterpret_cast<void*>(addresses[k]), bytes[k]);
+    });
+}
+
 EMU_API int cuMemcpyHtoD_v2(uint64_t to, const void* from, size_t bytes) {
+    unwritten().clear(to, bytes);
     std::memcpy(reinterpret_cast<void*>(to), from, bytes);
     return success;
 }

@@ -62,7 +62,7 @@ void record(const Launch& l) {
 
 using namespace emu;
 
-// Sets "memory", "shared", "count", "threads" or "record", or "attribute <number>" of the device. 0: done.
+// Sets "memory", "shared", "global", "count", "threads" or "record", or "attribute <number>" of the device. 0: done.
 EMU_API int emuSetOption(const char* name, int value) {
     const std::lock_guard lock(mutex);
     const std::string n(name);
@@ -70,6 +70,8 @@ EMU_API int emuSetOption(const char* name, int value) {
         current.check_memory = value;
     else if (n == "shared")
         current.check_shared = value;
+    else if (n == "global")
+        current.check_global = value;
     else if (n == "count")
         current.count = value;
     else if (n == "threads")

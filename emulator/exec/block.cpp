@@ -91,7 +91,8 @@ void Block::begin(uint64_t number) {
     id[2] = static_cast<uint32_t>(number / l.grid[0] / l.grid[1]);
     barriers.fill({});
     std::memset(shared.data(), 0xff, shared.size());  // NaN in every format
-    if (l.options.check_shared) shadow.begin(l.shared_bytes(), static_cast<uint32_t>(warps.size()));
+    shadow.begin(l.options.check_shared ? l.shared_bytes() : 0, static_cast<uint32_t>(warps.size()));
+    order.begin(number, shadow, launch->global.variables);
     for (uint32_t k = 0; k < warps.size(); ++k) begin_warp(warps[k], k);
     turns_.resize(warps.size());
     std::iota(turns_.begin(), turns_.end(), 0u);
@@ -140,6 +141,7 @@ void Block::complete(Barrier& b, int number) {
         joined |= 1u << (w.index & 31);
     }
     shadow.barrier(joined | b.passed);
+    order.barrier(joined | b.passed);
     b = {};
     ++counters.barriers;
 }

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <mutex>
 
+#include "../checks/global.h"
 #include "../checks/shadow.h"
 #include "../error.h"
 #include "../memory/map.h"
@@ -17,6 +18,7 @@ namespace emu {
 struct Options {
     bool check_memory = true;
     bool check_shared = true;  // what was never written, copies under way, races
+    bool check_global = true;  // what was never written, races
     bool count = true;         // sectors and bank conflicts
     int threads = 0;           // 0: as many as there are cores
     int seconds = 120;         // after which a launch is taken for one that never ends
@@ -34,6 +36,7 @@ struct Launch {
     uint64_t number = 0;
 
     Counters counters;  // filled when it is over
+    GlobalShadow global;
 
     std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
 
@@ -59,6 +62,7 @@ struct Block {
     std::vector<Warp> warps;
     std::array<Barrier, 16> barriers;
     SharedShadow shadow;
+    BlockOrder order;
     Counters counters;
 
     explicit Block(Launch& l);

@@ -68,6 +68,7 @@ void run(Launch& l) {
         std::iota(shared.order.begin(), shared.order.end(), 0u);
         std::shuffle(shared.order.begin(), shared.order.end(), Random{l.options.shuffle});
     }
+    if (l.options.check_global) l.global.begin(l.ranges);
     const uint64_t cores = l.options.threads > 0 ? static_cast<uint64_t>(l.options.threads)
                                                  : std::max(1u, std::thread::hardware_concurrency());
     const uint64_t threads = std::min(cores, l.blocks());
@@ -75,6 +76,7 @@ void run(Launch& l) {
     for (uint64_t k = 1; k < threads; ++k) helpers.emplace_back([&] { work(l, shared); });
     work(l, shared);
     for (std::thread& t : helpers) t.join();
+    l.global.end();
     if (shared.error) std::rethrow_exception(shared.error);
 }
 

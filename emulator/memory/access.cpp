@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "../ops/lanes.h"
 #include "spaces.h"
@@ -52,6 +53,15 @@ void count_sectors(Counters& c, const Warp& w, const uint64_t (&address)[kLanes]
     (store ? c.global_bytes_written : c.global_bytes_read) += asked;
 }
 
+void check_lanes(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], Values values, const char* space) {
+    if (values == nullptr) return;
+    const auto [a, b] = contradiction(w.mask, address, i.bytes, values);
+    if (a < 0) return;
+    fail(w, i, launch_failed, a,
+         concat("writes another value than lane ", b, " of its warp to ", space, " address ", std::hex, "0x",
+                address[a], std::dec, " (a race)"));
+}
+
 void resolve_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], Pointers& to) {
     const Launch& l = *w.block->launch;
     const bool store = i.flags & kStore;
@@ -63,6 +73,12 @@ void resolve_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], P
                 if (l.ranges.find(address[k], i.bytes) == nullptr)
                     out_of_bounds(w, i, k, "global", address[k], i.bytes, l.ranges.describe(address[k]));
             });
+    }
+    if (l.options.check_global) {
+        check_lanes(w, i, address, to.values, "global");
+        uint32_t bytes[kLanes];
+        std::fill(bytes, bytes + kLanes, i.bytes);
+        touch_global(w, i, address, bytes, store, to.values);
     }
     if (l.options.count) count_sectors(w.block->counters, w, address, i.bytes, store);
     for (int k = 0; k < kLanes; ++k) to.at[k] = reinterpret_cast<char*>(address[k]);
@@ -76,8 +92,13 @@ void resolve_shared(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], P
         if (address[l] + i.bytes > limit) check_shared_bounds(w, i, l, address[l], i.bytes);
         to.at[l] = b.shared.data() + address[l];
     });
-    if (b.launch->options.check_shared)
-        for_lanes(w.mask, [&](int l) { touch_shared(w, i, l, static_cast<uint32_t>(address[l]), i.bytes, store); });
+    if (b.launch->options.check_shared) {
+        check_lanes(w, i, address, to.values, "shared");
+        for_lanes(w.mask, [&](int l) {
+            touch_shared(w, i, l, static_cast<uint32_t>(address[l]), i.bytes, store,
+                         to.values != nullptr ? to.values[l] : nullptr);
+        });
+    }
     if (b.launch->options.count) {
         b.counters.shared_bytes += static_cast<uint64_t>(std::popcount(w.mask)) * i.bytes;
         count_conflicts(b.counters, address, w.mask, i.bytes);
@@ -175,6 +196,7 @@ void check_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], con
             if (bytes[k] != 0 && l.ranges.find(address[k], bytes[k]) == nullptr)
                 out_of_bounds(w, i, k, "global", address[k], bytes[k], l.ranges.describe(address[k]));
         });
+    if (l.options.check_global) touch_global(w, i, address, bytes, store, nullptr);
     if (!l.options.count) return;
     const uint32_t all = w.mask;
     for_lanes(all, [&](int k) {
@@ -190,23 +212,41 @@ void check_shared_bounds(Warp& w, const Inst& i, int lane, uint64_t address, uin
         out_of_bounds(w, i, lane, "shared", address, bytes, concat("the block has ", limit, " bytes"));
 }
 
-void touch_shared(Warp& w, const Inst& i, int lane, uint32_t address, uint32_t bytes, bool store) {
+void touch_shared(Warp& w, const Inst& i, int lane, uint32_t address, uint32_t bytes, bool store, const char* value) {
     SharedShadow& s = w.block->shadow;
     const char* wrong = i.flags & kAtomic ? s.atomic(w.index, address, bytes)
                         : store           ? s.write(w.index, address, bytes)
                                           : s.read(w.index, address, bytes);
     if (wrong == nullptr) return;
+    // warps may tell a place the same: Triton lets each warp that holds a copy of a number store it
+    if (s.both_wrote() && value != nullptr && std::memcmp(w.block->shared.data() + address, value, bytes) == 0) return;
     fail(w, i, launch_failed, lane,
          concat(wrong, ", at shared address ", std::hex, "0x", s.culprit(), std::dec,
                 s.other_warp() != w.index ? concat(", other warp ", s.other_warp()) : ""));
 }
+
+namespace {
+
+// The usual case: no two lanes meet in a bank. Accesses are aligned, so none wraps around the last bank.
+bool each_bank_once(const uint64_t* address, uint32_t lanes, uint32_t bytes) {
+    const uint32_t words = bytes <= 4 ? 1 : (1u << bytes / 4) - 1;
+    uint32_t used = 0, twice = 0;
+    for_lanes(lanes, [&](int l) {
+        const uint32_t banks = words << (address[l] >> 2 & 31);
+        twice |= used & banks;
+        used |= banks;
+    });
+    return twice == 0;
+}
+
+}  // namespace
 
 // 32 banks of 4 bytes; wider accesses go in halves or quarters of the warp.
 void count_conflicts(Counters& c, const uint64_t* address, uint32_t lanes, uint32_t bytes) {
     const int step = bytes <= 4 ? kLanes : static_cast<int>(4 * kLanes / bytes);
     for (int first = 0; first < kLanes; first += step) {
         const uint32_t part = step == kLanes ? lanes : lanes & (((1u << step) - 1) << first);
-        if (part == 0) continue;
+        if (part == 0 || each_bank_once(address, part, bytes)) continue;
         uint32_t seen[kLanes][kLanes];
         uint8_t count[kLanes] = {};
         uint32_t most = 1;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "../checks/unwritten.h"
 #include "../error.h"
 
 namespace emu {
@@ -48,6 +49,23 @@ std::string Ranges::describe(uint64_t address) const {
 void MemoryMap::add(const void* data, uint64_t bytes) {
     const std::lock_guard lock(mutex_);
     ranges_.emplace(reinterpret_cast<uint64_t>(data), bytes);
+    unwritten().clear(reinterpret_cast<uint64_t>(data), bytes);
+}
+
+void MemoryMap::discard(const void* data, uint64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const auto begin = reinterpret_cast<uint64_t>(data), end = begin + bytes;
+    unwritten().set(begin, bytes);
+    bool own = true;  // the range itself is among them, once
+    for (const auto& [b, n] : ranges_) {
+        const bool same = b == begin && n == bytes;
+        if (same && own) {
+            own = false;
+            continue;
+        }
+        const uint64_t from = std::max(b, begin), to = std::min(b + n, end);
+        if (from < to) unwritten().clear(from, to - from);
+    }
 }
 
 bool MemoryMap::remove(const void* data) {
@@ -55,6 +73,7 @@ bool MemoryMap::remove(const void* data) {
     const auto key = reinterpret_cast<uint64_t>(data);
     auto it = ranges_.upper_bound(key);
     if (it == ranges_.begin() || (--it)->first != key) return false;
+    unwritten().clear(it->first, it->second);
     ranges_.erase(it);
     return true;
 }
@@ -65,6 +84,7 @@ void* MemoryMap::allocate(uint64_t bytes) {
     const std::lock_guard lock(mutex_);
     owned_[begin] = std::move(block);
     ranges_.emplace(begin, bytes);
+    unwritten().set(begin, bytes);
     return reinterpret_cast<void*>(begin);
 }
 

@@ -19,6 +19,7 @@ class Ranges {
     void assign(std::vector<Range> any);
     // The range that holds all of [begin, begin + bytes), or null.
     const Range* find(uint64_t begin, uint64_t bytes) const;
+    const std::vector<Range>& list() const { return list_; }
     std::string describe(uint64_t address) const;  // how an address lies to the nearest range
 
   private:
@@ -28,7 +29,8 @@ class Ranges {
 class MemoryMap {
   public:
     void add(const void* data, uint64_t bytes);
-    bool remove(const void* data);  // the latest of this address
+    bool remove(const void* data);                   // the latest of this address
+    void discard(const void* data, uint64_t bytes);  // what is there is no longer wanted, where no other range lies
     void* allocate(uint64_t bytes);
     bool release(void* data);
     Ranges snapshot(std::vector<Range> more) const;  // with a module's own variables

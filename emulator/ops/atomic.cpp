@@ -32,6 +32,7 @@ Run atomic(F) {
             const T old = exchange(reinterpret_cast<T*>(p.at[l]), [=](T o) -> T { return F{}(o, x, y); });
             if (d != nullptr) d[l] = old;
         });
+        acquire_global(w, i, p);
     };
 }
 
@@ -87,8 +88,8 @@ Run choose(Builder& b, Name op, Type t) {
 }
 
 void decode_atomic(Builder& b, bool returns) {
-    while (!b.take_any({"relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys", "noftz"}).empty() ||
-           b.take_prefix("L2::")) {
+    const uint16_t strength = take_strength(b) | kStrongAccess;
+    while (b.take("noftz") || b.take_prefix("L2::")) {
     }
     Space space = Space::generic;
     if (b.take("global"))
@@ -108,7 +109,7 @@ void decode_atomic(Builder& b, bool returns) {
     const Ref d = returns ? b.destination(b.operand(0), t) : kNoRef;
     Inst& i = b.emit(run, Class::memory);
     i.d = d, i.a = at.a, i.imm = at.imm, i.b = x, i.c = y;
-    i.flags = static_cast<uint16_t>(at.flags | kStore | kAtomic);
+    i.flags = static_cast<uint16_t>(at.flags | kStore | kAtomic | strength);
     i.space = space, i.bytes = static_cast<uint8_t>(bytes_of(t));
 }
 

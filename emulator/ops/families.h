@@ -1,6 +1,8 @@
 // The decoders of all opcodes, family by family.
 #pragma once
 
+#include <cstdint>
+
 namespace emu {
 class Builder;
 }
@@ -29,6 +31,9 @@ void mov(Builder& b), cvta(Builder& b), isspacep(Builder& b);
 void ld(Builder& b), st(Builder& b), prefetch(Builder& b);
 void atom(Builder& b), red(Builder& b);
 void cp(Builder& b);
+// order.cpp
+uint16_t take_strength(Builder& b);  // flags of how an access orders others, from its modifiers
+void memory_fence(Builder& b);
 // shuffle.cpp, matrix.cpp
 void shfl(Builder& b), vote(Builder& b), match(Builder& b), redux(Builder& b), elect(Builder& b);
 void mma(Builder& b), ldmatrix(Builder& b), stmatrix(Builder& b);

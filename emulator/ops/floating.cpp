@@ -54,6 +54,17 @@ void extreme(Builder& b) {
     emit_floating(b, run, t, flags, 2);
 }
 
+// .approx.ftz.f64: of the upper word of x alone, and the upper word of the result alone.
+double upper_word(double x) {
+    if (std::fabs(x) < std::numeric_limits<double>::min()) x = std::copysign(0.0, x);
+    return std::bit_cast<double>(std::bit_cast<uint64_t>(x) & 0xffffffff00000000);
+}
+
+template <class F>
+Run gross(F) {
+    return map<double, double>([](double x) { return upper_word(F{}(upper_word(x))); });
+}
+
 // Functions that the device approximates are computed exactly and rounded once.
 template <class F>
 void approximate(Builder& b, F f) {
@@ -61,8 +72,8 @@ void approximate(Builder& b, F f) {
     const uint16_t flags = b.rounding();
     const Type t = b.need_type();
     const auto wide = [](auto x) { return static_cast<decltype(x)>(F{}(static_cast<double>(x))); };
-    (void)f;
-    emit_floating(b, floating_run(t, flags, 1, wide, wide), t, flags, 1);
+    const bool upper = t == Type::f64 && flags == kFtz;
+    emit_floating(b, upper ? gross(f) : floating_run(t, flags, 1, wide, wide), t, upper ? 0 : flags, 1);
 }
 
 template <class U, class F>
@@ -104,12 +115,13 @@ void floating_div(Builder& b) {
 }
 
 void rcp(Builder& b) {
-    b.take("approx");
+    const bool approximate = b.take("approx");
     const uint16_t flags = b.rounding();
     const Type t = b.need_type();
     if (is_narrow(t)) b.unsupported("type");
+    const bool upper = approximate && t == Type::f64 && flags == kFtz;
     const auto f = [](auto x) { return decltype(x)(1) / x; };
-    emit_floating(b, floating_run(t, flags, 1, f, f), t, flags, 1);
+    emit_floating(b, upper ? gross(f) : floating_run(t, flags, 1, f, f), t, upper ? 0 : flags, 1);
 }
 
 void sqrt(Builder& b) {

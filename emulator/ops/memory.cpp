@@ -22,18 +22,25 @@ void load(Warp& w, const Inst& i) {
             out[l] = static_cast<R>(x);
         });
     }
+    acquire_global(w, i, p);
 }
 
 template <class T, class R>
 void store(Warp& w, const Inst& i) {
-    Pointers p;
-    resolve(w, i, p);
+    alignas(32) char values[kLanes][kMostStored];
     const Ref* from = w.list(i);
-    for_lanes(w.mask, [&](int l) {
-        for (int k = 0; k < i.count; ++k) {
-            const T x = static_cast<T>(w.at<R>(from[k])[l]);
-            std::memcpy(p.at[l] + static_cast<size_t>(k) * sizeof(T), &x, sizeof x);
+    for (int k = 0; k < i.count; ++k) {
+        const R* r = w.at<R>(from[k]);
+        for (int l = 0; l < kLanes; ++l) {
+            const T x = static_cast<T>(r[l]);
+            std::memcpy(values[l] + static_cast<size_t>(k) * sizeof(T), &x, sizeof x);
         }
+    }
+    Pointers p;
+    p.values = values;
+    resolve(w, i, p);
+    for_lanes(w.mask, [&](int l) {
+        for (size_t k = 0; k < i.count; ++k) std::memcpy(p.at[l] + k * sizeof(T), values[l] + k * sizeof(T), sizeof(T));
     });
 }
 
@@ -92,12 +99,10 @@ Run access_run(Builder& b, Kind kind, Type t, uint32_t register_bytes) {
     return run;
 }
 
-// Everything that only says how caches and other threads see the access: it is in order here anyway.
+// What only says how caches see the access.
 void take_hints(Builder& b) {
-    while (!b.take_any({"weak", "volatile", "relaxed", "acquire", "release", "cta", "cluster", "gpu", "sys", "nc", "ca",
-                        "cg", "cs", "lu", "cv", "wb", "wt", "mmio"})
-                .empty() ||
-           b.take_prefix("L1::") || b.take_prefix("L2::")) {
+    while (!b.take_any({"weak", "nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt"}).empty() || b.take_prefix("L1::") ||
+           b.take_prefix("L2::")) {
     }
 }
 
@@ -181,6 +186,7 @@ bool parameter_word(Builder& b, const Operand& address, Type t, const Operand& v
 
 void decode_access(Builder& b, bool stores) {
     const Space space = take_space(b);
+    const uint16_t strength = take_strength(b);
     take_hints(b);
     b.take("func");
     const uint32_t vector = b.take("v2") ? 2 : b.take("v4") ? 4 : b.take("v8") ? 8 : 1;
@@ -221,7 +227,7 @@ void decode_access(Builder& b, bool stores) {
         b.unsupported("outside of the parameters");
     const uint32_t refs_at = b.add_list(refs);
     Inst& i = b.emit(run, Class::memory);
-    i.a = at.a, i.imm = at.imm, i.flags = static_cast<uint16_t>(at.flags | (stores ? kStore : 0));
+    i.a = at.a, i.imm = at.imm, i.flags = static_cast<uint16_t>(at.flags | strength | (stores ? kStore : 0));
     i.space = space, i.bytes = static_cast<uint8_t>(bytes), i.count = static_cast<uint8_t>(vector);
     i.list = refs_at;
     if (uniform) i.extra = static_cast<uint32_t>(base->address + address.bits);

@@ -94,8 +94,8 @@ const std::unordered_map<Name, Decode>& table() {
         {"barrier", bar},
         {"activemask", activemask},
         // fences, hints
-        {"membar", nothing},
-        {"fence", nothing},
+        {"membar", memory_fence},
+        {"fence", memory_fence},
         {"prefetch", prefetch},
         {"prefetchu", prefetch},
         {"nanosleep", nothing},

@@ -106,10 +106,7 @@ __device__ __forceinline__ void write_tile(const MatmulParams& p, const BatchEnt
         } else {
             // The pitch is a multiple of the chunk: columns beyond n are zeros that nobody reads.
             Number* to = workspace_row<Number>(p, blockIdx.y, blockIdx.z, m) + n;
-            if constexpr (kLanes == 4)
-                *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
-            else
-                *reinterpret_cast<double2*>(to) = make_double2(v[0], v[1]);
+            tile::store_wide<kLanes == 4 ? DType::f32 : DType::f64>(to, v);
         }
     }
 }

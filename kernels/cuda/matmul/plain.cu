@@ -1,8 +1,9 @@
 // The plain kernel: any strides, any alignment, every dtype, no asynchronous copies. It serves small products, where
 // a large tile would leave the machine idle, and is the one to read first.
 //
-// A block of 256 threads computes a 32 x 32 tile; each thread keeps a 2 x 2 part. A and B pass through shared memory
-// as numbers, [32 of k][32 + 1], with lanes along the direction in which the operand is contiguous.
+// A block of 256 threads computes a 32 x 32 tile; each thread keeps 2 x 2 numbers, its columns half a tile apart so
+// that neighbours read neighbours. A and B pass through shared memory as numbers, [32 of k][32 + 1], with lanes along
+// the direction in which the operand is contiguous.
 #include "epilogue.h"
 
 namespace nk::cuda {
@@ -39,7 +40,7 @@ __device__ __forceinline__ void plain_matmul(const MatmulParams& p) {
     const int64_t m0 = int64_t{at.m} * kPlainTile, n0 = int64_t{at.n} * kPlainTile;
     const BatchEntry<T> entry(p, p.batch_begin + blockIdx.z);
     const tile::KRange range = tile::split_range(blockIdx.y, p.k, p.k_per_split);
-    const int row = threadIdx.x / 16 * 2, column = threadIdx.x % 16 * 2;
+    const int row = threadIdx.x / 16 * 2, column = threadIdx.x % 16;
 
     Number sum[2][2] = {};
 #pragma unroll 1
@@ -52,13 +53,16 @@ __device__ __forceinline__ void plain_matmul(const MatmulParams& p) {
 #pragma unroll
             for (int m = 0; m < 2; ++m)
 #pragma unroll
-                for (int n = 0; n < 2; ++n) sum[m][n] = fma(tiles.a[i][row + m], tiles.b[i][column + n], sum[m][n]);
+                for (int n = 0; n < 2; ++n)
+                    sum[m][n] = fma(tiles.a[i][row + m], tiles.b[i][column + n * 16], sum[m][n]);
         __syncthreads();
     }
 
     const Staging staging{staged};
 #pragma unroll
-    for (int m = 0; m < 2; ++m) staging.put_pair(row + m, column, sum[m][0], sum[m][1]);
+    for (int m = 0; m < 2; ++m)
+#pragma unroll
+        for (int n = 0; n < 2; ++n) staging.put(row + m, column + n * 16, sum[m][n]);
     __syncthreads();
     write_tile<T, kPlainThreads>(p, entry, staging, m0, n0);
 }

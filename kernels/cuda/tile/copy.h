@@ -91,12 +91,14 @@ class TileCopy {
     }
 
   private:
-    // A chunk in pieces of which each is wholly or partly valid; `step` bytes lie between their sources.
+    // A chunk in pieces of which each is wholly or partly valid; `step` bytes lie between their sources. Eight lanes
+    // cover all banks with their chunks, so each eight of a warp begin with another piece.
     template <int Bytes>
     __device__ __forceinline__ void copy_pieces(char* chunk, const char* from, int64_t step, int valid) {
         const uint32_t target = ptx::shared_address(chunk);
 #pragma unroll
-        for (int i = 0; i < 16 / Bytes; ++i) {
+        for (int turn = 0; turn < 16 / Bytes; ++turn) {
+            const int i = (turn + threadIdx.x / 8) % (16 / Bytes);
             const int bytes = min(max(valid * ElementBytes - i * Bytes, 0), Bytes);
             const char* piece = bytes > 0 ? from + i * step : origin_;
             if constexpr (Bytes == 16)

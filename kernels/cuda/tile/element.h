@@ -5,6 +5,7 @@
 
 #include "../../dtype.h"
 #include "../ptx/cvt.h"
+#include "../ptx/store.h"
 
 namespace nk::tile {
 
@@ -69,10 +70,8 @@ __device__ __forceinline__ void load_wide(const typename Element<T>::Stored* p,
 template <DType T>
 __device__ __forceinline__ void store_wide(typename Element<T>::Stored* p,
                                            const typename Element<T>::Number (&v)[kLanes<T>]) {
-    if constexpr (T == DType::f32)
-        *reinterpret_cast<float4*>(p) = make_float4(v[0], v[1], v[2], v[3]);
-    else if constexpr (T == DType::f64)
-        *reinterpret_cast<double2*>(p) = make_double2(v[0], v[1]);
+    if constexpr (T == DType::f32 || T == DType::f64)
+        ptx::store_16(p, v);
     else
         *reinterpret_cast<uint2*>(p) = make_uint2(Element<T>::pair(v[0], v[1]), Element<T>::pair(v[2], v[3]));
 }

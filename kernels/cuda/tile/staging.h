@@ -35,6 +35,7 @@ struct Staging {
     __device__ __forceinline__ void put_pair(int row, int column, double x, double y) const {
         *reinterpret_cast<double2*>(at(row, column)) = make_double2(x, y);
     }
+    __device__ __forceinline__ void put(int row, int column, Number x) const { *at(row, column) = x; }
     // A whole chunk.
     __device__ __forceinline__ void put(int row, int column, const float (&v)[4]) const {
         *reinterpret_cast<float4*>(at(row, column)) = make_float4(v[0], v[1], v[2], v[3]);

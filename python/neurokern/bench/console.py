@@ -14,7 +14,7 @@ try:
 
     _console: Any = Console()
     if not _console.is_terminal:
-        _console = Console(width=140)  # into a file or a pipe: wide enough that a row stays one line
+        _console = Console(width=200)  # into a file or a pipe: wide enough that a row stays one line
 except ImportError:
     _console = None
 

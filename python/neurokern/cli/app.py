@@ -48,14 +48,20 @@ def check(
     backend: Annotated[str | None, typer.Option(help="cpu, cuda or triton; default: all that can run here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="f32, f64, bf16 or f16; default: all.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the random inputs; default: a fresh one.")] = None,
+    counters: Annotated[
+        bool, typer.Option("--counters", help="Instead, count what each CUDA kernel does on the emulator.")
+    ] = False,
 ) -> None:
     """Compare every op with float64 on fresh random inputs, and its error with torch's own.
 
     Ends with a non-zero exit code when an op is wrong.
     """
-    from .check import run
+    from .check import count, run
 
-    run(op or [], backend, dtype, seed)
+    if counters:
+        count(op or [], dtype, seed)
+    else:
+        run(op or [], backend, dtype, seed)
 
 
 @app.command()

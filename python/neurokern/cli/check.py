@@ -13,6 +13,7 @@ from ..bench.machine import DTYPES
 from ..ops.backends import BACKENDS
 from ..testing import OpSpec, Target, all_specs, evaluate, expected, judge, ulp
 from ..testing.run import Expected
+from . import counters
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -35,6 +36,19 @@ def _targets(name: str | None) -> list[Target]:
     return [t for t in found if t.missing() is None]
 
 
+def _dtypes(name: str | None) -> list[torch.dtype]:
+    return [DTYPES[pick("dtype", name, DTYPES)]] if name is not None else list(DTYPES.values())
+
+
+def count(ops: Sequence[str], dtype: str | None, seed: int | None) -> None:
+    """Print what each CUDA kernel does on the samples of the ops; the same seed (0) each time unless one is given.
+
+    Raises:
+        Failure: an unknown name; no emulator.
+    """
+    counters.run(_specs(ops), _dtypes(dtype), seed or 0)
+
+
 def _errors(spec: OpSpec, want: Expected) -> tuple[float, float]:
     """Largest error of the output, ours and torch's, in units of the last place (of what was summed, for sums)."""
     (_, ours), (_, theirs), r = evaluate(spec.op, want.sample, 0, want.cotangents)[0], want.torch[0], want.results[0]
@@ -53,8 +67,7 @@ def run(ops: Sequence[str], backend: str | None, dtype: str | None, seed: int | 
     Raises:
         Failure: an unknown name; a backend that can't run; an op that is wrong.
     """
-    specs, targets = _specs(ops), _targets(backend)
-    dtypes = [DTYPES[pick("dtype", dtype, DTYPES)]] if dtype is not None else list(DTYPES.values())
+    specs, targets, dtypes = _specs(ops), _targets(backend), _dtypes(dtype)
     seed = secrets.randbelow(1 << 31) if seed is None else seed
     rows, styles, wrong = [], [], []
     with progress() as bars:

@@ -158,8 +158,8 @@ def emulate(*, check: bool = True, count: bool = True, threads: int = 0, shuffle
     """Within the block the backend is "cuda", and its kernels run on the CPU, from their PTX, on CPU tensors.
 
     Args:
-        check: look for accesses out of bounds, shared memory that was never written or whose copy has not arrived,
-            races and divergence; what is found raises RuntimeError with kernel, source line, block and thread.
+        check: look for accesses out of bounds, memory that was never written or whose copy has not arrived, races
+            and divergence; what is found raises RuntimeError with kernel, source line, block and thread.
         count: sectors and bank conflicts, too, for ``trace()``.
         threads: how many, or 0 for all cores.
         shuffle: a seed that permutes the order of blocks and warps; 0: as they are numbered.
@@ -169,9 +169,10 @@ def emulate(*, check: bool = True, count: bool = True, threads: int = 0, shuffle
     """
     if (why := emulation.missing()) is not None:
         raise RuntimeError(f"neurokern.emulate: {why}")
-    options = {"memory": check, "shared": check, "count": count, "threads": threads, "shuffle": shuffle}
-    for name, value in options.items():
-        emulation.set_option(name, int(value))
+    options = dict.fromkeys(("memory", "shared", "global"), check)
+    options |= {"count": count, "threads": threads, "shuffle": shuffle}
+    outer = emulation.state.options
+    emulation.set_options(options)
     emulation.state.depth += 1
     before = state.chosen
     try:
@@ -179,6 +180,7 @@ def emulate(*, check: bool = True, count: bool = True, threads: int = 0, shuffle
         yield
     finally:
         emulation.state.depth -= 1
+        emulation.set_options(outer)
         _choose(before)
 
 
@@ -216,14 +218,19 @@ def trace() -> Iterator[list[Launch]]:
             outer.extend(mine)
 
 
+def _launched(row: Launch) -> bool:
+    """Whether a kernel ran for it on CUDA; an empty tensor has none."""
+    return row.backend == "cuda" and row.plan != "empty"
+
+
 def _with_counters(rows: list[Launch]) -> list[Launch]:
     """Each row with the sum of what the emulator counted for its kernel and for those that finish its work."""
     emulated = emulation.take()
     counted = []
     for i, row in enumerate(rows):
-        following = next((r.kernel for r in rows[i + 1 :] if r.backend == "cuda"), None)
+        following = next((r.kernel for r in rows[i + 1 :] if _launched(r)), None)
         mine = []
-        while emulated and row.backend == "cuda" and not (mine and emulated[0].kernel == following):
+        while emulated and _launched(row) and not (mine and emulated[0].kernel == following):
             mine.append(emulated.pop(0).counters)
         total = {name: sum(c[name] for c in mine) for name in mine[0]} if mine else None
         counted.append(replace(row, counters=total))

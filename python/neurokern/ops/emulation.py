@@ -36,6 +36,9 @@ class _State:
     applied: bool = False  # the launcher uses the emulator
     recording: bool = False
 
+    def __init__(self) -> None:
+        self.options = {"memory": 1, "shared": 1, "global": 1, "count": 1, "threads": 0, "shuffle": 0}
+
 
 state = _State()
 
@@ -57,6 +60,13 @@ def set_option(name: str, value: int) -> None:
     """Set one of the emulator's options (emulator/driver/device.cpp)."""
     if library().emuSetOption(name.encode(), value):
         raise ValueError(f"neurokern.emulate: no option {name!r}")
+
+
+def set_options(options: dict[str, int]) -> None:
+    """Those of the `emulate()` block that begins, or goes on."""
+    for name, value in options.items():
+        set_option(name, int(value))
+    state.options = options
 
 
 def record(on: bool) -> None:

@@ -4,6 +4,7 @@ driver's own."""
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -32,6 +33,10 @@ class Device:
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
         self.call("cuCtxSetCurrent", context)
         self.modules: dict[str, ctypes.c_void_p] = {}
+        name, version = ctypes.create_string_buffer(256), ctypes.c_int()
+        self.call("cuDeviceGetName", name, len(name), 0)
+        self.call("cuDriverGetVersion", ctypes.byref(version))
+        self.name = f"{name.value.decode()}, driver {version.value // 1000}.{version.value % 1000 // 10}"
 
     def call(self, name: str, *arguments: object) -> None:
         code = getattr(self.library, name)(*arguments)
@@ -49,6 +54,21 @@ class Device:
         self.call("cuModuleGetFunction", ctypes.byref(function), self.modules[ptx], name.encode())
         return function
 
+    def run(
+        self,
+        function: ctypes.c_void_p,
+        values: Sequence[ctypes._SimpleCData],
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        shared: int,
+    ) -> None:
+        """Launch with parameters as they are, and wait."""
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.cast(ctypes.byref(v), ctypes.c_void_p) for v in values))
+        if shared > 48 * 1024:
+            self.call("cuFuncSetAttribute", function, 8, shared)
+        self.call("cuLaunchKernel", function, *grid, *block, shared, None, pointers, None)
+        self.call("cuCtxSynchronize")
+
     def launch(
         self,
         ptx: str,
@@ -58,8 +78,16 @@ class Device:
         shared: int = 0,
         name: str = "kernel",
         valid: Sequence[int] | None = None,
+        fresh: Sequence[int] = (),
+        within: tuple[str, float, float] | None = None,
     ) -> None:
-        """Arrays are copied there and back; integers are 64-bit parameters; `valid`: bytes given of each array."""
+        """Arrays are copied there and back; integers are 64-bit parameters.
+
+        Args:
+            within: format, relative and absolute error by which another device's results may differ (see `twins`).
+            valid: bytes given of each array.
+            fresh: numbers of arguments whose memory is only allocated and holds nothing.
+        """
         if ".version" not in ptx:
             ptx = HEADER + ptx
         function = self.function(ptx, name)
@@ -73,15 +101,12 @@ class Device:
             address = ctypes.c_uint64()
             bytes_ = a.nbytes if valid is None else valid[k]
             self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(bytes_))
-            self.call("cuMemcpyHtoD_v2", address, a.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(bytes_))
+            if k not in fresh:
+                self.call("cuMemcpyHtoD_v2", address, a.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(bytes_))
             places.append((a, address, bytes_))
             values.append(address)
-        pointers = (ctypes.c_void_p * len(values))(*(ctypes.cast(ctypes.byref(v), ctypes.c_void_p) for v in values))
         try:
-            if shared > 48 * 1024:
-                self.call("cuFuncSetAttribute", function, 8, shared)
-            self.call("cuLaunchKernel", function, *grid, *block, shared, None, pointers, None)
-            self.call("cuCtxSynchronize")
+            self.run(function, values, grid, block, shared)
             for a, address, bytes_ in places:
                 self.call("cuMemcpyDtoH_v2", a.ctypes.data_as(ctypes.c_void_p), address, ctypes.c_size_t(bytes_))
         finally:
@@ -89,11 +114,33 @@ class Device:
                 self.call("cuMemFree_v2", address)
 
 
+class _InForce:
+    device: Device | None = None  # that takes the emulator's place (see `twins`)
+
+
+in_force = _InForce()
+
+
 @lru_cache(maxsize=1)
+def driver() -> Device:
+    """The GPU behind the driver of this machine, or behind the library that NEUROKERN_DRIVER names.
+
+    Raises:
+        OSError: there is no driver.
+        DeviceError: it finds no GPU.
+    """
+    return Device(os.environ.get("NEUROKERN_DRIVER", "libcuda.so.1"))
+
+
 def emulator() -> Device:
-    """The emulator with all checkers."""
+    """The emulator with all checkers; within `twins.compared()`, with each launch repeated on another device."""
+    return in_force.device or _emulator()
+
+
+@lru_cache(maxsize=1)
+def _emulator() -> Device:
     device = Device(str(emulation.LIBRARY))
-    for option in ("memory", "shared", "count"):
+    for option in ("memory", "shared", "global", "count"):
         emulation.set_option(option, 1)
     return device
 

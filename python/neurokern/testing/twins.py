@@ -1,0 +1,134 @@
+"""Running a PTX snippet on two devices, the emulator and the driver's, and comparing what they leave in memory: bit for
+bit, but for instructions of which the PTX ISA only bounds the error."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from . import ptx
+from .ptx import Device, DeviceError
+
+# What the PTX ISA (9.0) states of approximations: result, largest relative and absolute error. The emulator's result is
+# exact and rounded once, so that the other may be as far from it as this and half a unit in the last place.
+APPROXIMATIONS = {
+    r"ex2\.approx(\.ftz)?\.f32": ("f32", 2**-22, 0.0),
+    r"lg2\.approx(\.ftz)?\.f32": ("f32", 2**-22, 2**-22),
+    r"rsqrt\.approx(\.ftz)?\.f32": ("f32", 2**-22.9, 0.0),
+    r"rcp\.approx(\.ftz)?\.f32": ("f32", 2**-23, 0.0),
+    r"sqrt\.approx(\.ftz)?\.f32": ("f32", 2**-23, 0.0),
+    r"sin\.approx(\.ftz)?\.f32": ("f32", 0.0, 2**-20.5),
+    r"cos\.approx(\.ftz)?\.f32": ("f32", 0.0, 2**-20.5),
+    r"tanh\.approx\.f32": ("f32", 2**-10.987, 0.0),
+    r"div\.(approx|full)(\.ftz)?\.f32": ("f32", 2**-22, 0.0),  # 2 units in the last place
+    r"rcp\.approx\.ftz\.f64": ("f64", 2**-20, 0.0),
+    r"rsqrt\.approx\.ftz\.f64": ("f64", 2**-20, 0.0),
+    r"ex2\.approx\.(atype|f16|f16x2)\b": ("f16", 2**-9.9, 0.0),
+    r"ex2\.approx\.ftz\.bf16(x2)?\b": ("bf16", 2**-7, 0.0),
+    r"tanh\.approx\.f16(x2)?\b": ("f16", 0.0, 2**-10.987),
+    r"tanh\.approx\.bf16(x2)?\b": ("bf16", 0.0, 2**-8),
+}
+UNIT = {"f64": 2.0**-52, "f32": 2.0**-23, "bf16": 2.0**-7, "f16": 2.0**-10}
+LEAST = {"f64": 2.0**-1022, "f32": 2.0**-126, "bf16": 2.0**-126, "f16": 2.0**-14}
+REFUSED = (209, 218, 222)  # no binary for this GPU, invalid PTX, unsupported PTX version
+
+Within = tuple[str, float, float]  # format, relative, absolute
+
+
+class Difference(AssertionError):
+    """Two devices do not agree about a snippet."""
+
+
+def numbers(a: np.ndarray, form: str) -> np.ndarray:
+    """The bytes as numbers of a format, in double precision."""
+    raw = np.ascontiguousarray(a).reshape(-1).view(np.uint8)
+    if form == "bf16":
+        return (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return raw.view({"f64": np.float64, "f32": np.float32, "f16": np.float16}[form]).astype(np.float64)
+
+
+def stated(text: str) -> Within | None:
+    """The bounds of the approximations in a snippet."""
+    found = [rule for pattern, rule in APPROXIMATIONS.items() if re.search(pattern, text)]
+    if not found:
+        return None
+    form = found[0][0]
+    return form, max(r[1] for r in found), max(r[2] for r in found)
+
+
+def disagreement(one: np.ndarray, two: np.ndarray, within: Within | None) -> str | None:
+    """What is wrong with the second device's array, or None."""
+    a, b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (one, two))
+    if (a == b).all():
+        return None
+    if within is None:
+        at = int(np.flatnonzero(a != b)[0]) // one.itemsize
+        return f"element {at} is {two.reshape(-1)[at]!r}, on the emulator {one.reshape(-1)[at]!r}"
+    form, relative, absolute = within
+    x, y = numbers(one, form), numbers(two, form)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    with np.errstate(invalid="ignore"):
+        allowed = np.abs(x) * (relative + UNIT[form]) + absolute + LEAST[form]
+        wrong = ~same & ~(np.isfinite(x) & (np.abs(x - y) <= allowed))
+    if not wrong.any():
+        return None
+    at = int(np.flatnonzero(wrong)[0])
+    return f"element {at} is {y[at]!r}, on the emulator {x[at]!r}, allowed are {allowed[at]:.3g}"
+
+
+class Twins(Device):
+    """The first device, with every launch repeated on the second one and compared."""
+
+    def __init__(self, first: Device, second: Device, record: Path | None = None, test: str = "") -> None:
+        self.first, self.second = first, second
+        self.library, self.modules = first.library, first.modules
+        self.record, self.test = record, test
+        self.counts = {"launches": 0, "bytes equal": 0, "bytes within bounds": 0, "refused": 0}
+        self.differences: list[str] = []
+
+    def launch(self, text: str, arguments: Sequence[np.ndarray | int], *, within=None, fresh=(), **options) -> None:
+        twins = [a if isinstance(a, int) else a.copy() for a in arguments]
+        self.first.launch(text, arguments, fresh=fresh, **options)
+        self.counts["launches"] += 1
+        try:
+            self.second.launch(text, twins, fresh=fresh, **options)
+        except DeviceError as error:
+            if error.code not in REFUSED:
+                raise
+            self.counts["refused"] += 1
+            return
+        bounds = within or stated(text)
+        for k, (a, b) in enumerate(zip(arguments, twins, strict=True)):
+            if isinstance(a, int) or k in fresh:
+                continue
+            assert not isinstance(b, int)
+            if (what := disagreement(a, b, bounds)) is not None:
+                self.differences.append(f"argument {k}: {what}")
+                raise Difference(f"argument {k}: {what}, of\n{text}")
+            equal = int((a.reshape(-1).view(np.uint8) == b.reshape(-1).view(np.uint8)).sum())
+            self.counts["bytes equal"] += equal
+            self.counts["bytes within bounds"] += a.nbytes - equal
+
+    def note(self) -> None:
+        """One line of the record for this test."""
+        if self.record is not None:
+            line = {"test": self.test, "device": self.second.name, **self.counts, "differences": self.differences}
+            with self.record.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+@contextmanager
+def compared(second: Device, record: Path | None = None, test: str = "") -> Iterator[Twins]:
+    """Within the block, `ptx.emulator()` repeats each launch on the second device and raises `Difference`."""
+    twins = Twins(ptx.emulator(), second, record, test)
+    before, ptx.in_force.device = ptx.in_force.device, twins
+    try:
+        yield twins
+    finally:
+        ptx.in_force.device = before
+        twins.note()

@@ -1,0 +1,319 @@
+"""The PTX that Triton compiles from kernels/triton runs on the emulator, under all checkers: one test a kernel, against
+what Triton's interpreter gives for the same numbers.
+
+The interpreter needs a process of its own (TRITON_INTERPRET decides when kernels are decorated): this file run as a
+script is the one that compiles, and pytest's is the one that interprets.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from neurokern.ops import emulation
+from torch import Tensor
+
+pytest.importorskip("triton")
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.skipif(not INTERPRETED, reason="the interpreter gives the numbers to compare with"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+GELU, SILU, TANH = 7, 9, 22
+EPS = {torch.float64: 2.0**-52, torch.float32: 2.0**-23, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
+
+
+@dataclass
+class Run:
+    """One call of a launch function: what it is given and what it leaves behind."""
+
+    kernels: SimpleNamespace  # activation, matmul, softmax
+    seed: int
+    results: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # with the size of the terms behind each
+
+    def __post_init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(self.seed)
+
+    def draw(self, dtype: torch.dtype, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.generator, dtype=torch.float64).to(dtype)
+
+    def out(self, dtype: torch.dtype, *shape: int, scale: Tensor | float = 0.0) -> Tensor:
+        """NaN to write into; `scale`: of what is added up in an element, beside its own size."""
+        t = torch.full(shape, float("nan"), dtype=dtype)
+        self.results.append((t, torch.as_tensor(scale, dtype=torch.float64)))
+        return t
+
+
+Case = Callable[[Run, torch.dtype], None]
+CASES: dict[str, Case] = {}
+
+
+def case(f: Case) -> Case:
+    """A test under the name of its kernel."""
+    CASES[f.__name__] = f
+    return f
+
+
+@case
+def unary_kernel(r: Run, dtype: torch.dtype) -> None:
+    """Dense and ragged, aligned rows of a slice, any strides."""
+    for shape, view in (
+        ((1037,), ()),
+        ((5, 64), (slice(None), slice(32))),
+        ((9, 13), (slice(None), slice(1, None, 2))),
+    ):
+        x = r.draw(dtype, *shape)[view]
+        for act in (GELU, SILU, TANH):
+            r.kernels.activation.unary(r.out(dtype, *x.shape, scale=x.abs().double()), x, act, 0.0, 0.0)
+
+
+@case
+def unary_backward_kernel(r: Run, dtype: torch.dtype) -> None:
+    x, g = r.draw(dtype, 1037), r.draw(dtype, 1037)
+    r.kernels.activation.unary_backward(r.out(dtype, 1037, scale=g.abs().double()), g, x, GELU, 0.0, 0.0)
+
+
+@case
+def unary_backward2_kernel(r: Run, dtype: torch.dtype) -> None:
+    x, g, gg = (r.draw(dtype, 1037) for _ in range(3))
+    out = r.out(dtype, 1037, scale=(g * gg * (1 + x * x)).abs().double())
+    r.kernels.activation.unary_backward2(out, gg, g, x, GELU, 0.0, 0.0)
+
+
+@case
+def gated_kernel(r: Run, dtype: torch.dtype) -> None:
+    a, b = r.draw(dtype, 517), r.draw(dtype, 517)
+    r.kernels.activation.gated(r.out(dtype, 517, scale=(a * b).abs().double()), a, b, SILU, 0.0, 0.0)
+
+
+@case
+def gated_backward_kernel(r: Run, dtype: torch.dtype) -> None:
+    g, a, b = (r.draw(dtype, 517) for _ in range(3))
+    ga, gb = (r.out(dtype, 517, scale=(g * t).abs().double()) for t in (b, a))
+    r.kernels.activation.gated_backward(ga, gb, g, a, b, SILU, 0.0, 0.0)
+
+
+@case
+def prelu_kernel(r: Run, dtype: torch.dtype) -> None:
+    x, w = r.draw(dtype, 7, 33), r.draw(dtype, 33)
+    r.kernels.activation.prelu(r.out(dtype, 7, 33), x, w.expand(7, 33))
+
+
+@case
+def prelu_backward_kernel(r: Run, dtype: torch.dtype) -> None:
+    g, x, w = r.draw(dtype, 7, 33), r.draw(dtype, 7, 33), r.draw(dtype, 33)
+    r.kernels.activation.prelu_backward(r.out(dtype, 7, 33), None, g, x, w.expand(7, 33))
+
+
+@case
+def prelu_backward_columns_kernel(r: Run, dtype: torch.dtype) -> None:
+    """And fold_kernel, which adds the chunks up: channels along memory and across it, one weight for all."""
+    for shape, cols in (((600, 33), 33), ((3, 5, 70), 5), ((1500,), 1)):
+        g, x, w = r.draw(dtype, *shape), r.draw(dtype, *shape), r.draw(dtype, cols)
+        w = w.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape) if cols > 1 else w.expand(shape)
+        gx, gw = r.out(dtype, *shape), r.out(dtype, cols, scale=float((g * x).abs().double().sum()) / cols)
+        r.kernels.activation.prelu_backward(gx, gw, g, x, w)
+
+
+def softmax_shapes(r: Run, dtype: torch.dtype, f: Callable[..., None], inputs: int) -> None:
+    for shape, dim in (((5, 33), 1), ((40, 7), 0), ((2, 3, 50), 1), ((2, 9001), 1)):
+        for kind in range(3):
+            x = [r.draw(dtype, *shape) for _ in range(inputs)]
+            if inputs == 2:
+                x[1] = torch.softmax(x[1].double(), dim).to(dtype)
+            terms = (x[0] * x[-1]).abs().double().sum(dim, keepdim=True) + x[0].abs().double() + (kind == 1) * 10
+            f(r.out(dtype, *shape, scale=terms if inputs == 2 else (kind == 1) * 10.0), *x, dim, kind)
+
+
+@case
+def softmax_kernel(r: Run, dtype: torch.dtype) -> None:
+    """Whole rows in registers and in two passes, along rows and across them."""
+    softmax_shapes(r, dtype, r.kernels.softmax.softmax, 1)
+
+
+@case
+def softmax_backward_kernel(r: Run, dtype: torch.dtype) -> None:
+    softmax_shapes(r, dtype, r.kernels.softmax.softmax_backward, 2)
+
+
+def product(r: Run, dtype: torch.dtype, m: int, n: int, k: int, fused: bool = False, trans: str = "nt") -> None:
+    a, b = r.draw(dtype, m, k), r.draw(dtype, k, n)
+    scale = a.abs().double() @ b.abs().double()
+    a, b = (t.t().contiguous().t() if order == "t" else t for t, order in zip((a, b), trans, strict=True))
+    out = r.out(dtype, m, n, scale=scale)
+    extra: tuple = (None, None, None)
+    if fused:
+        extra = (r.draw(dtype, n), r.draw(dtype, m, n), r.out(dtype, m, n, scale=scale))
+    r.kernels.matmul.matmul(out, a, b, *extra, GELU if fused else 0, 0.0, 0.0, 1.0, 0.5)
+
+
+@case
+def matmul_kernel(r: Run, dtype: torch.dtype) -> None:
+    """Ragged and aligned, all orders of memory, a full epilogue, batches."""
+    for trans in ("nn", "nt", "tn", "tt"):
+        product(r, dtype, 21, 35, 45, trans=trans)
+    product(r, dtype, 32, 48, 64, fused=True)
+    a, b = r.draw(dtype, 3, 17, 20), r.draw(dtype, 3, 20, 18)
+    out = r.out(dtype, 3, 17, 18, scale=a.abs().double() @ b.abs().double())
+    r.kernels.matmul.matmul(out, a, b, None, None, None, 0, 0.0, 0.0, 1.0, 1.0)
+
+
+@case
+def split_kernel(r: Run, dtype: torch.dtype) -> None:
+    """A long sum in shares, added up by a second kernel that has the epilogue."""
+    product(r, dtype, 16, 32, 4096, fused=True)
+
+
+@case
+def activation_bias_backward_kernel(r: Run, dtype: torch.dtype) -> None:
+    for flip in (False, True):
+        g, z = r.draw(dtype, 70, 45), r.draw(dtype, 70, 45)
+        size = g.abs().double()
+        gz = r.out(dtype, 45, 70, scale=size.t()).t() if flip else r.out(dtype, 70, 45, scale=size)
+        gb = r.out(dtype, 45, scale=g.abs().double().sum(0))
+        if flip:
+            g, z = (t.t().contiguous().t() for t in (g, z))
+        r.kernels.matmul.activation_bias_backward(gz, gb, g, z, GELU, 0.0, 0.0)
+
+
+# Every tile of the products is a kernel of its own: (kind, number in matmul._TILES, capability).
+TILES = {"half": 10, "tf32": 6, "ieee": 6, "f64": 3}
+
+
+def tile(kind: str, number: int, capability: int) -> Case:
+    def run(r: Run, dtype: torch.dtype) -> None:
+        m = r.kernels.matmul
+        device = m.Device(capability, shared=(227 if capability == 90 else 163) * 1024)
+        plan, before = m.candidates(kind, device)[number], m.config
+        m.config = lambda problem, device=None: plan
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+        try:
+            product(r, dtype, 80, 144, 96)
+        finally:
+            m.config = before
+            torch.set_float32_matmul_precision(precision)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Job:
+    id: str
+    run: Case
+    dtype: torch.dtype
+    capability: int
+    kernel: str
+    loose: float = 0.0  # of the size of a sum, beside rounding
+
+    def evaluate(self, kernels: SimpleNamespace) -> list[tuple[Tensor, Tensor]]:
+        r = Run(kernels, int(os.environ.get("NEUROKERN_SEED", "0")) + sum(map(ord, self.id)))
+        self.run(r, self.dtype)
+        return r.results
+
+
+def jobs() -> list[Job]:
+    found = []
+    for name, f in CASES.items():
+        for dtype in DTYPES:
+            found.append(Job(f"{name}-{str(dtype)[6:]}", f, dtype, 90, name))
+    for kind, count in TILES.items():
+        dtype = {"half": torch.bfloat16, "f64": torch.float64}.get(kind, torch.float32)
+        for capability in (90, 80):
+            for k in range(count):
+                # the interpreter multiplies tf32 operands unrounded
+                job = Job(
+                    f"matmul-{kind}-{k}-sm_{capability}", tile(kind, k, capability), dtype, capability, "matmul_kernel",
+                    2.0**-10 if kind == "tf32" else 0.0,
+                )  # fmt: skip
+                found.append(job)
+    return found
+
+
+JOBS = {j.id: j for j in jobs()}
+
+
+def kernels() -> SimpleNamespace:
+    from neurokern.kernels.triton import _common, activation, matmul, softmax
+
+    return SimpleNamespace(common=_common, activation=activation, matmul=matmul, softmax=softmax)
+
+
+def compile_and_run(names: list[str], file: str) -> None:
+    """In the process that compiles: each job's results, the kernels that ran, or what the driver said."""
+    from neurokern.testing.ptx import DeviceError, emulator
+    from neurokern.testing.triton_ptx import triton_on
+
+    found = {}
+    for name in names:
+        job = JOBS[name]
+        with triton_on(emulator(), job.capability) as ran:
+            try:
+                found[name] = (job.evaluate(kernels()), ran, None)
+            except DeviceError as error:
+                found[name] = ([], ran, (error.code, str(error)))
+    Path(file).write_bytes(pickle.dumps(found))
+
+
+@pytest.fixture(scope="module")
+def emulated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Results of all jobs that this session asks for, from one process."""
+    mine = [i for i in request.session.items if i.fspath == request.node.fspath and hasattr(i, "callspec")]
+    names = [i.callspec.params["job"] for i in mine]
+    file = tmp_path_factory.mktemp("triton") / "results"
+    env = dict(os.environ) | {"TRITON_INTERPRET": "0"}
+    done = subprocess.run(
+        [sys.executable, __file__, str(file), *names], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return pickle.loads(file.read_bytes())
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_as_the_interpreter(job: str, emulated: dict) -> None:
+    this = JOBS[job]
+    results, ran, error = emulated[job]
+    if error is not None:
+        unsupported = 222
+        if error[0] == unsupported:
+            pytest.skip(error[1])
+        raise AssertionError(error[1])
+    assert this.kernel in ran
+    want = this.evaluate(kernels())
+    assert len(want) == len(results)
+    for (ours, _), (theirs, scale) in zip(results, want, strict=True):
+        assert not theirs.isnan().any()
+        rounding = EPS[torch.float64 if this.dtype is torch.float64 else torch.float32]
+        own = theirs.double().abs().clamp(min=torch.finfo(this.dtype).smallest_normal)
+        bound = (EPS[this.dtype] + 4 * rounding) * own + (16 * rounding + this.loose) * scale
+        error = (ours.double() - theirs.double()).abs()
+        assert (error <= bound).all(), (float((error / bound).max()), ours.shape)
+
+
+def test_every_kernel_is_here() -> None:
+    """A kernel that is launched and has no test shows."""
+    import triton
+
+    k = kernels()
+    launched = set()
+    for module in vars(k).values():
+        source = Path(module.__file__).read_text()
+        jitted = [n for n, v in vars(module).items() if isinstance(v, triton.runtime.KernelInterface)]
+        names = [n for n in jitted if n.endswith("_kernel")]
+        launched |= {n for n in names if f"def {n}(" in source}
+    assert launched == set(CASES) | {"fold_kernel"}
+
+
+if __name__ == "__main__":
+    compile_and_run(sys.argv[2:], sys.argv[1])

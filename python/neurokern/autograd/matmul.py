@@ -9,7 +9,6 @@ from torch.autograd import Function
 
 from .. import _C
 from ..ops import matmul as ops
-from ..ops.activation import ACTIVATIONS
 from .activation import recording, unary_backward
 from .direct import direct
 
@@ -133,5 +132,5 @@ def _recorded(a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta:
     return Matmul.apply(a, b, residual, alpha, beta)
 
 
-_PLAIN_PRODUCT = (None, None, None, ACTIVATIONS["identity"], 0.0, 0.0, 1.0, 1.0)
-direct_matmul = direct(_C.matmul, tail=_PLAIN_PRODUCT, tensors=2, autocasts=True)
+# a, b, bias, residual and then preact, act, p0, p1, alpha, beta
+direct_matmul = direct(_C.matmul, tensors=4, autocasts=True)

@@ -315,7 +315,12 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         "line",
-        ["wgmma.fence.sync.aligned;", "add.rn.bf16x4 %x, %x, %x;", "add.cc.u32 %x, %x, %x;", "mov.u32 %x, %clock;"],
+        [
+            "tcgen05.wait::ld.sync.aligned;",
+            "add.rn.bf16x4 %x, %x, %x;",
+            "add.cc.u32 %x, %x, %x;",
+            "mov.u32 %x, %clock;",
+        ],
     )
     def test_unsupported(self, line: str) -> None:
         source = '.file 1 "/somewhere/kernels/cuda/thing.cu"'

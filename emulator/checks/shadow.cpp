@@ -17,6 +17,8 @@ constexpr const char* kEarly =
     "reads shared memory that an asynchronous copy is still on its way to (a wait is missing)";
 constexpr const char* kUnwritten = "reads shared memory that was never written";
 constexpr const char* kReadRace = "reads shared memory that another warp wrote with no barrier between (a race)";
+constexpr const char* kLateRace =
+    "reads shared memory that was written while it was in flight, or by another warp with no barrier between (a race)";
 constexpr const char* kWriteRace = "writes shared memory that another warp wrote with no barrier between (a race)";
 constexpr const char* kWriteReadRace = "writes shared memory that another warp read with no barrier between (a race)";
 }  // namespace
@@ -62,6 +64,34 @@ const char* SharedShadow::atomic(uint32_t warp, uint32_t address, uint32_t bytes
         if (b.state & kInFlight) return kEarly;
         if (!(b.state & kWritten)) return kUnwritten;
         if (const char* wrong = store(warp, b, true)) return wrong;
+    }
+    return nullptr;
+}
+
+void SharedShadow::issue_late(Known& k, uint32_t warp) {
+    for (uint32_t w = 0; w < kWarps; ++w) k.seen[w] = std::min(k.seen[w], clock_[warp][w]);
+    ++clock_[warp][warp];
+}
+
+void SharedShadow::learn_late(uint32_t warp, uint32_t reader, uint32_t time) {
+    clock_[warp][reader] = std::max(clock_[warp][reader], time);
+}
+
+const char* SharedShadow::read_late(uint32_t warp, const Known& known, uint32_t address, uint32_t bytes) {
+    const uint32_t stamp = clock_[warp][warp] << 5 | warp;
+    uint32_t good = 0;
+    for (uint32_t k = address; k < address + bytes; ++k) {
+        Byte& b = bytes_[k];
+        if (b.writer != good || (b.state & (kWritten | kInFlight)) != kWritten) {
+            culprit_ = k, other_ = warp;
+            if (b.state & kInFlight) return kEarly;
+            if (!(b.state & kWritten)) return kUnwritten;
+            if (b.writer >> 5 > known.seen[b.writer & 31]) return other_ = b.writer & 31, kLateRace;
+            good = b.writer;
+        }
+        if (b.reader == stamp) continue;
+        if ((b.reader & 31) != warp) b.reader2 = b.reader;
+        b.reader = stamp;
     }
     return nullptr;
 }

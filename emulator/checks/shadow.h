@@ -15,6 +15,7 @@ struct Inst;
 class SharedShadow {
   public:
     static constexpr uint32_t kWarps = 32;
+    using Clock = std::array<uint32_t, kWarps>;  // how much of each warp is known to have happened
 
     void begin(uint32_t bytes, uint32_t warps);
 
@@ -24,8 +25,17 @@ class SharedShadow {
     const char* atomic(uint32_t warp, uint32_t address, uint32_t bytes);  // atomics do not race with one another
     void set_in_flight(uint32_t address, uint32_t bytes);
     void landed(uint32_t address, uint32_t bytes);
-    void barrier(uint32_t warps);                  // a bit for each warp that it joins
-    uint32_t culprit() const { return culprit_; }  // byte of the last complaint
+    // What is common to the warps that issue an asynchronous read together: what all of them know to have happened.
+    struct Known {
+        Clock seen;
+    };
+    void issue_late(Known& k, uint32_t warp);  // what the warp stores from now on is too late for the read
+    const char* read_late(uint32_t warp, const Known& k, uint32_t address, uint32_t bytes);
+    void begin_late(uint32_t warp) { ++clock_[warp][warp]; }
+    uint32_t end_late(uint32_t warp) { return clock_[warp][warp]++; }  // the time of the reads, for learn_late
+    void learn_late(uint32_t warp, uint32_t reader, uint32_t time);    // that they are over
+    void barrier(uint32_t warps);                                      // a bit for each warp that it joins
+    uint32_t culprit() const { return culprit_; }                      // byte of the last complaint
     uint32_t other_warp() const { return other_; }
 
   private:
@@ -40,7 +50,7 @@ class SharedShadow {
     }
 
     std::vector<Byte> bytes_;
-    std::array<std::array<uint32_t, kWarps>, kWarps> clock_;
+    std::array<Clock, kWarps> clock_;
     uint32_t culprit_ = 0, other_ = 0;
 };
 

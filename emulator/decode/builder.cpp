@@ -82,6 +82,12 @@ Name Builder::take_any(std::initializer_list<Name> modifiers) {
     return {};
 }
 
+Name Builder::take_next() {
+    for (size_t i = 1; i < parts_.size(); ++i)
+        if (!taken_[i]) return taken_[i] = true, parts_[i];
+    return {};
+}
+
 bool Builder::take_prefix(Name prefix) {
     for (size_t i = 1; i < parts_.size(); ++i)
         if (!taken_[i] && parts_[i].starts_with(prefix)) return taken_[i] = true;
@@ -160,7 +166,7 @@ Ref Builder::destination(const Operand& o, uint32_t bytes) {
     const Symbol& s = symbol(o.name);
     if (s.kind != Symbol::reg || s.type == Type::pred || s.bytes != bytes)
         unsupported(concat("'", o.name, "' is no register of ", bytes, " bytes"));
-    return s.ref;
+    return touch(s.ref, true);
 }
 
 uint64_t Builder::literal(const Operand& o, Type t) const {
@@ -234,7 +240,7 @@ Ref Builder::source(const Operand& o, Type t) {
         case Symbol::reg:
             if (s->type == Type::pred || s->bytes != bytes_of(t))
                 unsupported(concat("'", o.name, "' is no register of ", bytes_of(t), " bytes"));
-            return s->ref;
+            return touch(s->ref, false);
         case Symbol::call_parameter:
         case Symbol::function:
             unsupported(concat("the address of '", o.name, "'"));
@@ -268,7 +274,7 @@ void Builder::address(Inst& to, const Operand& o) {
     }
     const Symbol& s = symbol(o.name);
     if (s.kind == Symbol::reg) {
-        to.a = s.ref;
+        to.a = touch(s.ref, false);
         if (s.bytes == 4)
             to.flags &= static_cast<uint16_t>(~kWideAddress);
         else if (s.bytes != 8)
@@ -372,9 +378,23 @@ void Builder::decode_one() {
     const Decode decode = find_decoder(opcode());
     if (decode == nullptr) unsupported("opcode");
     decode(*this);
+    note_touches();
+}
+
+// Products of warpgroups keep their own account of what they use.
+void Builder::note_touches() {
+    if (!watched_) return;
+    if (opcode() == "wgmma") touched_.clear();
+    std::vector<uint32_t>& at = code_.touch_at;
+    if (at.size() > code_.insts.size()) return;  // it became no Inst
+    while (at.size() < code_.insts.size()) at.push_back(static_cast<uint32_t>(code_.touches.size()));
+    code_.touches.insert(code_.touches.end(), touched_.begin(), touched_.end());
+    at.push_back(static_cast<uint32_t>(code_.touches.size()));
+    touched_.clear();
 }
 
 void Builder::run() {
+    watched_ = std::ranges::any_of(f_.code, [](const ptx::Instruction& i) { return i.opcode.starts_with("wgmma"); });
     std::vector<bool> labelled(f_.code.size() + 1);
     for (const auto& [name, at] : f_.labels) labelled[at] = true;
     size_t declared = 0;
@@ -394,6 +414,7 @@ void Builder::run() {
     parts_ = {"ret"};
     taken_ = {true};
     find_decoder("ret")(*this);
+    note_touches();
     resolve_branches();
 }
 

@@ -41,6 +41,7 @@ class Builder {
     Name full_opcode() const { return inst_->opcode; }
     bool take(Name modifier);  // whether the opcode has it; each must be taken once
     Name take_any(std::initializer_list<Name> modifiers);
+    Name take_next();               // the first that nobody took; empty: there is none
     bool take_prefix(Name prefix);  // any modifier that begins so
     Type type();                    // the next modifier that is a type, none if there is none
     Type need_type();
@@ -78,6 +79,11 @@ class Builder {
     void split_opcode();
     void decode_one();
     void resolve_branches();
+    void note_touches();
+    Ref touch(Ref r, bool writes) {
+        if (watched_) touched_.push_back(r | (writes ? 1 : 0));
+        return r;
+    }
     uint64_t literal(const Operand& o, Type t) const;
 
     Code& code_;
@@ -91,6 +97,8 @@ class Builder {
     std::vector<uint32_t> starts_;                     // Inst at which each PTX instruction begins
     std::vector<std::pair<uint32_t, Name>> branches_;  // Inst and label
     std::vector<Name> tables_;                         // labels of Code::tables
+    bool watched_ = false;                             // the function has wgmma
+    std::vector<Ref> touched_;                         // by the instruction at hand
 };
 
 // A decoder of one opcode; in ops/, listed in ops/table.cpp.

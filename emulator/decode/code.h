@@ -91,6 +91,9 @@ struct Code {
     std::vector<const Inst*> tables;       // targets of brx.idx
     std::deque<std::string> names;         // of registers declared by number
     std::vector<Ref> results, parameters;  // of a device function: its first words
+    // Of functions with wgmma: the registers that each Inst uses, from touch_at[n] on; bit 0: writes them.
+    std::vector<uint32_t> touch_at;
+    std::vector<Ref> touches;
     uint32_t register_bytes = 0;
     uint32_t parameter_bytes = 0;  // of an entry
     uint32_t static_shared = 0;    // of an entry: bytes in front of the dynamic shared memory

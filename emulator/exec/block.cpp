@@ -18,6 +18,12 @@ uint32_t depth_bytes(const Code& c) {
     return most + c.register_bytes;
 }
 
+bool uses_warpgroups(const Code& c) {
+    return !c.touch_at.empty() ||
+           std::ranges::any_of(c.calls, [](const Call& call) { return uses_warpgroups(*call.callee); });
+}
+
+template <bool Watched>
 void run_warp(Warp& w, Counters& counters) {
     w.stop = false;
     w.budget = kTurn;
@@ -27,6 +33,7 @@ void run_warp(Warp& w, Counters& counters) {
         if (i.guard != kNoRef) w.mask &= w.predicate(i.guard) ^ (i.guard_negated ? kAll : 0);
         ++counters.instructions[static_cast<int>(i.klass)];
         if (w.mask == 0) continue;
+        if constexpr (Watched) watch_registers(w, i);
         i.run(w, i);
     }
 }
@@ -46,6 +53,8 @@ Block::Block(Launch& l) : launch(&l) {
     }
     shared = Buffer(l.shared_bytes());
     local = Buffer(size_t{l.program->local_bytes} * count * kLanes);
+    uses_warpgroups_ = uses_warpgroups(*l.code);
+    watched_ = uses_warpgroups_ && l.options.check_shared;
 }
 
 void Block::begin_warp(Warp& w, uint32_t index) {
@@ -93,6 +102,7 @@ void Block::begin(uint64_t number) {
     std::memset(shared.data(), 0xff, shared.size());  // NaN in every format
     if (l.options.check_shared) shadow.begin(l.shared_bytes(), static_cast<uint32_t>(warps.size()));
     for (uint32_t k = 0; k < warps.size(); ++k) begin_warp(warps[k], k);
+    if (uses_warpgroups_) begin_warpgroups(*this);
     turns_.resize(warps.size());
     std::iota(turns_.begin(), turns_.end(), 0u);
     random_.state = l.options.shuffle + (number << 32);
@@ -106,9 +116,12 @@ void Block::run(uint64_t number) {
         for (const uint32_t turn : turns_) {
             Warp& w = warps[turn];
             if (w.state == State::ready) {
-                run_warp(w, counters);
+                watched_ ? run_warp<true>(w, counters) : run_warp<false>(w, counters);
                 ran = true;
-                if (w.state == State::done) finish_barriers();
+                if (w.state == State::done) {
+                    if (!warpgroups.empty()) check_left_over(w);
+                    finish_barriers();
+                }
             }
             left = left || w.state != State::done;
         }
@@ -162,12 +175,16 @@ void Block::finish_barriers() {
 void Block::deadlock() {
     std::string where;
     const Warp* first = nullptr;
+    const Inst* at_first = nullptr;
     for (const Warp& w : warps) {
-        if (w.state != State::at_barrier) continue;
-        if (first == nullptr) first = &w;
-        where += concat("; warp ", w.index, " waits at barrier ", w.barrier, ", ", place(w, w.pc - 1));
+        if (w.state == State::done) continue;
+        const bool barrier = w.state == State::at_barrier;
+        const Inst* at = barrier ? w.pc - 1 : w.pc;
+        if (first == nullptr) first = &w, at_first = at;
+        where += concat("; warp ", w.index, " waits ", barrier ? concat("at barrier ", w.barrier) : awaited(w), ", ",
+                        place(w, at));
     }
-    fail(*first, *(first->pc - 1), launch_failed, 0, concat("deadlock: no warp can go on", where));
+    fail(*first, *at_first, launch_failed, 0, concat("deadlock: no warp can go on", where));
 }
 
 void arrive(Warp& w, const Inst& i, uint32_t number, uint32_t count, bool waits) {

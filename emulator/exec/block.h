@@ -11,6 +11,7 @@
 #include "counters.h"
 #include "random.h"
 #include "warp.h"
+#include "warpgroup.h"
 
 namespace emu {
 
@@ -59,6 +60,7 @@ struct Block {
     std::vector<Warp> warps;
     std::array<Barrier, 16> barriers;
     SharedShadow shadow;
+    std::vector<Warpgroup> warpgroups;  // where the kernel uses wgmma
     Counters counters;
 
     explicit Block(Launch& l);
@@ -74,6 +76,7 @@ struct Block {
 
     std::vector<uint32_t> turns_;  // the order in which warps run
     Random random_;
+    bool uses_warpgroups_ = false, watched_ = false;  // watched: their registers
 };
 
 // ---- control of warps, for the instructions ----

@@ -32,7 +32,7 @@ struct Group {
     std::vector<Frame> frames;
 };
 
-enum class State : uint8_t { ready, at_barrier, done };
+enum class State : uint8_t { ready, at_barrier, at_wgmma, done };
 
 // Special registers, in the order of their 128-byte slots.
 enum Special : uint32_t {

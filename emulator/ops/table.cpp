@@ -82,6 +82,7 @@ const std::unordered_map<Name, Decode>& table() {
         {"redux", redux},
         {"elect", elect},
         {"mma", mma},
+        {"wgmma", wgmma},
         {"ldmatrix", ldmatrix},
         {"stmatrix", stmatrix},
         {"bra", bra},

@@ -1,0 +1,35 @@
+"""The real assembler, where there is one: what it refuses is no PTX, however well the emulator runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+
+@lru_cache(maxsize=1)
+def find() -> str | None:
+    """ptxas of the machine's toolkit, or else Triton's."""
+    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
+    triton = importlib.util.find_spec("triton")
+    own = Path(triton.origin).parent / "backends/nvidia/bin/ptxas" if triton and triton.origin else Path("ptxas")
+    return next((p for p in (shutil.which("ptxas"), f"{home}/bin/ptxas", str(own)) if p and Path(p).is_file()), None)
+
+
+@lru_cache(maxsize=1024)
+def complaint(ptx: str, arch: str = "sm_90a") -> str:
+    """What the assembler says against a text; empty: nothing, or there is no assembler."""
+    if find() is None:
+        return ""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx)
+        run = subprocess.run(
+            [str(find()), f"-arch={arch}", "-O0", str(source), "-o", f"{folder}/kernel.cubin"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    return run.stdout + run.stderr if run.returncode else ""

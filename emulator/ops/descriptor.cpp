@@ -30,20 +30,19 @@ void read_matrix(Warp& w, const Wgmma& op, uint64_t descriptor, const SharedMatr
              concat("a matrix of ", outer * 16, " bytes along k does not fit a swizzle of ", d.width));
     const bool counts = w.block->launch->options.count;
     if (counts) w.block->counters.shared_bytes += uint64_t{m.rows} * m.k * bits_of(m.element) / 8;
-    const uint32_t row_step = m.transposed ? 1 : m.k, k_step = m.transposed ? m.rows : 1;
     uint64_t address[kLanes];
-    double values[128];
+    alignas(32) double values[8][128];
     for (uint32_t o = 0; o < outer; ++o)
-        for (uint32_t n = 0; n < inner; ++n) {
-            const uint32_t at = m.mn_major ? d.mn_major(o, n) : d.k_major(n, o);
-            address[n % 8] = at;
-            // eight chunks are read at once: those of a core matrix
-            if (counts && n % 8 == 7) count_conflicts(w.block->counters, address, 0xff, 16);
-            unpack(m.element, chunk_at(w, op, at), per, values);
-            const uint32_t row = m.mn_major ? o * per : n, k = m.mn_major ? n : o * per;
-            double* first = to + row * row_step + k * k_step;
-            const uint32_t step = m.mn_major ? row_step : k_step;
-            for (uint32_t e = 0; e < per; ++e) first[e * step] = values[e];
+        for (uint32_t n = 0; n < inner; n += 8) {  // eight chunks are read at once: those of a core matrix
+            for (uint32_t j = 0; j < 8; ++j) address[j] = m.mn_major ? d.mn_major(o, n + j) : d.k_major(n + j, o);
+            if (counts) count_conflicts(w.block->counters, address, 0xff, 16);
+            for (uint32_t j = 0; j < 8; ++j)
+                unpack(m.element, chunk_at(w, op, static_cast<uint32_t>(address[j])), per, values[j]);
+            for (uint32_t j = 0; j < 8; ++j)
+                for (uint32_t e = 0; e < per; ++e) {
+                    const uint32_t row = m.mn_major ? o * per + e : n + j, k = m.mn_major ? n + j : o * per + e;
+                    to[m.panels ? (row / 8 * m.k + k) * 8 + row % 8 : row * m.k + k] = values[j][e];
+                }
         }
 }
 

@@ -40,11 +40,12 @@ struct Descriptor {
     }
 };
 
-// A matrix of rows x k elements as wgmma reads it: checked, counted, and unpacked to to[row][k], or, for B, to[k][row].
+// A matrix of rows x k elements as wgmma reads it: checked, counted, and unpacked to to[row][k], or in
+// panels of eight rows, to[row / 8][k][row % 8].
 struct SharedMatrix {
     Element element;
     uint32_t rows, k;
-    bool mn_major, transposed;
+    bool mn_major, panels;
 };
 void read_matrix(Warp& w, const Wgmma& op, uint64_t descriptor, const SharedMatrix& m, double* to);
 

@@ -68,8 +68,23 @@ const T* as(const void* p) {
     return static_cast<const T*>(p);
 }
 
+inline void widen(__m256 x, double* to) {
+    _mm256_storeu_pd(to, _mm256_cvtps_pd(_mm256_castps256_ps128(x)));
+    _mm256_storeu_pd(to + 4, _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
+}
+
+// Eight at once of the types that are used most; false for the others.
+inline bool unpack_eight(Element e, const void* from, double* to) {
+    if (e != Element::f16 && e != Element::bf16) return false;
+    const __m128i x = _mm_loadu_si128(static_cast<const __m128i*>(from));
+    widen(e == Element::f16 ? _mm256_cvtph_ps(x) : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16)),
+          to);
+    return true;
+}
+
 // Unpacks `count` elements that lie one behind the other.
 inline void unpack(Element e, const void* from, uint32_t count, double* to) {
+    if (count == 8 && unpack_eight(e, from, to)) return;
     switch (e) {
         case Element::f16:
             for (uint32_t k = 0; k < count; ++k) to[k] = from_half(as<uint16_t>(from)[k]);
@@ -121,17 +136,16 @@ inline uint32_t pack_integer(double x, bool saturates) {
 inline uint16_t pack_half(double x) { return to_half(to_odd(x)); }
 inline float pack_float(double x) { return canonical(static_cast<float>(x)); }
 
-// C += A * B for `rows` (a multiple of 4) of K elements and columns in multiples of 8, all without gaps. Products are
-// exact, so that a fused step is as good as two.
+// C += A * B for `rows` (a multiple of 4) of K elements. B and C lie in panels of eight columns: b[n / 8][k][n % 8],
+// c[n / 8][row][n % 8]. Products are exact, so that a fused step is as good as two.
 inline void multiply_add(uint32_t rows, uint32_t n, uint32_t k, const double* a, const double* b, double* c) {
-    for (uint32_t row = 0; row < rows; row += 4)
-        for (uint32_t column = 0; column < n; column += 8) {
+    for (uint32_t panel = 0; panel < n / 8; ++panel, b += k * 8)
+        for (uint32_t row = 0; row < rows; row += 4, c += 32) {
             __m256d sum[4][2];
             for (uint32_t r = 0; r < 4; ++r)
-                for (uint32_t h = 0; h < 2; ++h) sum[r][h] = _mm256_loadu_pd(c + (row + r) * n + column + 4 * h);
+                for (uint32_t h = 0; h < 2; ++h) sum[r][h] = _mm256_loadu_pd(c + 8 * r + 4 * h);
             for (uint32_t step = 0; step < k; ++step) {
-                const __m256d low = _mm256_loadu_pd(b + step * n + column);
-                const __m256d high = _mm256_loadu_pd(b + step * n + column + 4);
+                const __m256d low = _mm256_loadu_pd(b + step * 8), high = _mm256_loadu_pd(b + step * 8 + 4);
                 for (uint32_t r = 0; r < 4; ++r) {
                     const __m256d x = _mm256_broadcast_sd(a + (row + r) * k + step);
                     sum[r][0] = _mm256_fmadd_pd(x, low, sum[r][0]);
@@ -139,7 +153,7 @@ inline void multiply_add(uint32_t rows, uint32_t n, uint32_t k, const double* a,
                 }
             }
             for (uint32_t r = 0; r < 4; ++r)
-                for (uint32_t h = 0; h < 2; ++h) _mm256_storeu_pd(c + (row + r) * n + column + 4 * h, sum[r][h]);
+                for (uint32_t h = 0; h < 2; ++h) _mm256_storeu_pd(c + 8 * r + 4 * h, sum[r][h]);
         }
 }
 

@@ -37,23 +37,41 @@ WgmmaRegisters registers_of(const Code& c, const Inst& i) {
     return {d, d + f.accumulators(), f.accumulators(), f.a_in_registers ? 4u : 0u, f.sum | f.n8 << 3 | f.k() << 9};
 }
 
-// Adds the registers of D that a warp holds to sum[16][n], or sets them from it.
+// For sums in single precision, four lanes at a time: they hold eight columns of a row in two registers.
+template <bool Store>
+void single_accumulators(char* registers, const Ref* refs, uint32_t count, double* sum) {
+    for (uint32_t r = 0; r < count; r += 2) {
+        auto *x = reinterpret_cast<float*>(registers + refs[r]), *y = reinterpret_cast<float*>(registers + refs[r + 1]);
+        double* at = sum + r / 2 * 64;
+        for (uint32_t l = 0; l < kLanes; l += 4, at += 8) {
+            if constexpr (Store) {
+                const __m256d even = _mm256_loadu_pd(at), odd = _mm256_loadu_pd(at + 4);
+                const __m128 low = _mm256_cvtpd_ps(even), high = _mm256_cvtpd_ps(odd);
+                const auto put = [](float* to, __m128 v) {
+                    const __m128 nan = _mm_castsi128_ps(_mm_set1_epi32(static_cast<int>(kNanF32)));
+                    _mm_store_ps(to, _mm_blendv_ps(v, nan, _mm_cmpunord_ps(v, v)));
+                };
+                put(x + l, _mm_shuffle_ps(low, high, 0x88)), put(y + l, _mm_shuffle_ps(low, high, 0xdd));
+            } else {
+                const __m128 a = _mm_load_ps(x + l), b = _mm_load_ps(y + l);
+                _mm256_storeu_pd(at, _mm256_cvtps_pd(_mm_unpacklo_ps(a, b)));
+                _mm256_storeu_pd(at + 4, _mm256_cvtps_pd(_mm_unpackhi_ps(a, b)));
+            }
+        }
+    }
+}
+
+// Sets sum[n / 8][16][8] from the registers of D that a warp holds, or the other way round.
 template <bool Store>
 void accumulators(char* registers, const Ref* refs, Form f, double* sum) {
-    const uint32_t n = f.n();
+    if (f.total() == Sum::f32) return single_accumulators<Store>(registers, refs, f.accumulators(), sum);
     for (uint32_t r = 0; r < f.accumulators(); ++r) {
         auto* x = reinterpret_cast<uint32_t*>(registers + refs[r]);
         const bool pair = f.total() == Sum::f16;
-        double* at = sum + (pair ? r % 2 : r / 2 % 2) * 8 * n + (pair ? r / 2 : r / 4) * 8 + (pair ? 0 : r % 2);
+        double* at = sum + (pair ? r : r / 2) * 64 + (pair ? 0 : r % 2);
         for (uint32_t l = 0; l < kLanes; ++l) {
-            double* s = at + l / 4 * n + l % 4 * 2;
+            double* s = at + l / 4 * 8 + l % 4 * 2;
             switch (f.total()) {
-                case Sum::f32:
-                    if constexpr (Store)
-                        x[l] = std::bit_cast<uint32_t>(pack_float(*s));
-                    else
-                        *s = std::bit_cast<float>(x[l]);
-                    break;
                 case Sum::f16:
                     if constexpr (Store) {
                         x[l] = pack_half(s[0]) | uint32_t{pack_half(s[1])} << 16;

@@ -242,7 +242,19 @@ void matrix_access(Builder& b, bool stores) {
 
 }  // namespace
 
+namespace {
+
+// What the loops above do not cover is left to mma.cpp.
+bool is_rare(Name opcode) {
+    constexpr Name marks[] = {".sp", ".e4m3", ".e5m2", ".s4", ".u4", ".b1", "m8n8k16"};
+    return std::ranges::any_of(marks, [&](Name m) { return opcode.find(m) != Name::npos; }) ||
+           (opcode.find(".m8n8k4.") != Name::npos && opcode.find(".f64") == Name::npos);
+}
+
+}  // namespace
+
 void mma(Builder& b) {
+    if (is_rare(b.full_opcode())) return rare_mma(b);
     b.take("sync"), b.take("aligned");
     const Shape s = shape(b);
     if (!b.take("row") || !b.take("col")) b.unsupported("layout");

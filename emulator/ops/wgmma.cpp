@@ -1,7 +1,7 @@
 // wgmma: products of a warpgroup, D = A * B + D, with A of 64 x K and B of K x N.
 //
-// K is 32 bytes of elements (64 where A is sparse). Warp w of the four has rows 16 w + r of D and A, in the fragments
-// of mma.m16n8 (see matrix.cpp): with g = lane / 4 and t = lane % 4,
+// K is 32 bytes of elements (64 where A is sparse: 32 of those that are there). Warp w of the four has rows 16 w + r of
+// D and A, in the fragments of mma.m16n8 (see matrix.cpp): with g = lane / 4 and t = lane % 4,
 //   D  register i: row g + 8 (i / 2 % 2), column 8 (i / 4) + 2 t + i % 2; as f16, register i: row g + 8 (i % 2),
 //   columns
 //      8 (i / 2) + 2 t + e
@@ -9,7 +9,8 @@
 #include "../memory/access.h"
 #include "descriptor.h"
 #include "families.h"
-#include "lanes.h"
+#include "fragments.h"
+#include "sparse.h"
 
 namespace emu::ops {
 
@@ -19,13 +20,15 @@ namespace {
 struct Form {
     uint32_t a : 4, b : 4, sum : 3, n8 : 6;
     uint32_t a_in_registers : 1, trans_a : 1, trans_b : 1, negative_a : 1, negative_b : 1;
-    uint32_t unused : 10;
+    uint32_t sparse : 1, selector : 2, unused : 7;
 
     Element left() const { return static_cast<Element>(a); }
     Element right() const { return static_cast<Element>(b); }
     Sum total() const { return static_cast<Sum>(sum); }
     uint32_t n() const { return n8 * 8; }
-    uint32_t k() const { return 256 / bits_of(left()); }
+    uint32_t packed() const { return 256 / bits_of(left()); }  // elements of A to a row
+    uint32_t k() const { return sparse ? 2 * packed() : packed(); }
+    uint32_t lefts() const { return (a_in_registers ? 4 : 0) + sparse; }  // registers of A and its metadata
     uint32_t accumulators() const { return total() == Sum::f16 ? n8 * 2 : n8 * 4; }
 };
 Form form_of(const Inst& i) { return std::bit_cast<Form>(i.extra); }
@@ -34,89 +37,17 @@ WgmmaRegisters registers_of(const Code& c, const Inst& i) {
     const Form f = form_of(i);
     const Ref* d = c.refs.data() + i.list;
     // accumulators of the same shape, types of elements aside, need no fence between
-    return {d, d + f.accumulators(), f.accumulators(), f.a_in_registers ? 4u : 0u, f.sum | f.n8 << 3 | f.k() << 9};
-}
-
-// For sums in single precision, four lanes at a time: they hold eight columns of a row in two registers.
-template <bool Store>
-void single_accumulators(char* registers, const Ref* refs, uint32_t count, double* sum) {
-    for (uint32_t r = 0; r < count; r += 2) {
-        auto *x = reinterpret_cast<float*>(registers + refs[r]), *y = reinterpret_cast<float*>(registers + refs[r + 1]);
-        double* at = sum + r / 2 * 64;
-        for (uint32_t l = 0; l < kLanes; l += 4, at += 8) {
-            if constexpr (Store) {
-                const __m256d even = _mm256_loadu_pd(at), odd = _mm256_loadu_pd(at + 4);
-                const __m128 low = _mm256_cvtpd_ps(even), high = _mm256_cvtpd_ps(odd);
-                const auto put = [](float* to, __m128 v) {
-                    const __m128 nan = _mm_castsi128_ps(_mm_set1_epi32(static_cast<int>(kNanF32)));
-                    _mm_store_ps(to, _mm_blendv_ps(v, nan, _mm_cmpunord_ps(v, v)));
-                };
-                put(x + l, _mm_shuffle_ps(low, high, 0x88)), put(y + l, _mm_shuffle_ps(low, high, 0xdd));
-            } else {
-                const __m128 a = _mm_load_ps(x + l), b = _mm_load_ps(y + l);
-                _mm256_storeu_pd(at, _mm256_cvtps_pd(_mm_unpacklo_ps(a, b)));
-                _mm256_storeu_pd(at + 4, _mm256_cvtps_pd(_mm_unpackhi_ps(a, b)));
-            }
-        }
-    }
-}
-
-// Sets sum[n / 8][16][8] from the registers of D that a warp holds, or the other way round.
-template <bool Store>
-void accumulators(char* registers, const Ref* refs, Form f, double* sum) {
-    if (f.total() == Sum::f32) return single_accumulators<Store>(registers, refs, f.accumulators(), sum);
-    for (uint32_t r = 0; r < f.accumulators(); ++r) {
-        auto* x = reinterpret_cast<uint32_t*>(registers + refs[r]);
-        const bool pair = f.total() == Sum::f16;
-        double* at = sum + (pair ? r : r / 2) * 64 + (pair ? 0 : r % 2);
-        for (uint32_t l = 0; l < kLanes; ++l) {
-            double* s = at + l / 4 * 8 + l % 4 * 2;
-            switch (f.total()) {
-                case Sum::f16:
-                    if constexpr (Store) {
-                        x[l] = pack_half(s[0]) | uint32_t{pack_half(s[1])} << 16;
-                    } else {
-                        s[0] = from_half(static_cast<uint16_t>(x[l]));
-                        s[1] = from_half(static_cast<uint16_t>(x[l] >> 16));
-                    }
-                    break;
-                default:
-                    if constexpr (Store)
-                        x[l] = pack_integer(*s, f.total() == Sum::s32_saturated);
-                    else
-                        *s = static_cast<int32_t>(x[l]);
-            }
-        }
-    }
-}
-
-void read_a_registers(const char* registers, const Ref* refs, Form f, double* to) {
-    const uint32_t per = 32 / bits_of(f.left()), k = f.k();
-    double values[32];
-    for (uint32_t r = 0; r < 4; ++r) {
-        const auto* x = reinterpret_cast<const uint32_t*>(registers + refs[r]);
-        for (uint32_t l = 0; l < kLanes; ++l) {
-            unpack(f.left(), x + l, per, values);
-            double* at = to + (l / 4 + 8 * (r % 2)) * k + 4 * per * (r / 2) + per * (l % 4);
-            for (uint32_t e = 0; e < per; ++e) at[e] = values[e];
-        }
-    }
-}
-
-void negate(std::vector<double>& v) {
-    for (double& x : v) x = -x;
+    return {d, d + f.accumulators(), f.accumulators(), f.lefts(), f.sum | f.n8 << 3 | f.k() << 9};
 }
 
 void read_shared(Warp& w, Wgmma& op, Form f) {
     const uint32_t k = f.k(), n = f.n();
     if (!f.a_in_registers) {
-        op.left.resize(64 * k);
-        read_matrix(w, op, op.a, {f.left(), 64, k, f.trans_a != 0, false}, op.left.data());
-        if (f.negative_a) negate(op.left);
+        op.left.resize(64 * f.packed());
+        read_matrix(w, op, op.a, {f.left(), 64, f.packed(), f.trans_a != 0, false}, op.left.data());
     }
     op.right.resize(size_t{k} * n);
     read_matrix(w, op, op.b, {f.right(), n, k, f.trans_b != 0, true}, op.right.data());
-    if (f.negative_b) negate(op.right);
     op.read = true, op.reader = w.index;
 }
 
@@ -132,23 +63,29 @@ void land(Warp& w, Wgmma& op) {
     } else if (checks) {
         shadow.learn_late(w.index, op.reader, op.time);  // the reads of all four warps are over
     }
-    char* registers = op.registers[member];
-    const Ref* refs = op.code->refs.data() + op.inst->list;
-    alignas(64) double a[16 * 256], sum[16 * 256];
+    uint32_t* registers[128 + 5];
+    for (uint32_t r = 0; r < f.accumulators() + f.lefts(); ++r)
+        registers[r] = reinterpret_cast<uint32_t*>(op.registers[member] + op.code->refs[op.inst->list + r]);
+    uint32_t** extra = registers + f.accumulators();
+    alignas(64) double a[16 * 256], full[16 * 64], sum[16 * 256];
+    if (f.a_in_registers)
+        read_left(extra, 4, 2, f.left(), a);
+    else
+        std::copy_n(op.left.data() + size_t{16} * member * f.packed(), 16 * f.packed(), a);
+    if (f.negative_a != f.negative_b)
+        for (uint32_t x = 0; x < 16 * f.packed(); ++x) a[x] = -a[x];
     const double* left = a;
-    if (f.a_in_registers) {
-        read_a_registers(registers, refs + f.accumulators(), f, a);
-        if (f.negative_a)
-            for (uint32_t x = 0; x < 16 * k; ++x) a[x] = -a[x];
-    } else {
-        left = op.left.data() + size_t{16} * member * k;
+    if (f.sparse) {
+        const uint32_t* metadata = extra[f.a_in_registers ? 4 : 0];
+        expand_sparse(w, *op.inst, f.left(), k, metadata, f.selector, true, a, full);
+        left = full;
     }
     if (op.adds)
-        accumulators<false>(registers, refs, f, sum);
+        accumulators<false>(registers, f.accumulators(), f.total(), sum);
     else
         std::fill_n(sum, 16 * n, 0.0);
     multiply_add(16, n, k, left, op.right.data(), sum);
-    accumulators<true>(registers, refs, f, sum);
+    accumulators<true>(registers, f.accumulators(), f.total(), sum);
 }
 
 uint64_t uniform(Warp& w, const Inst& i, Ref r, const char* what) {
@@ -193,7 +130,7 @@ Element take_element(Builder& b) {
 // The shape's N and K.
 std::pair<uint32_t, uint32_t> take_shape(Builder& b) {
     for (uint32_t n = 8; n <= 256; n += 8)
-        for (const uint32_t k : {8u, 16u, 32u, 256u})
+        for (const uint32_t k : {8u, 16u, 32u, 64u, 256u})
             if (b.take(concat("m64n", n, "k", k))) return {n, k};
     b.unsupported("shape");
 }
@@ -226,6 +163,7 @@ bool fits(Element a, Element b, Sum s) {
 void mma_async(Builder& b) {
     const auto [n, k] = take_shape(b);
     Form f{};
+    f.sparse = b.take("sp");
     f.sum = static_cast<uint32_t>(take_sum(b)) & 7, f.n8 = n / 8 & 63;
     f.a = static_cast<uint32_t>(take_element(b)) & 15;
     f.b = static_cast<uint32_t>(take_element(b)) & 15;
@@ -246,8 +184,16 @@ void mma_async(Builder& b) {
     else
         left = b.source(b.operand(1), Type::b64);
     if (f.a_in_registers && refs.size() != f.accumulators() + 4u) b.unsupported("number of registers of A");
-    const Ref right = b.source(b.operand(2), Type::b64), scale = b.predicate(b.operand(3));
-    uint32_t next = 4;
+    const Ref right = b.source(b.operand(2), Type::b64);
+    uint32_t next = 3;
+    if (f.sparse) {
+        refs.push_back(b.source(b.operand(next++), Type::b32));
+        const uint64_t selector = immediate(b, next++);
+        if (f.left() == Element::b1 || selector >= selectors(f.left(), k)) b.unsupported("selector");
+        f.selector = selector & 3;
+    }
+    const Operand& scale_d = b.operand(next++);
+    const Ref scale = b.predicate(scale_d);
     if (!integers) {
         f.negative_a = negative(b, next++), f.negative_b = negative(b, next++);
         if (bits_of(f.left()) == 16) {
@@ -256,11 +202,10 @@ void mma_async(Builder& b) {
         }
     }
     if (b.operands() != next) b.unsupported("number of operands");
-    const bool negated = b.operand(3).negated;
     const uint32_t list = b.add_list(refs);
     Inst& i = b.emit(multiply_async, Class::matrix);
     i.a = left, i.b = right, i.c = scale, i.list = list, i.extra = std::bit_cast<uint32_t>(f);
-    if (negated) i.flags |= kNegatedC;
+    if (scale_d.negated) i.flags |= kNegatedC;
 }
 
 }  // namespace

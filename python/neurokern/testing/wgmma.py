@@ -74,7 +74,7 @@ def spacious(swizzle: int, mn_major: bool, rows: int, k: int, size: int) -> Layo
     """A layout with gaps between its atoms, so that no offset can stand for another."""
     atom = 8 * max(16, swizzle)
     if not mn_major:
-        return Layout(swizzle, False, 144, 320) if not swizzle else Layout(swizzle, False, 16, 2 * atom)
+        return Layout(swizzle, False, 16, 2 * atom) if swizzle else Layout(0, False, 144, 9 * k * size + 32)
     groups = rows * size // max(16, swizzle) + 1
     if not swizzle:
         return Layout(0, True, groups * 160 + 32, 160)

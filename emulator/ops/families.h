@@ -1,6 +1,8 @@
 // The decoders of all opcodes, family by family.
 #pragma once
 
+#include <string_view>
+
 namespace emu {
 class Builder;
 }
@@ -21,8 +23,9 @@ void floating_add(Builder& b), floating_sub(Builder& b), floating_mul(Builder& b
 void floating_min(Builder& b), floating_max(Builder& b), floating_neg(Builder& b), floating_abs(Builder& b);
 void fma(Builder& b), rcp(Builder& b), sqrt(Builder& b), rsqrt(Builder& b), ex2(Builder& b), lg2(Builder& b);
 void sin(Builder& b), cos(Builder& b), tanh(Builder& b), copysign(Builder& b);
-// convert.cpp, compare.cpp, move.cpp
-void cvt(Builder& b);
+// convert.cpp, pack.cpp, compare.cpp, move.cpp
+void cvt(Builder& b), packed_cvt(Builder& b);
+bool is_packed_cvt(std::string_view opcode);
 void setp(Builder& b), selp(Builder& b), slct(Builder& b);
 void mov(Builder& b), cvta(Builder& b), isspacep(Builder& b);
 // memory.cpp, atomic.cpp, async.cpp

@@ -1,4 +1,4 @@
-"""cvt to and from the formats of 8 bits, and with .relu and .satfinite, on the emulator, against torch's conversions."""
+"""cvt to and from formats of 8 bits, and with .relu and .satfinite, on the emulator, against torch."""
 
 from __future__ import annotations
 

@@ -318,8 +318,8 @@ class TestRefusals:
         [
             "tcgen05.wait::ld.sync.aligned;",
             "add.rn.bf16x4 %x, %x, %x;",
-            "add.cc.u32 %x, %x, %x;",
-            "mov.u32 %x, %clock;",
+            "vadd.s32.u32.s32.sat %x, %x, %x;",
+            "alloca.u64 %m, 16;",
         ],
     )
     def test_unsupported(self, line: str) -> None:

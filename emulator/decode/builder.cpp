@@ -224,6 +224,9 @@ Ref Builder::special(Name name, Type t) {
         return static_cast<Ref>(s) * 128 | in_specials;
     }
     if (name == "WARP_SZ") return constant(32, bytes_of(t));
+    // of the driver, of performance counters, of what the system keeps of shared memory: nothing is there
+    for (const Name nothing : {"%envreg", "%pm", "%reserved_smem_offset_"})
+        if (name.starts_with(nothing)) return constant(0, bytes_of(t));
     return kNoRef;
 }
 
@@ -284,6 +287,12 @@ void Builder::address(Inst& to, const Operand& o) {
     } else {
         to.a = constant(s.address, 8);
     }
+}
+
+void Builder::policy(uint32_t n) {
+    if (operands() <= n) return;
+    if (full_opcode().find("L2::cache_hint") == Name::npos || operands() > n + 1) unsupported("number of operands");
+    source(operand(n), Type::b64);
 }
 
 uint32_t Builder::add_list(std::span<const Ref> refs) {

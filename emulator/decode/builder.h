@@ -61,8 +61,10 @@ class Builder {
     const Symbol* find(Name name) const;
     uint32_t register_bytes(const Operand& o) const;  // 0: not a register
     Ref scratch(uint32_t bytes) { return allocate(bytes * kLanesInSlot); }
-    Ref constant(uint64_t bits, uint32_t bytes);  // the same in every lane
-    void address(Inst& to, const Operand& o);     // sets a, imm and kWideAddress
+    Ref constant(uint64_t bits, uint32_t bytes);                              // the same in every lane
+    void address(Inst& to, const Operand& o);                                 // sets a, imm and kWideAddress
+    Ref carry() { return carry_ == kNoRef ? carry_ = allocate(4) : carry_; }  // the flag of add.cc and others
+    void policy(uint32_t n);  // operand n, if there is one, is a cache policy, which changes nothing here
     uint32_t add_list(std::span<const Ref> refs);
     Inst& emit(Run run, Class klass);
     Code& code() { return code_; }
@@ -97,8 +99,9 @@ class Builder {
     std::vector<uint32_t> starts_;                     // Inst at which each PTX instruction begins
     std::vector<std::pair<uint32_t, Name>> branches_;  // Inst and label
     std::vector<Name> tables_;                         // labels of Code::tables
-    bool watched_ = false;                             // the function has wgmma
-    std::vector<Ref> touched_;                         // by the instruction at hand
+    Ref carry_ = kNoRef;
+    bool watched_ = false;      // the function has wgmma
+    std::vector<Ref> touched_;  // by the instruction at hand
 };
 
 // A decoder of one opcode; in ops/, listed in ops/table.cpp.

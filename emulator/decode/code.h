@@ -49,6 +49,7 @@ enum Flags : uint16_t {
     kNegatedC = 64,     // of predicates that are operands
     kStore = 128,
     kAtomic = 256,
+    kRelu = 512,  // negative numbers become 0
 };
 
 struct Inst {

@@ -64,7 +64,7 @@ void Block::begin_warp(Warp& w, uint32_t index) {
     w.alive = w.active = threads == kLanes ? kAll : (1u << threads) - 1;
     w.state = State::ready, w.barrier = -1;
     w.frames = {Frame{l.code, w.registers.data(), nullptr, nullptr}};
-    w.others.clear(), w.copies.clear(), w.committed.fill(0);
+    w.others.clear(), w.quotas.clear(), w.copies.clear(), w.committed.fill(0);
     w.base[in_specials] = w.specials.data();
     set_frame(w);
     w.pc = l.code->insts.data();
@@ -119,7 +119,7 @@ void Block::run(uint64_t number) {
                 watched_ ? run_warp<true>(w, counters) : run_warp<false>(w, counters);
                 ran = true;
                 if (w.state == State::done) {
-                    if (!warpgroups.empty()) check_left_over(w);
+                    check_left_over(w);
                     finish_barriers();
                 }
             }

@@ -32,7 +32,7 @@ struct Group {
     std::vector<Frame> frames;
 };
 
-enum class State : uint8_t { ready, at_barrier, at_wgmma, done };
+enum class State : uint8_t { ready, at_barrier, at_wgmma, at_registers, done };
 
 // Special registers, in the order of their 128-byte slots.
 enum Special : uint32_t {
@@ -91,6 +91,7 @@ struct Warp {
     int barrier = -1;
     int64_t budget = 0;  // jumps backwards until another warp's turn
     Buffer registers, specials;
+    std::vector<uint16_t> quotas;  // of registers, each that setmaxnreg set
     std::vector<AsyncCopy> copies;
     std::array<uint32_t, kLanes> committed{};
 

@@ -140,6 +140,11 @@ void wait(Warp& w, const Inst& i, uint32_t pending, Land land, WgmmaRegisters (*
 }
 
 void check_left_over(const Warp& w) {
+    for (const Warp& o : w.block->warps)
+        if (o.index / kWarpsInGroup == w.index / kWarpsInGroup && o.quotas.size() > w.quotas.size())
+            refuse(w, *(w.pc - 1),
+                   concat("leaves without a setmaxnreg that warp ", o.index, " of its warpgroup executed"));
+    if (w.block->warpgroups.empty()) return;
     const Warpgroup& g = group_of(w);
     const Warpgroup::Member& m = self(w);
     if (m.issued == m.landed || !watches(w)) return;
@@ -147,6 +152,7 @@ void check_left_over(const Warp& w) {
 }
 
 std::string awaited(const Warp& w) {
+    if (w.state == State::at_registers) return "for registers that no other warpgroup gives back (setmaxnreg)";
     const Warpgroup& g = group_of(w);
     const Wgmma& op = g.queue[self(w).landed - g.first];
     std::string missing;

@@ -105,7 +105,8 @@ void cp(Builder& b) {
     if (!(from.flags & kWideAddress)) b.unsupported("a global address of 32 bits");
     Ref size = kNoRef, ignore = kNoRef;
     bool negated = false;
-    if (b.operands() > 3) {
+    const bool hinted = b.full_opcode().find("L2::cache_hint") != Name::npos;
+    if (b.operands() > (hinted ? 4u : 3u)) {
         const Operand& o = b.operand(3);
         const Symbol* s = o.kind == Operand::symbol ? b.find(o.name) : nullptr;
         if (s != nullptr && s->kind == Symbol::reg && s->type == Type::pred)
@@ -113,7 +114,8 @@ void cp(Builder& b) {
         else
             size = b.source(o, Type::u32);
     }
-    if (b.operands() > 4) b.unsupported("a cache policy");
+    if (hinted) b.policy(b.operands() - 1);
+    if (b.operands() > (hinted ? 5u : 4u)) b.unsupported("number of operands");
     Inst& i = b.emit(copy, Class::async);
     i.a = to.a, i.imm = to.imm, i.flags = to.flags;
     i.b = from.a, i.extra = static_cast<uint32_t>(from.imm);

@@ -114,6 +114,42 @@ void trap(Builder& b) {
         Class::control);
 }
 
+void brkpt(Builder& b) {
+    b.done();
+    b.emit([](Warp& w,
+              const Inst& i) { fail(w, i, launch_failed, std::countr_zero(w.mask), "the kernel executes brkpt"); },
+           Class::control);
+}
+
+// The others go first.
+void nanosleep(Builder& b) {
+    if (b.need_type() != Type::u32) b.unsupported("type");
+    b.done();
+    b.source(b.operand(0), Type::u32);
+    b.emit([](Warp& w, const Inst&) { w.stop = true; }, Class::control);
+}
+
+// Launches follow one another here: what a grid depends on is over when it begins.
+void griddepcontrol(Builder& b) {
+    if (!b.take("wait") && !b.take("launch_dependents")) b.unsupported("griddepcontrol");
+    b.done();
+    nothing(b);
+}
+
+// Caches are not modelled, so a policy is any number.
+void createpolicy(Builder& b) {
+    if (b.take_any({"fractional", "range", "cvt"}).empty()) b.unsupported("createpolicy");
+    b.take("global");
+    while (b.take_prefix("L2")) {
+    }
+    if (!b.take("b64")) b.unsupported("type");
+    b.done();
+    const Ref d = b.destination(b.operand(0), 8);
+    Inst& i = b.emit([](Warp& w, const Inst& i) { each_lane<uint64_t>(w, i.d, [](int) { return uint64_t{1}; }); },
+                     Class::move);
+    i.d = d;
+}
+
 void bar(Builder& b) {
     b.take("cta");
     if (b.take("warp")) {

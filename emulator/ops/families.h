@@ -15,6 +15,13 @@ void integer_mul(Builder& b), integer_mad(Builder& b), integer_div(Builder& b), 
 void integer_min(Builder& b), integer_max(Builder& b), integer_neg(Builder& b), integer_abs(Builder& b);
 void logic_and(Builder& b), logic_or(Builder& b), logic_xor(Builder& b), logic_not(Builder& b);
 void shift_left(Builder& b), shift_right(Builder& b), funnel_shift(Builder& b);
+// carry.cpp; `takes`: adds the flag
+void add_carry(Builder& b, bool takes), sub_carry(Builder& b, bool takes), mad_carry(Builder& b, bool takes);
+// pieces.cpp
+bool is_halves(std::string_view opcode);
+void add_halves(Builder& b), extreme_halves(Builder& b, bool max), extreme_relu(Builder& b, bool max);
+void dp4a(Builder& b), dp2a(Builder& b), sad(Builder& b), mul24(Builder& b), mad24(Builder& b), cnot(Builder& b);
+void szext(Builder& b), fns(Builder& b);
 // bits.cpp
 void popc(Builder& b), clz(Builder& b), bfind(Builder& b), brev(Builder& b), bfe(Builder& b), bfi(Builder& b);
 void prmt(Builder& b), lop3(Builder& b), bmsk(Builder& b);
@@ -26,7 +33,7 @@ void sin(Builder& b), cos(Builder& b), tanh(Builder& b), copysign(Builder& b);
 // convert.cpp, pack.cpp, compare.cpp, move.cpp
 void cvt(Builder& b), packed_cvt(Builder& b);
 bool is_packed_cvt(std::string_view opcode);
-void setp(Builder& b), selp(Builder& b), slct(Builder& b);
+void setp(Builder& b), set(Builder& b), testp(Builder& b), selp(Builder& b), slct(Builder& b);
 void mov(Builder& b), cvta(Builder& b), isspacep(Builder& b);
 // memory.cpp, atomic.cpp, async.cpp
 void ld(Builder& b), st(Builder& b), prefetch(Builder& b);
@@ -34,11 +41,13 @@ void atom(Builder& b), red(Builder& b);
 void cp(Builder& b);
 // shuffle.cpp, matrix.cpp
 void shfl(Builder& b), vote(Builder& b), match(Builder& b), redux(Builder& b), elect(Builder& b);
-void mma(Builder& b), ldmatrix(Builder& b), stmatrix(Builder& b);
+void mma(Builder& b), ldmatrix(Builder& b), stmatrix(Builder& b), movmatrix(Builder& b);
 // wgmma.cpp, mma.cpp
 void wgmma(Builder& b), rare_mma(Builder& b);
 // control.cpp
 void bra(Builder& b), brx(Builder& b), call(Builder& b), ret(Builder& b), exit(Builder& b), trap(Builder& b);
+void brkpt(Builder& b), nanosleep(Builder& b), griddepcontrol(Builder& b), createpolicy(Builder& b);
+void setmaxnreg(Builder& b);
 void bar(Builder& b), nothing(Builder& b), activemask(Builder& b);
 
 }  // namespace emu::ops

@@ -44,13 +44,28 @@ struct ExtremeNan {
     }
 };
 
+// .xorsign.abs: of the magnitudes, with the product of the signs.
+template <class F>
+struct Signed {
+    template <class T>
+    T operator()(T x, T y) const {
+        const T r = F{}(std::fabs(x), std::fabs(y));
+        return std::signbit(x) != std::signbit(y) ? -r : r;
+    }
+};
+
 template <bool Max>
 void extreme(Builder& b) {
     const uint16_t flags = b.rounding();
-    const bool keeps_nan = b.take("NaN");
+    const bool keeps_nan = b.take("NaN"), sign = b.take("xorsign");
+    if (sign && !b.take("abs")) b.unsupported("xorsign without abs");
     const Type t = b.need_type();
-    const Run run = keeps_nan ? floating_run(t, flags, 2, ExtremeNan<Max>{}, ExtremeNan<Max>{})
-                              : floating_run(t, flags, 2, Extreme<Max>{}, Extreme<Max>{});
+    using Plain = Signed<Extreme<Max>>;
+    using Nan = Signed<ExtremeNan<Max>>;
+    const Run run = sign && keeps_nan ? floating_run(t, flags, 2, Nan{}, Nan{})
+                    : sign            ? floating_run(t, flags, 2, Plain{}, Plain{})
+                    : keeps_nan       ? floating_run(t, flags, 2, ExtremeNan<Max>{}, ExtremeNan<Max>{})
+                                      : floating_run(t, flags, 2, Extreme<Max>{}, Extreme<Max>{});
     emit_floating(b, run, t, flags, 2);
 }
 
@@ -93,7 +108,7 @@ void floating_mul(Builder& b) {
 }
 
 void fma(Builder& b) {
-    const uint16_t flags = b.rounding();
+    const auto flags = static_cast<uint16_t>(b.rounding() | (b.take("relu") ? kRelu : 0));
     const Type t = b.need_type();
     emit_floating(b, floating_run(t, flags, 3, Fma{}, FmaToOdd{}), t, flags, 3);
 }

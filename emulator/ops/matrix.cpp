@@ -280,6 +280,22 @@ void mma(Builder& b) {
     i.list = list;
 }
 
+// d = the transpose of a matrix of 8 x 8 elements of 16 bits, of which a lane holds two of a row.
+void movmatrix(Builder& b) {
+    b.take("sync"), b.take("aligned");
+    if (!b.take("m8n8") || !b.take("trans") || b.need_type() != Type::b16) b.unsupported("movmatrix");
+    emit_map(b,
+             [](Warp& w, const Inst& i) {
+                 if (!together(w, i, kAll)) return;
+                 uint16_t matrix[8][8];
+                 std::memcpy(matrix, w.at<uint32_t>(i.a), sizeof matrix);
+                 each_lane<uint32_t>(w, i.d, [&](int l) {
+                     return uint32_t{matrix[l % 4 * 2 + 1][l / 4]} << 16 | matrix[l % 4 * 2][l / 4];
+                 });
+             },
+             Class::matrix, Type::b32, {Type::b32});
+}
+
 void ldmatrix(Builder& b) { matrix_access(b, false); }
 void stmatrix(Builder& b) { matrix_access(b, true); }
 

@@ -187,7 +187,7 @@ void decode_access(Builder& b, bool stores) {
     const Type t = b.need_type();
     b.done();
     const Operand &address = b.operand(stores ? 0 : 1), &values = b.operand(stores ? 1 : 0);
-    if (b.operands() > 2 && !stores) b.unsupported("a cache policy");
+    b.policy(2);
     if (space == Space::param && parameter_word(b, address, t, values, vector, stores)) return;
     if (stores && (space == Space::param || space == Space::constant)) b.unsupported("a store to this space");
 

@@ -7,7 +7,7 @@ namespace emu::ops {
 
 namespace {
 
-enum Limits : uint16_t { kRelu = 512, kFinite = 1024 };  // beside the rounding mode in Inst::flags
+constexpr uint16_t kFinite = 1024;  // of Inst::flags: the largest number instead of infinity
 
 float limited(float x, uint16_t flags) { return (flags & kRelu) && x <= 0 ? 0.f : x; }
 

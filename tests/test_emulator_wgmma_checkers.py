@@ -123,6 +123,22 @@ PLANTED = {
         f"{WARP} @%q {STORE} fence.proxy.async; bar.sync 0; {FENCE} {MMA} {COMMIT} {WAIT}",
         "by another warp with no barrier between",
     ),
+    "operands stored with no proxy fence": (
+        f"{WARP} @%q {STORE} bar.sync 0; {FENCE} !{MMA} {COMMIT} {WAIT}",
+        f"{WARP} @%q {STORE} bar.sync 0; fence.proxy.async.shared::cta; {FENCE} {MMA} {COMMIT} {WAIT}",
+        "written by ordinary stores, with no fence.proxy.async behind them",
+    ),
+    "a proxy fence before the store": (
+        f"{WARP} fence.proxy.async; @%q {STORE} bar.sync 0; {FENCE} !{MMA} {COMMIT} {WAIT}",
+        f"{WARP} @%q {STORE} fence.proxy.async; bar.sync 0; {FENCE} {MMA} {COMMIT} {WAIT}",
+        "written by ordinary stores, with no fence.proxy.async behind them",
+    ),
+    "a proxy fence by a warp that does not know of the store": (
+        f"{WARP} setp.ne.u32 %p, %w, 2; @%q {STORE} @%p fence.proxy.async; bar.sync 0; {FENCE} !{MMA} {COMMIT} {WAIT}",
+        f"{WARP} setp.ne.u32 %p, %w, 2; @%q {STORE} bar.sync 0; @%p fence.proxy.async; "
+        f"bar.sync 0; {FENCE} {MMA} {COMMIT} {WAIT}",
+        "written by ordinary stores, with no fence.proxy.async behind them",
+    ),
     "operands that were never written": (
         f"add.s64 %y, %y, 8; {FENCE} !{MMA} {COMMIT} {WAIT}",
         f"add.s64 %y, %y, 0; {FENCE} {MMA} {COMMIT} {WAIT}",

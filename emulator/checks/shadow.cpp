@@ -7,7 +7,7 @@ namespace emu {
 void SharedShadow::begin(uint32_t bytes, uint32_t warps) {
     bytes_.assign(bytes, Byte{});
     for (uint32_t w = 0; w < warps && w < kWarps; ++w) {
-        clock_[w].fill(0);
+        clock_[w].fill(0), fenced_[w].fill(0);
         clock_[w][w] = 1;
     }
 }
@@ -19,6 +19,8 @@ constexpr const char* kUnwritten = "reads shared memory that was never written";
 constexpr const char* kReadRace = "reads shared memory that another warp wrote with no barrier between (a race)";
 constexpr const char* kLateRace =
     "reads shared memory that was written while it was in flight, or by another warp with no barrier between (a race)";
+constexpr const char* kNoProxyFence =
+    "reads shared memory that was written by ordinary stores, with no fence.proxy.async behind them";
 constexpr const char* kWriteRace = "writes shared memory that another warp wrote with no barrier between (a race)";
 constexpr const char* kWriteReadRace = "writes shared memory that another warp read with no barrier between (a race)";
 }  // namespace
@@ -69,7 +71,10 @@ const char* SharedShadow::atomic(uint32_t warp, uint32_t address, uint32_t bytes
 }
 
 void SharedShadow::issue_late(Known& k, uint32_t warp) {
-    for (uint32_t w = 0; w < kWarps; ++w) k.seen[w] = std::min(k.seen[w], clock_[warp][w]);
+    for (uint32_t w = 0; w < kWarps; ++w) {
+        k.seen[w] = std::min(k.seen[w], clock_[warp][w]);
+        k.fenced[w] = std::min(k.fenced[w], fenced_[warp][w]);
+    }
     ++clock_[warp][warp];
 }
 
@@ -87,6 +92,7 @@ const char* SharedShadow::read_late(uint32_t warp, const Known& known, uint32_t 
             if (b.state & kInFlight) return kEarly;
             if (!(b.state & kWritten)) return kUnwritten;
             if (b.writer >> 5 > known.seen[b.writer & 31]) return other_ = b.writer & 31, kLateRace;
+            if (b.writer >> 5 > known.fenced[b.writer & 31]) return other_ = b.writer & 31, kNoProxyFence;
             good = b.writer;
         }
         if (b.reader == stamp) continue;
@@ -104,13 +110,23 @@ void SharedShadow::landed(uint32_t address, uint32_t bytes) {
     for (uint32_t k = address; k < address + bytes; ++k) bytes_[k].state &= static_cast<uint8_t>(~kInFlight);
 }
 
+void SharedShadow::proxy_fence(uint32_t warp) {
+    for (uint32_t w = 0; w < kWarps; ++w) fenced_[warp][w] = std::max(fenced_[warp][w], clock_[warp][w]);
+    ++clock_[warp][warp];
+}
+
 void SharedShadow::barrier(uint32_t warps) {
-    std::array<uint32_t, kWarps> joined{};
+    const auto join = [warps](std::array<Clock, kWarps>& clocks) {
+        Clock joined{};
+        for (uint32_t w = 0; w < kWarps; ++w)
+            if (warps >> w & 1)
+                for (uint32_t k = 0; k < kWarps; ++k) joined[k] = std::max(joined[k], clocks[w][k]);
+        for (uint32_t w = 0; w < kWarps; ++w)
+            if (warps >> w & 1) clocks[w] = joined;
+    };
+    join(clock_), join(fenced_);
     for (uint32_t w = 0; w < kWarps; ++w)
-        if (warps >> w & 1)
-            for (uint32_t k = 0; k < kWarps; ++k) joined[k] = std::max(joined[k], clock_[w][k]);
-    for (uint32_t w = 0; w < kWarps; ++w)
-        if (warps >> w & 1) clock_[w] = joined, ++clock_[w][w];
+        if (warps >> w & 1) ++clock_[w][w];
 }
 
 }  // namespace emu

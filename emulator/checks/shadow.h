@@ -27,15 +27,16 @@ class SharedShadow {
     void landed(uint32_t address, uint32_t bytes);
     // What is common to the warps that issue an asynchronous read together: what all of them know to have happened.
     struct Known {
-        Clock seen;
+        Clock seen, fenced;
     };
     void issue_late(Known& k, uint32_t warp);  // what the warp stores from now on is too late for the read
     const char* read_late(uint32_t warp, const Known& k, uint32_t address, uint32_t bytes);
     void begin_late(uint32_t warp) { ++clock_[warp][warp]; }
     uint32_t end_late(uint32_t warp) { return clock_[warp][warp]++; }  // the time of the reads, for learn_late
     void learn_late(uint32_t warp, uint32_t reader, uint32_t time);    // that they are over
-    void barrier(uint32_t warps);                                      // a bit for each warp that it joins
-    uint32_t culprit() const { return culprit_; }                      // byte of the last complaint
+    void proxy_fence(uint32_t warp);  // shows the asynchronous proxy what the warp knows to have been written
+    void barrier(uint32_t warps);     // a bit for each warp that it joins
+    uint32_t culprit() const { return culprit_; }  // byte of the last complaint
     uint32_t other_warp() const { return other_; }
 
   private:
@@ -50,7 +51,7 @@ class SharedShadow {
     }
 
     std::vector<Byte> bytes_;
-    std::array<Clock, kWarps> clock_;
+    std::array<Clock, kWarps> clock_, fenced_;
     uint32_t culprit_ = 0, other_ = 0;
 };
 

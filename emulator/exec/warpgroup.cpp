@@ -87,7 +87,7 @@ void issue(Warp& w, const Inst& i, uint64_t a, uint64_t b, bool adds, const Wgmm
     if (number - g.first >= g.queue.size()) {
         Wgmma& op = g.queue.emplace_back();
         op.inst = &i, op.code = w.code, op.a = a, op.b = b, op.adds = adds;
-        op.known.seen.fill(~0u);
+        op.known.seen.fill(~0u), op.known.fenced.fill(~0u);
     }
     Wgmma& op = g.queue[number - g.first];
     if (op.inst != &i)

@@ -187,6 +187,16 @@ void nothing(Builder& b) {
     b.emit([](Warp&, const Inst&) {}, Class::control);
 }
 
+// What it shows the asynchronous proxy is kept for the checks alone.
+void fence(Builder& b) {
+    if (b.full_opcode().find("proxy.async") == Name::npos) return nothing(b);
+    b.emit(
+        [](Warp& w, const Inst&) {
+            if (w.block->launch->options.check_shared) w.block->shadow.proxy_fence(w.index);
+        },
+        Class::control);
+}
+
 void activemask(Builder& b) {
     if (b.need_type() != Type::b32) b.unsupported("type");
     b.done();

@@ -47,7 +47,7 @@ void wgmma(Builder& b), rare_mma(Builder& b);
 // control.cpp
 void bra(Builder& b), brx(Builder& b), call(Builder& b), ret(Builder& b), exit(Builder& b), trap(Builder& b);
 void brkpt(Builder& b), nanosleep(Builder& b), griddepcontrol(Builder& b), createpolicy(Builder& b);
-void setmaxnreg(Builder& b);
+void setmaxnreg(Builder& b), fence(Builder& b);
 void bar(Builder& b), nothing(Builder& b), activemask(Builder& b);
 
 }  // namespace emu::ops

@@ -125,7 +125,7 @@ const std::unordered_map<Name, Decode>& table() {
         {"activemask", activemask},
         // fences, hints
         {"membar", nothing},
-        {"fence", nothing},
+        {"fence", fence},
         {"prefetch", prefetch},
         {"prefetchu", prefetch},
         {"nanosleep", nanosleep},

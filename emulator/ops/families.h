@@ -42,8 +42,8 @@ void cp(Builder& b);
 // shuffle.cpp, matrix.cpp
 void shfl(Builder& b), vote(Builder& b), match(Builder& b), redux(Builder& b), elect(Builder& b);
 void mma(Builder& b), ldmatrix(Builder& b), stmatrix(Builder& b), movmatrix(Builder& b);
-// wgmma.cpp, mma.cpp
-void wgmma(Builder& b), rare_mma(Builder& b);
+// wgmma.cpp, mma.cpp, wmma.cpp
+void wgmma(Builder& b), rare_mma(Builder& b), wmma(Builder& b);
 // control.cpp
 void bra(Builder& b), brx(Builder& b), call(Builder& b), ret(Builder& b), exit(Builder& b), trap(Builder& b);
 void brkpt(Builder& b), nanosleep(Builder& b), griddepcontrol(Builder& b), createpolicy(Builder& b);

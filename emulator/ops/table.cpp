@@ -111,6 +111,7 @@ const std::unordered_map<Name, Decode>& table() {
         {"elect", elect},
         {"mma", mma},
         {"wgmma", wgmma},
+        {"wmma", wmma},
         {"ldmatrix", ldmatrix},
         {"movmatrix", movmatrix},
         {"stmatrix", stmatrix},

@@ -149,7 +149,7 @@ void Block::complete(Barrier& b, int number) {
     uint32_t joined = 0;
     for (Warp& w : warps) {
         if (w.state != State::at_barrier || w.barrier != number) continue;
-        w.state = State::ready, w.barrier = -1;
+        w.state = State::ready, w.barrier = -1, w.ones = b.ones, w.zeros = b.zeros;
         joined |= 1u << (w.index & 31);
     }
     shadow.barrier(joined | b.passed);

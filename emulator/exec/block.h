@@ -47,10 +47,11 @@ struct Launch {
 void run(Launch& launch);
 
 struct Barrier {
-    uint32_t arrived = 0;   // threads
-    uint32_t expected = 0;  // threads; 0: nobody waits
-    bool counted = false;   // the instruction says how many
-    uint32_t passed = 0;    // a bit for each warp that arrived without waiting
+    uint32_t arrived = 0;          // threads
+    uint32_t expected = 0;         // threads; 0: nobody waits
+    bool counted = false;          // the instruction says how many
+    uint32_t passed = 0;           // a bit for each warp that arrived without waiting
+    uint32_t ones = 0, zeros = 0;  // predicates of the threads, for barriers that reduce
 };
 
 struct Block {

@@ -89,7 +89,8 @@ struct Warp {
     State state = State::ready;
     bool stop = false;  // the turn ends behind this instruction
     int barrier = -1;
-    int64_t budget = 0;  // jumps backwards until another warp's turn
+    uint32_t ones = 0, zeros = 0;  // predicates that the barrier it waited for counted
+    int64_t budget = 0;            // jumps backwards until another warp's turn
     Buffer registers, specials;
     std::vector<uint16_t> quotas;  // of registers, each that setmaxnreg set
     std::vector<AsyncCopy> copies;

@@ -48,6 +48,14 @@ Run compare_flushed(F) {
     };
 }
 
+// Subnormal numbers of f16 compare as zeros.
+struct FlushedHalf {
+    static float read(uint16_t x) {
+        const float v = FormatHalf::read(x);
+        return std::fabs(v) < FormatHalf::least ? 0.f : v;
+    }
+};
+
 template <class Format, class F>
 Run compare_narrow(F) {
     return [](Warp& w, const Inst& i) {
@@ -96,6 +104,10 @@ Run with_comparison(Name name, bool floating, G g) {
 Run comparison(Builder& b, Name name, Type t, bool ftz) {
     if (t == Type::f32)
         return with_comparison(name, true, [=](auto f) { return ftz ? compare_flushed(f) : compare<float>(f); });
+    if (ftz && t == Type::f16)
+        return with_comparison(name, true, [](auto f) { return compare_narrow<FlushedHalf>(f); });
+    if (ftz && t == Type::f16x2)
+        return with_comparison(name, true, [](auto f) { return compare_pairs<FlushedHalf>(f); });
     if (ftz) b.unsupported("flushing of this type");
     if (t == Type::f64) return with_comparison(name, true, [](auto f) { return compare<double>(f); });
     if (t == Type::f16) return with_comparison(name, true, [](auto f) { return compare_narrow<FormatHalf>(f); });

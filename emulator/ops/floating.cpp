@@ -90,8 +90,7 @@ template <class F32, class F>
 void sign(Builder& b, F32 f32, F with_mask) {
     const uint16_t flags = b.rounding();
     const Type t = b.need_type();
-    if (flags != 0 && t != Type::f32) b.unsupported("flushing of this type");
-    const Run run = flags ? modified<float>(f32) : with_mask(t);
+    const Run run = flags && t == Type::f64 ? nullptr : flags ? floating_run(t, flags, 1, f32, f32) : with_mask(t);
     emit_floating(b, run, t, flags, 1);
 }
 
@@ -118,10 +117,25 @@ void floating_div(Builder& b) {
     binary(b, [](auto x, auto y) { return x / y; });
 }
 
+namespace {
+
+double upper_word(double x) { return std::bit_cast<double>(std::bit_cast<uint64_t>(x) >> 32 << 32); }
+double flushed(double x) { return std::fabs(x) < std::numeric_limits<double>::min() ? std::copysign(0., x) : x; }
+
+// .approx.ftz.f64: the upper 32 bits of the source make the upper 32 bits of the result.
+template <class F>
+void approximate_double(Builder& b, F) {
+    emit_map(b, map<double, double>([](double x) { return upper_word(flushed(F{}(flushed(upper_word(x))))); }),
+             Class::floating, Type::f64, {Type::f64});
+}
+
+}  // namespace
+
 void rcp(Builder& b) {
-    b.take("approx");
+    const bool approx = b.take("approx");
     const uint16_t flags = b.rounding();
     const Type t = b.need_type();
+    if (approx && flags == kFtz && t == Type::f64) return approximate_double(b, [](double x) { return 1 / x; });
     if (is_narrow(t)) b.unsupported("type");
     const auto f = [](auto x) { return decltype(x)(1) / x; };
     emit_floating(b, floating_run(t, flags, 1, f, f), t, flags, 1);
@@ -137,6 +151,10 @@ void sqrt(Builder& b) {
 }
 
 void rsqrt(Builder& b) {
+    if (b.full_opcode() == "rsqrt.approx.ftz.f64") {
+        b.take("approx"), b.take("ftz"), b.need_type();
+        return approximate_double(b, [](double x) { return 1 / std::sqrt(x); });
+    }
     approximate(b, [](double x) { return 1 / std::sqrt(x); });
 }
 void ex2(Builder& b) {

@@ -189,6 +189,8 @@ void load_matrix(Warp& w, const Inst& i) {
     Block& b = *w.block;
     const int rows = 8 * i.count;
     for (int l = 0; l < rows; ++l) {
+        if (i.space == Space::generic && (address[l] & kWindowBits) != kSharedWindow)
+            fail(w, i, illegal_address, l, concat("the address 0x", std::hex, address[l], " is none of shared memory"));
         address[l] &= ~kWindowBits;
         if (address[l] % 16 != 0)
             fail(w, i, misaligned_address, l,
@@ -225,7 +227,8 @@ void matrix_access(Builder& b, bool stores) {
     if (!b.take("m8n8")) b.unsupported("shape");
     const int count = b.take("x1") ? 1 : b.take("x2") ? 2 : b.take("x4") ? 4 : 0;
     const bool trans = b.take("trans");
-    if (count == 0 || !(b.take("shared") || b.take("shared::cta"))) b.unsupported("matrix access");
+    if (count == 0) b.unsupported("matrix access");
+    const Space space = b.take("shared") || b.take("shared::cta") ? Space::shared : Space::generic;
     if (b.need_type() != Type::b16) b.unsupported("type");
     b.done();
     const Operand& values = b.operand(stores ? 1 : 0);
@@ -237,7 +240,7 @@ void matrix_access(Builder& b, bool stores) {
     const uint32_t list = b.add_list(refs);
     Inst& i = b.emit(trans ? load_matrix<true> : load_matrix<false>, Class::memory);
     i.a = at.a, i.imm = at.imm, i.flags = static_cast<uint16_t>(at.flags | (stores ? kStore : 0));
-    i.list = list, i.count = static_cast<uint8_t>(count), i.space = Space::shared, i.bytes = 16;
+    i.list = list, i.count = static_cast<uint8_t>(count), i.space = space, i.bytes = 16;
 }
 
 }  // namespace

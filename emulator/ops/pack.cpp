@@ -99,6 +99,37 @@ void to_tf32_lanes(Warp& w, const Inst& i) {
     });
 }
 
+int32_t clamped(int32_t x, int32_t low, int32_t high) { return std::min(std::max(x, low), high); }
+
+// cvt.pack: d = c << 2 n | saturated a << n | saturated b, in n bits each; Inst::extra: n, Inst::imm: signed.
+void pack_integers(Warp& w, const Inst& i) {
+    const int32_t *a = w.at<int32_t>(i.a), *b = w.at<int32_t>(i.b);
+    const uint32_t* c = i.c == kNoRef ? nullptr : w.at<uint32_t>(i.c);
+    const uint32_t bits = i.extra, mask = (1u << bits) - 1;
+    const int32_t high = static_cast<int32_t>(i.imm ? mask >> 1 : mask), low = i.imm ? -high - 1 : 0;
+    uint32_t r[kLanes];
+    for (int l = 0; l < kLanes; ++l) {
+        const auto one = [&](int32_t x) { return static_cast<uint32_t>(clamped(x, low, high)) & mask; };
+        r[l] = one(a[l]) << bits | one(b[l]) | (c != nullptr ? c[l] << 2 * bits : 0);
+    }
+    each_lane<uint32_t>(w, i.d, [&](int l) { return r[l]; });
+}
+
+void cvt_pack(Builder& b) {
+    if (!b.take("sat")) b.unsupported("cvt.pack without .sat");
+    const Type to = type_of(b.take_next());
+    if (b.take_next() != "s32") b.unsupported("type");
+    const bool three = b.operands() == 4;
+    if (three && b.take_next() != "b32") b.unsupported("type");
+    b.done();
+    const uint32_t bits = 8 * bytes_of(to);
+    const bool sub_byte = to != Type::u16 && to != Type::s16 && to != Type::u8 && to != Type::s8;
+    if (sub_byte || (bits == 8) != three) b.unsupported("type");
+    Inst& i = three ? emit_map(b, pack_integers, Class::convert, Type::b32, {Type::s32, Type::s32, Type::b32})
+                    : emit_map(b, pack_integers, Class::convert, Type::b32, {Type::s32, Type::s32});
+    i.extra = bits, i.imm = is_signed(to);
+}
+
 void emit_cvt(Builder& b, Run run, uint16_t flags, Type to, std::initializer_list<Type> from, bool away = false) {
     Inst& i = emit_map(b, run, Class::convert, to, from);
     i.flags = flags, i.extra = away;
@@ -107,11 +138,12 @@ void emit_cvt(Builder& b, Run run, uint16_t flags, Type to, std::initializer_lis
 }  // namespace
 
 bool is_packed_cvt(Name opcode) {
-    constexpr Name marks[] = {"f16x2", ".e4m3", ".e5m2", ".tf32", ".relu", ".satfinite"};
+    constexpr Name marks[] = {".pack", "f16x2", ".e4m3", ".e5m2", ".tf32", ".relu", ".satfinite"};
     return std::ranges::any_of(marks, [&](Name m) { return opcode.find(m) != Name::npos; });
 }
 
 void packed_cvt(Builder& b) {
+    if (b.take("pack")) return cvt_pack(b);
     uint16_t flags = 0;
     if (b.take("relu")) flags |= kRelu;
     if (b.take("satfinite")) flags |= kFinite;

@@ -223,6 +223,25 @@ def test_several_warpgroups_each_for_itself(seed: int) -> None:
         np.testing.assert_allclose(half.view(np.float32), want.numpy()[row, column], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("swizzle", wgmma.MODES)
+@pytest.mark.parametrize("majors", [(False, False), (True, True)], ids=["k", "mn"])
+def test_counters(majors: tuple[bool, bool], swizzle: int, seed: int) -> None:
+    """Operands are read once for the four warps, and a core matrix of any layout meets every bank once."""
+    n, types = 64, ("bf16", "bf16", "f32")
+    p = Problem(n, types, tuple(spacious(swizzle, m, r, 16, 2) for m, r in zip(majors, (64, n), strict=True)), seed)
+    counters = []
+    for body in ("", f"{FENCE} {instruction(n, *types, trans=tuple(map(int, majors)))} {SYNC}"):
+        emulation.record(True)
+        p.run(body)
+        (launch,) = emulation.take()
+        emulation.record(False)
+        counters.append(launch.counters)
+    more = {k: counters[1][k] - counters[0][k] for k in counters[0]}
+    assert more["shared bytes"] == (64 + n) * 32
+    assert more["bank conflicts"] == 0
+    assert more["matrix instructions"] == 4
+
+
 REFUSED = {
     "a shape that is not": "wgmma.mma_async.sync.aligned.m64n12k16.f32.bf16.bf16 {%d0}, %x, %y, 1, 1, 1, 0, 0;",
     "types that do not fit": "wgmma.mma_async.sync.aligned.m64n8k16.f16.bf16.bf16 {%d0, %d1}, %x, %y, 1, 1, 1, 0, 0;",

@@ -69,8 +69,16 @@ bool watches(const Warp& w) { return w.block->launch->options.check_shared; }
 }  // namespace
 
 void begin_warpgroups(Block& b) {
-    b.warpgroups.clear();
     b.warpgroups.resize((b.warps.size() + kWarpsInGroup - 1) / kWarpsInGroup);
+    for (Warpgroup& g : b.warpgroups) {
+        g.queue.clear(), g.first = 0;
+        for (Warpgroup::Member& m : g.members) {
+            m.issued = m.landed = 0, m.groups.clear();
+            std::vector<RegisterWatch::Slot> slots = std::move(m.watch.slots);  // the memory is kept
+            slots.assign(slots.size(), {});
+            m.watch = {}, m.watch.slots = std::move(slots);
+        }
+    }
     if (!b.launch->options.check_shared) return;
     for (const Warp& w : b.warps) self(w).watch.slots.resize(w.registers.size() / 64 + 1);
 }

@@ -8,6 +8,7 @@
 
 #include "../error.h"
 #include "code.h"
+#include "forms.h"
 #include "types.h"
 
 namespace emu {
@@ -62,6 +63,8 @@ class Builder {
     Ref scratch(uint32_t bytes) { return allocate(bytes * kLanesInSlot); }
     Ref constant(uint64_t bits, uint32_t bytes);  // the same in every lane
     void address(Inst& to, const Operand& o);     // sets a, imm and kWideAddress
+    AddressForm place(const Operand& o);
+    uint32_t add_form(AsyncForm form);  // of Code::forms
     uint32_t add_list(std::span<const Ref> refs);
     Inst& emit(Run run, Class klass);
     Code& code() { return code_; }

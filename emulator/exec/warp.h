@@ -29,6 +29,7 @@ struct Group {
     const Inst* pc = nullptr;
     uint32_t lanes = 0;
     bool waits = false;  // for other lanes, at an instruction that needs them
+    uint32_t turn = 0;   // when it last waited for what others of the block do; they go first
     std::vector<Frame> frames;
 };
 
@@ -61,6 +62,21 @@ enum Special : uint32_t {
     lanemask_ge,
     dynamic_smem_size,
     total_smem_size,
+    cluster_ctaid_x,
+    cluster_ctaid_y,
+    cluster_ctaid_z,
+    cluster_nctaid_x,
+    cluster_nctaid_y,
+    cluster_nctaid_z,
+    clusterid_x,
+    clusterid_y,
+    clusterid_z,
+    nclusterid_x,
+    nclusterid_y,
+    nclusterid_z,
+    cluster_ctarank,
+    cluster_nctarank,
+    is_explicit_cluster,  // a predicate
     special_count
 };
 
@@ -68,7 +84,9 @@ enum Special : uint32_t {
 extern const Run kJoin;
 
 struct AsyncCopy {
+    uint64_t serial = 0;   // counts the warp's copies
     uint32_t waiting = 0;  // lanes whose copy has not landed
+    uint32_t early = 0;    // lanes whose data is there, though no wait demanded it
     uint32_t bytes = 0;
     const Inst* inst = nullptr;
     std::array<uint32_t, kLanes> group, shared, valid;
@@ -91,8 +109,18 @@ struct Warp {
     int barrier = -1;
     int64_t budget = 0;  // jumps backwards until another warp's turn
     Buffer registers, specials;
+    uint32_t number = 0;  // within the cluster
     std::vector<AsyncCopy> copies;
-    std::array<uint32_t, kLanes> committed{};
+    uint64_t copies_made = 0;
+    std::array<uint32_t, kLanes> committed{}, bulk_committed{};
+
+    // Waits for what other warps do (wait_here).
+    const Inst* waits_at = nullptr;  // the turn ended there
+    bool overdue = false;            // the wait ends without success
+    uint32_t turn = 0, turns = 0;
+    Block* wait_block = nullptr;  // whose mbarrier
+    uint32_t wait_barrier = 0;
+    uint32_t cluster_arrived = 0, cluster_released = 0;  // lanes at barrier.cluster
 
     template <class T>
     T* at(Ref r) const {

@@ -76,6 +76,9 @@ const std::unordered_map<Name, Decode>& table() {
         {"atom", atom},
         {"red", red},
         {"cp", cp},
+        {"mbarrier", mbarrier},
+        {"mapa", mapa},
+        {"getctarank", getctarank},
         {"shfl", shfl},
         {"vote", vote},
         {"match", match},
@@ -95,7 +98,7 @@ const std::unordered_map<Name, Decode>& table() {
         {"activemask", activemask},
         // fences, hints
         {"membar", nothing},
-        {"fence", nothing},
+        {"fence", fence},
         {"prefetch", prefetch},
         {"prefetchu", prefetch},
         {"nanosleep", nothing},

@@ -30,7 +30,7 @@ class DeviceError(RuntimeError):
 
 @dataclass(frozen=True)
 class TensorMap:
-    """A kernel's parameter: a tensor map of this array; innermost dimension first, strides in bytes from the second on."""
+    """A kernel's parameter: a tensor map of this array. Innermost dimension first; strides in bytes from the second."""
 
     array: np.ndarray
     type: int  # CUtensorMapDataType

@@ -43,7 +43,7 @@ void Block::begin_warp(Warp& w, uint32_t index) {
     w.frames = {Frame{l.code, w.registers.data(), nullptr, nullptr}};
     w.others.clear(), w.copies.clear(), w.committed.fill(0), w.bulk_committed.fill(0);
     w.number = rank * static_cast<uint32_t>(warps.size()) + index;
-    w.waits_at = nullptr, w.overdue = false, w.turn = w.turns = 0;
+    w.waits_at = nullptr, w.overdue = false, w.turn = w.turns = 0, w.wait = {}, w.tried.clear();
     w.cluster_arrived = w.cluster_released = 0;
     w.base[in_specials] = w.specials.data();
     set_frame(w);

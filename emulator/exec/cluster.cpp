@@ -108,24 +108,32 @@ void Cluster::watch_time() {
         for (const Warp& w : b->warps) {
             if (w.state == State::done) continue;
             if (first == nullptr) first = &w;
-            where += concat("; warp ", w.index, standing(w));
+            where += standing(w);
         }
     fail(*first, *first->pc, launch_failed, 0, concat("no end after ", limit, " seconds", where));
 }
 
-std::string Cluster::standing(const Warp& w) const {
-    const std::string of = blocks.size() > 1 ? concat(" of block rank ", w.block->rank) : "";
-    if (w.state == State::at_barrier) return concat(of, " waits at barrier ", w.barrier, ", ", place(w, w.pc - 1));
-    if (w.waits_at == nullptr) return concat(of, " stands at ", place(w, w.pc));
-    if (w.wait_block == nullptr) return concat(of, " waits at barrier.cluster, ", place(w, w.waits_at));
-    const Place at{w.wait_block, w.wait_barrier};
+std::string Cluster::waiting(Place at) const {
+    if (at.block == nullptr) return " waiting";
     const MbarrierState s = mbarrier_state(at);
     uint32_t arrivals = 0;
     const uint32_t coming = transfers.under_way(at, arrivals);
-    return concat(of, " waits for the mbarrier at shared address 0x", std::hex, at.offset, std::dec,
-                  at.block == w.block ? "" : concat(" of block rank ", at.block->rank), " (phase ", s.parity, ": ",
-                  s.pending, " of ", s.expected, " arrivals pending, ", s.tx, " bytes of tx-count, ", coming,
-                  " bytes under way), ", place(w, w.waits_at));
+    return concat(" waiting for the mbarrier at shared address 0x", std::hex, at.offset, std::dec, " (phase ", s.parity,
+                  ": ", s.pending, " of ", s.expected, " arrivals pending, ", s.tx, " bytes of tx-count, ", coming,
+                  " bytes under way)");
+}
+
+std::string Cluster::standing(const Warp& w) const {
+    std::string text = concat("; warp ", w.index);
+    if (blocks.size() > 1) text += concat(" of block rank ", w.block->rank);
+    if (w.state == State::at_barrier) return text + concat(" waits at barrier ", w.barrier, ", ", place(w, w.pc - 1));
+    text += " stands";
+    if (w.waits_at != nullptr) text += waiting(w.wait);
+    text += concat(" at ", place(w, w.waits_at == nullptr ? w.pc : w.waits_at));
+    for (const Group& g : w.others)
+        text += concat(", lanes 0x", std::hex, g.lanes, std::dec, g.turn == 0 ? "" : waiting(g.wait), " at ",
+                       place(w, g.pc));
+    return text;
 }
 
 void Cluster::deadlock() {
@@ -135,7 +143,7 @@ void Cluster::deadlock() {
         for (const Warp& w : b->warps) {
             if (w.state == State::done) continue;
             if (first == nullptr) first = &w;
-            where += concat("; warp ", w.index, standing(w));
+            where += standing(w);
         }
     const Inst* at = first->waits_at != nullptr ? first->waits_at : first->pc - 1;
     fail(*first, *at, launch_failed, 0, concat("deadlock: no warp can go on", where));
@@ -150,9 +158,8 @@ void Cluster::block_exits(Block& b, const Warp& last) {
     transfers.block_exits(b);
     if (blocks.size() == 1) return;
     const uint32_t first = b.warps[0].number, count = static_cast<uint32_t>(b.warps.size());
-    const auto& text = last.code->insts;
     const auto complain = [&](const std::string& what) {
-        fail(last, text.back(), launch_failed, 0,
+        fail(last, *(last.pc - 1), launch_failed, 0,
              concat("block rank ", b.rank,
                     " ends while another block of its cluster may still access its shared memory: ", what,
                     " (a barrier.cluster is missing)"));
@@ -189,7 +196,7 @@ void Cluster::wait(Warp& w, const Inst& i, bool relaxed) {
     if (const uint32_t none = w.mask & ~(w.cluster_arrived | w.cluster_released); none != 0)
         fail(w, i, launch_failed, std::countr_zero(none), "waits at barrier.cluster without having arrived");
     if (w.mask & ~w.cluster_released) {
-        w.wait_block = nullptr;
+        w.wait = {};
         w.overdue = false;
         wait_here(w, i);
         return;

@@ -36,6 +36,7 @@ struct Cluster {
     void block_exits(Block& b, const Warp& last);
     void idle();
     void watch_time();
+    std::string waiting(Place at) const;
     std::string standing(const Warp& w) const;
     [[noreturn]] void deadlock();
 

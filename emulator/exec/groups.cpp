@@ -23,7 +23,7 @@ bool same_place(const Group& a, const Group& b) {
 }
 
 void set_aside(Warp& w, const Inst* pc, uint32_t lanes, bool waits) {
-    w.others.push_back({pc, lanes, waits, w.turn, w.frames});
+    w.others.push_back({pc, lanes, waits, w.turn, w.wait, w.frames});
 }
 
 [[noreturn]] void stuck(Warp& w, const Group& g) {
@@ -77,7 +77,7 @@ void pick_group(Warp& w) {
             }
         if (!grew) stuck(w, w.others.back());
     }
-    w.active = g.lanes, w.turn = g.turn;
+    w.active = g.lanes, w.turn = g.turn, w.wait = g.wait;
     w.frames = std::move(g.frames);
     set_frame(w);
     w.pc = g.pc->run == kJoin ? g.pc + 1 : g.pc;

@@ -121,8 +121,8 @@ void mbarrier_expect(Warp& w, const Inst& i, int lane, Place at, int64_t bytes) 
     bytes > 0 ? store(at, s) : settle(at, s);
 }
 
-bool mbarrier_passed(Warp& w, const Inst& i, int lane, Place at, uint32_t parity, bool relaxed) {
-    if (use(w, i, lane, at).parity == parity && !w.block->cluster->transfers.demand(at)) return false;
+bool mbarrier_passed(Warp& w, const Inst& i, int lane, Place at, uint32_t parity, bool relaxed, bool demands) {
+    if (use(w, i, lane, at).parity == parity && !(demands && w.block->cluster->transfers.demand(at))) return false;
     if (checked(at)) w.block->cluster->clocks.acquire(w.number, known(at).passed, relaxed);
     return true;
 }

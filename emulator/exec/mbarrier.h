@@ -18,6 +18,13 @@ struct Place {
     uint32_t offset = 0;
 };
 
+// A wait that has failed.
+struct Tried {
+    const Inst* inst;
+    Place at;
+    uint32_t parity;
+};
+
 struct MbarrierState {
     static constexpr uint32_t kMost = (1u << 20) - 1;
     uint32_t pending = 0, expected = 0;
@@ -54,8 +61,8 @@ uint64_t mbarrier_arrive(Warp& w, const Inst& i, int lane, Place at, uint32_t co
                          bool relaxed, const Clocks::Knowledge* from = nullptr);
 void mbarrier_add_pending(Warp& w, const Inst& i, int lane, Place at);
 void mbarrier_expect(Warp& w, const Inst& i, int lane, Place at, int64_t bytes);  // negative: complete_tx
-// Whether the phase of this parity is complete.
-bool mbarrier_passed(Warp& w, const Inst& i, int lane, Place at, uint32_t parity, bool relaxed);
+// Whether the phase of this parity is complete; `demands`: what is under way may land now to complete it.
+bool mbarrier_passed(Warp& w, const Inst& i, int lane, Place at, uint32_t parity, bool relaxed, bool demands);
 // For a copy that is issued: the barrier can take its completion.
 void mbarrier_check_signal(Warp& w, const Inst& i, int lane, Place at);
 // A copy has landed: its bytes count, and who waits will know of it. The stamp of its writes.

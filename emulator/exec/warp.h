@@ -8,6 +8,7 @@
 
 #include "../decode/code.h"
 #include "../memory/buffer.h"
+#include "mbarrier.h"
 
 namespace emu {
 
@@ -30,6 +31,7 @@ struct Group {
     uint32_t lanes = 0;
     bool waits = false;  // for other lanes, at an instruction that needs them
     uint32_t turn = 0;   // when it last waited for what others of the block do; they go first
+    Place wait;          // the mbarrier, if it was one
     std::vector<Frame> frames;
 };
 
@@ -118,8 +120,8 @@ struct Warp {
     const Inst* waits_at = nullptr;  // the turn ended there
     bool overdue = false;            // the wait ends without success
     uint32_t turn = 0, turns = 0;
-    Block* wait_block = nullptr;  // whose mbarrier
-    uint32_t wait_barrier = 0;
+    Place wait;                                          // for this mbarrier; of barrier.cluster none
+    std::vector<Tried> tried;                            // waits for mbarriers that have failed and may come again
     uint32_t cluster_arrived = 0, cluster_released = 0;  // lanes at barrier.cluster
 
     template <class T>

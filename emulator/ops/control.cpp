@@ -55,7 +55,7 @@ void brx(Builder& b) {
             const uint32_t* index = w.at<uint32_t>(i.a);
             const Inst* const* table = w.code->tables.data() + i.list;
             if (w.mask != w.active) {  // the others go on behind
-                w.others.push_back({w.pc, w.active & ~w.mask, false, w.turn, w.frames});
+                w.others.push_back({w.pc, w.active & ~w.mask, false, w.turn, w.wait, w.frames});
                 w.active = w.mask;
             }
             uint32_t left = w.mask;
@@ -65,7 +65,7 @@ void brx(Builder& b) {
                     fail(w, i, launch_failed, std::countr_zero(left), concat("branch index ", x, " of ", i.extra));
                 uint32_t same = 0;
                 for_lanes(left, [&](int l) { same |= index[l] == x ? 1u << l : 0; });
-                w.others.push_back({table[x], same, false, w.turn, w.frames});
+                w.others.push_back({table[x], same, false, w.turn, w.wait, w.frames});
                 left &= ~same;
             }
             pick_group(w);

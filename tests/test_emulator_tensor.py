@@ -269,6 +269,62 @@ class TestImageToColumn:
             assert x.tolist() == want.tolist(), (m, at)
 
 
+PLACES = """.const .align 64 .b8 in_const[128]; .global .align 64 .b8 in_global[128];
+.visible .entry kernel(.param .align 64 .b8 map[128], .param .u64 tile_data) {{
+  .reg .pred %p, %q; .reg .b32 %t, %a, %m, %x; .reg .b64 %d, %e, %o, %v; .shared .align 128 .b8 tile[128];
+  .shared .align 8 .b64 bar;
+  mov.u32 %t, %tid.x; mov.u32 %a, tile; mov.u32 %m, bar; ld.param.u64 %o, [tile_data]; mad.wide.u32 %o, %t, 4, %o;
+  setp.eq.u32 %p, %t, 0; @%p mbarrier.init.shared::cta.b64 [%m], 1; @%p fence.proxy.async; bar.sync 0;
+  {place}
+  @%p mbarrier.arrive.expect_tx.shared::cta.b64 _, [%m], 128;
+  @%p cp.async.bulk.tensor.1d.shared::cluster.global.mbarrier::complete_tx::bytes [%a], [%d, {{2}}], [%m];
+W: mbarrier.try_wait.parity.shared::cta.b64 %q, [%m], 0; @!%q bra W;
+  mad.lo.u32 %a, %t, 4, %a; ld.shared.b32 %x, [%a]; st.global.b32 [%o], %x; ret;
+}}"""
+
+
+class TestWhereMapsLie:
+    @pytest.mark.parametrize(
+        "place",
+        [
+            "mov.b64 %d, map; cvta.param.u64 %d, %d; prefetch.tensormap [%d];",
+            "mov.b64 %d, in_global; cvta.global.u64 %e, %d; "
+            + "".join(f"ld.param.b64 %v, [map+{k}]; st.global.b64 [%d+{k}], %v;" for k in range(0, 128, 8))
+            + "fence.proxy.tensormap::generic.release.gpu; fence.proxy.tensormap::generic.acquire.gpu [%e], 128;",
+        ],
+        ids=["parameter", "global"],
+    )
+    def test_load(self, place: str) -> None:
+        x, out = np.arange(64, dtype=np.uint32), np.zeros(32, np.uint32)
+        on_hopper(PLACES.format(place=place), [TensorMap(x, 2, [64], [], [32]), out])
+        assert out.tolist() == list(range(2, 34))
+
+    @pytest.mark.parametrize(
+        ("place", "message"),
+        [
+            ("mov.b64 %d, in_const; cvta.const.u64 %d, %d; prefetch.tensormap [%d];", "is given is no tensor map"),
+            ("cvt.u64.u32 %d, %a; cvta.shared.u64 %d, %d;", "none of global, constant or parameter memory"),
+            ("mov.b64 %d, map; cvta.param.u64 %d, %d; add.u64 %d, %d, 32;", "no multiple of 64"),
+        ],
+        ids=["empty", "shared", "misaligned"],
+    )
+    def test_what_is_no_map(self, place: str, message: str) -> None:
+        x, out = np.arange(64, dtype=np.uint32), np.zeros(32, np.uint32)
+        with pytest.raises(DeviceError, match=message):
+            on_hopper(PLACES.format(place=place), [TensorMap(x, 2, [64], [], [32]), out])
+
+    def test_a_tile_is_read_only_as_far_as_it_goes_out(self) -> None:
+        """Rows of a tile that lie outside of the tensor need not have been written."""
+        x = np.zeros((4, 8), np.uint32)
+        m = TensorMap(x, 2, [8, 4], [32], [8, 8])
+        body = """mov.u32 %x, 7; mad.lo.u32 %b, %t, 4, %a; st.shared.b32 [%b], %x;
+  fence.proxy.async.shared::cta; bar.sync 0;
+  @%p cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%d, {%c0, %c1}], [%a];
+  @%p cp.async.bulk.commit_group; @%p cp.async.bulk.wait_group 0;"""
+        on_hopper(kernel(body, 256, 2), [m, np.zeros(8, np.uint32), coordinates([0, 0])])
+        assert x.tolist() == [[7] * 8] * 4
+
+
 def encode(**changed: object) -> None:
     x = np.zeros((64, 64), np.float32)
     given = {"array": x, "type": 7, "dims": [64, 64], "strides": [256], "box": [32, 16], "swizzle": 3} | changed

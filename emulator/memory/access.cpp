@@ -251,6 +251,12 @@ void touch_shared(Warp& w, const Inst& i, int lane, Place at, uint32_t bytes, bo
     if (wrong != nullptr) shared_error(w, i, lane, at, wrong);
 }
 
+void touch_async(Warp& w, const Inst& i, int lane, Place at, uint32_t bytes) {
+    if (!w.block->launch->options.check_shared) return;
+    if (const char* wrong = at.block->shadow.async_read(w.number, at.offset, bytes))
+        shared_error(w, i, lane, at, wrong);
+}
+
 // 32 banks of 4 bytes; wider accesses go in halves or quarters of the warp.
 void count_conflicts(Counters& c, const uint64_t* address, uint32_t lanes, uint32_t bytes) {
     if (lanes == 0) return;

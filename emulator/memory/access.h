@@ -27,6 +27,9 @@ Place shared_place(Warp& w, const Inst& i, int lane, uint64_t address, uint32_t 
 // ldmatrix and the landing of copies.
 void touch_shared(Warp& w, const Inst& i, int lane, uint32_t address, uint32_t bytes, bool store);
 void touch_shared(Warp& w, const Inst& i, int lane, Place at, uint32_t bytes, bool store);
+// What the asynchronous proxy reads for a warp (a bulk copy's source, operands of wgmma): checked when it is issued.
+// What the generic proxy wrote there needs fence.proxy.async on its way to this warp.
+void touch_async(Warp& w, const Inst& i, int lane, Place at, uint32_t bytes);
 // What the shadow said of an access.
 [[noreturn]] void shared_error(Warp& w, const Inst& i, int lane, Place at, const char* wrong);
 void count_conflicts(Counters& c, const uint64_t* address, uint32_t lanes, uint32_t bytes);

@@ -43,10 +43,8 @@ void count(Warp& w, uint64_t bytes) {
 
 // Reads of the source are checked now, though they happen later: from now on it has to stay as it is.
 void read_from(Warp& w, const Inst& i, int lane, Place from, uint32_t bytes) {
-    if (!checked(w)) return;
-    if (const char* wrong = from.block->shadow.async_read(w.number, from.offset, bytes))
-        shared_error(w, i, lane, from, wrong);
-    from.block->shadow.set_reading(from.offset, bytes, true);
+    touch_async(w, i, lane, from, bytes);
+    if (checked(w)) from.block->shadow.set_reading(from.offset, bytes, true);
 }
 
 }  // namespace
@@ -91,7 +89,10 @@ void issue_to_global(Warp& w, const Inst& i, int lane, const AsyncForm& f, Trans
     t.source = shared_place(w, i, lane, value(w, f.from, lane), t.bytes, false);
     t.kind = Transfer::to_global, t.inst = &i, t.warp = &w, t.lane = lane;
     t.shared = t.source.offset, t.blocks = 1, t.group = w.bulk_committed[static_cast<size_t>(lane)];
-    read_from(w, i, lane, t.source, t.bytes);
+    // what lies outside of the tensor is read by nobody
+    for (const Piece& p : t.pieces)
+        for_chunks(t.shared, p.offset, p.bytes, t.swizzle,
+                   [&](uint32_t at, uint32_t, uint32_t n) { read_from(w, i, lane, {t.source.block, at}, n); });
     count(w, t.bytes);
     w.block->cluster->transfers.issue(std::move(t));
 }

@@ -169,7 +169,7 @@ void fence(Builder& b) {
     }
     b.take_any({"sc", "acq_rel", "acquire", "release"});
     b.take_prefix("sync_restrict");
-    b.take_any({"cta", "cluster", "gpu", "sys"});
+    b.take_any({"cta", "cluster", "gpu", "gl", "sys"});
     b.done();
     b.emit(
         [](Warp& w, const Inst&) {

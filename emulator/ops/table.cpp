@@ -97,7 +97,7 @@ const std::unordered_map<Name, Decode>& table() {
         {"barrier", bar},
         {"activemask", activemask},
         // fences, hints
-        {"membar", nothing},
+        {"membar", fence},
         {"fence", fence},
         {"prefetch", prefetch},
         {"prefetchu", prefetch},

@@ -29,9 +29,12 @@ class Clocks {
         stamped_[warp] = true;
         return row(warp)[warp] << kIndexBits | warp;
     }
-    bool ordered(Stamp s, uint32_t warp) const {
-        return s == 0 || (s & kIndexMask) == warp || s >> kIndexBits <= row(warp)[s & kIndexMask];
+    bool ordered(Stamp s, uint32_t warp) const { return ordered(s, warp, seen(warp)); }
+    // The same, with what the warp has seen at hand: this is asked for each byte of shared memory that is touched.
+    static bool ordered(Stamp s, uint32_t warp, const uint32_t* seen) {
+        return s == 0 || (s & kIndexMask) == warp || s >> kIndexBits <= seen[s & kIndexMask];
     }
+    const uint32_t* seen(uint32_t warp) const { return row(warp); }
     bool fenced(Stamp s, uint32_t warp) const {
         return s == 0 || is_agent(s) || (fences_ && s >> kIndexBits <= fenced_[warp * columns_ + (s & kIndexMask)]);
     }

@@ -41,13 +41,14 @@ const char* SharedShadow::busy(uint8_t state, const char* early) {
 
 const char* SharedShadow::read(uint32_t warp, uint32_t address, uint32_t bytes) {
     const Stamp stamp = clocks_->stamp(warp);
+    const uint32_t* seen = clocks_->seen(warp);
     other_ = warp;
     for (uint32_t k = address; k < address + bytes; ++k) {
         Byte& b = bytes_[k];
         culprit_ = k;
         if (b.state & (kInFlight | kObject)) return busy(b.state, kEarly);
         if (!(b.state & kWritten)) return kUnwritten;
-        if (!clocks_->ordered(b.writer, warp)) return race(b.writer, kReadRace);
+        if (!Clocks::ordered(b.writer, warp, seen)) return race(b.writer, kReadRace);
         if (b.reader == stamp) continue;
         // two readers are remembered: the latest, and the latest of another warp
         if ((b.reader & Clocks::kIndexMask) != warp) b.reader2 = b.reader;
@@ -56,12 +57,12 @@ const char* SharedShadow::read(uint32_t warp, uint32_t address, uint32_t bytes) 
     return nullptr;
 }
 
-const char* SharedShadow::store(Stamp stamp, Byte& b, bool atomic) {
+inline const char* SharedShadow::store(Stamp stamp, const uint32_t* seen, Byte& b, bool atomic) {
     const uint32_t warp = stamp & Clocks::kIndexMask;
     if (b.state & kBusy) return busy(b.state, kWriteEarly);
-    if (!clocks_->ordered(b.writer, warp) && !(atomic && (b.state & kAtomic))) return race(b.writer, kWriteRace);
-    if (!clocks_->ordered(b.reader, warp)) return race(b.reader, kWriteReadRace);
-    if (!clocks_->ordered(b.reader2, warp)) return race(b.reader2, kWriteReadRace);
+    if (!Clocks::ordered(b.writer, warp, seen) && !(atomic && (b.state & kAtomic))) return race(b.writer, kWriteRace);
+    if (!Clocks::ordered(b.reader, warp, seen)) return race(b.reader, kWriteReadRace);
+    if (!Clocks::ordered(b.reader2, warp, seen)) return race(b.reader2, kWriteReadRace);
     b.writer = stamp;
     b.reader = b.reader2 = 0;
     b.state = static_cast<uint8_t>((b.state & ~kAtomic) | kWritten | (atomic ? kAtomic : 0));
@@ -70,20 +71,22 @@ const char* SharedShadow::store(Stamp stamp, Byte& b, bool atomic) {
 
 const char* SharedShadow::write(uint32_t warp, uint32_t address, uint32_t bytes) {
     const Stamp stamp = clocks_->stamp(warp);
+    const uint32_t* seen = clocks_->seen(warp);
     other_ = warp;
     for (culprit_ = address; culprit_ < address + bytes; ++culprit_)
-        if (const char* wrong = store(stamp, bytes_[culprit_], false)) return wrong;
+        if (const char* wrong = store(stamp, seen, bytes_[culprit_], false)) return wrong;
     return nullptr;
 }
 
 const char* SharedShadow::atomic(uint32_t warp, uint32_t address, uint32_t bytes) {
     const Stamp stamp = clocks_->stamp(warp);
+    const uint32_t* seen = clocks_->seen(warp);
     other_ = warp;
     for (culprit_ = address; culprit_ < address + bytes; ++culprit_) {
         Byte& b = bytes_[culprit_];
         if (b.state & kInFlight) return kEarly;
         if (!(b.state & kWritten)) return kUnwritten;
-        if (const char* wrong = store(stamp, b, true)) return wrong;
+        if (const char* wrong = store(stamp, seen, b, true)) return wrong;
     }
     return nullptr;
 }

@@ -46,7 +46,7 @@ class SharedShadow {
         Stamp writer = 0, reader = 0, reader2 = 0;
         uint8_t state = 0;
     };
-    const char* store(Stamp stamp, Byte& b, bool atomic);
+    const char* store(Stamp stamp, const uint32_t* seen, Byte& b, bool atomic);
     const char* race(Stamp with, const char* what);
     static const char* busy(uint8_t state, const char* early);
 

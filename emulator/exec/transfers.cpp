@@ -15,19 +15,12 @@ bool signals(const Transfer& t, Place at) {
     return t.kind != Transfer::to_global && t.barrier == at.offset && (t.blocks >> at.block->rank & 1);
 }
 
-void move(const AsyncCopy& c, Block& b, int lane) {
-    const auto k = static_cast<size_t>(lane);
-    char* to = b.shared.data() + c.shared[k];
-    std::memcpy(to, c.from[k], c.valid[k]);
-    std::memset(to + c.valid[k], 0, c.bytes - c.valid[k]);
-}
-
 }  // namespace
 
 void land_copy(Warp& w, AsyncCopy& c, int lane, Stamp as_of) {
     Block& b = *w.block;
     const auto k = static_cast<size_t>(lane);
-    if (!(c.early >> lane & 1)) move(c, b, lane);
+    if (!(c.early >> lane & 1)) move_copy(c, b.shared.data(), lane);
     c.waiting &= ~(1u << lane);
     if (!b.launch->options.check_shared) return;
     b.shadow.landed(c.shared[k], c.bytes);
@@ -165,7 +158,7 @@ void Transfers::maybe_land(Random& random) {
         for (Warp& w : b->warps)
             for (AsyncCopy& c : w.copies) {
                 const uint32_t now = c.waiting & ~c.early & static_cast<uint32_t>(random() & random());
-                for_lanes(now, [&](int l) { move(c, *b, l); });
+                for_lanes(now, [&](int l) { move_copy(c, b->shared.data(), l); });
                 c.early |= now;
             }
 }

@@ -4,15 +4,16 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "../decode/forms.h"
 #include "mbarrier.h"
 #include "random.h"
+#include "warp.h"
 
 namespace emu {
 
-struct AsyncCopy;
 struct Cluster;
 
 struct Piece {
@@ -80,7 +81,14 @@ void for_chunks(uint32_t shared, uint32_t offset, uint32_t bytes, uint32_t swizz
     }
 }
 
-// One lane of a cp.async lands. `as_of`: its writes count as made then (0: now).
+// The data of one lane of a cp.async goes where it is to go.
+inline void move_copy(const AsyncCopy& c, char* shared, int lane) {
+    const auto k = static_cast<size_t>(lane);
+    char* to = shared + c.shared[k];
+    std::memcpy(to, c.from[k], c.valid[k]);
+    std::memset(to + c.valid[k], 0, c.bytes - c.valid[k]);
+}
+// One lane of it lands. `as_of`: its writes count as made then (0: now).
 void land_copy(Warp& w, AsyncCopy& c, int lane, Stamp as_of);
 
 }  // namespace emu

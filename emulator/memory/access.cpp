@@ -69,6 +69,16 @@ void resolve_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], P
     for (int k = 0; k < kLanes; ++k) to.at[k] = reinterpret_cast<char*>(address[k]);
 }
 
+// Lanes whose addresses are not in the block's own memory: in another block's of the cluster, or out of bounds.
+void resolve_elsewhere(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], uint32_t lanes, Pointers& to) {
+    const bool checks = w.block->launch->options.check_shared;
+    for_lanes(lanes, [&](int l) {
+        const Place at = shared_place(w, i, l, address[l], i.bytes, i.space != Space::shared);
+        to.at[l] = at.block->shared.data() + at.offset;
+        if (checks) touch_shared(w, i, l, at, i.bytes, i.flags & kStore);
+    });
+}
+
 void resolve_shared(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], Pointers& to) {
     Block& b = *w.block;
     const uint32_t limit = b.launch->shared_bytes();
@@ -78,11 +88,8 @@ void resolve_shared(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], P
         if (address[l] + i.bytes > limit) elsewhere |= 1u << l;
         to.at[l] = b.shared.data() + address[l];
     });
-    for_lanes(elsewhere, [&](int l) {
-        const Place at = shared_place(w, i, l, address[l], i.bytes, i.space != Space::shared);
-        to.at[l] = at.block->shared.data() + at.offset;
-        if (b.launch->options.check_shared) touch_shared(w, i, l, at, i.bytes, store);
-    });
+    if (elsewhere != 0) [[unlikely]]
+        resolve_elsewhere(w, i, address, elsewhere, to);
     const uint32_t here = w.mask & ~elsewhere;
     if (b.launch->options.check_shared)
         for_lanes(here, [&](int l) { touch_shared(w, i, l, static_cast<uint32_t>(address[l]), i.bytes, store); });

@@ -45,11 +45,14 @@ void copy(Warp& w, const Inst& i) {
 // Lands the copies of the lanes in the mask whose group is older than `before(lane)`.
 template <class F>
 void land(Warp& w, F before) {
+    const bool checks = w.block->launch->options.check_shared;
+    char* shared = w.block->shared.data();
     for (AsyncCopy& c : w.copies) {
         for_lanes(c.waiting & w.mask, [&](int l) {
-            const auto k = static_cast<size_t>(l);
-            if (c.group[k] >= before(l)) return;
-            land_copy(w, c, l, 0);
+            if (c.group[static_cast<size_t>(l)] >= before(l)) return;
+            if (checks) return land_copy(w, c, l, 0);
+            if (!(c.early >> l & 1)) move_copy(c, shared, l);
+            c.waiting &= ~(1u << l);
         });
     }
     std::erase_if(w.copies, [](const AsyncCopy& c) { return c.waiting == 0; });

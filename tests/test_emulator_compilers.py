@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
 ]
 
-PIPELINE = """
+TRITON = """
 import sys
 import triton
 import triton.language as tl
@@ -35,26 +35,57 @@ def kernel(a, b, out, n, M: tl.constexpr, N: tl.constexpr):
     out.store([row, 0], sums)
 
 
+@triton.jit
+def doubled(x, out, rows, columns, M: tl.constexpr, N: tl.constexpr):
+    # the descriptors are made by the kernel itself
+    row = tl.program_id(0) * M
+    from_x = tl.make_tensor_descriptor(x, shape=[rows, columns], strides=[columns, 1], block_shape=[M, N])
+    to_out = tl.make_tensor_descriptor(out, shape=[rows, columns], strides=[columns, 1], block_shape=[M, N])
+    for i in tl.range(0, tl.cdiv(columns, N), num_stages=2):
+        to_out.store([row, i * N], from_x.load([row, i * N]) * 2)
+
+
 tile = "tensordesc<fp32[16,32]>"
-types = {"a": tile, "b": tile, "out": tile, "n": "i32", "M": "constexpr", "N": "constexpr"}
-source = ASTSource(kernel, signature=types, constexprs={(4,): 16, (5,): 32})
+if sys.argv[1] == "kernel":
+    types = {"a": tile, "b": tile, "out": tile, "n": "i32", "M": "constexpr", "N": "constexpr"}
+    source = ASTSource(kernel, signature=types, constexprs={(4,): 16, (5,): 32})
+else:
+    types = {"x": "*fp16", "out": "*fp16", "rows": "i32", "columns": "i32", "M": "constexpr", "N": "constexpr"}
+    attributes = {(k,): [["tt.divisibility", 16]] for k in (0, 1)} | {(3,): [["tt.divisibility", 8]]}
+    source = ASTSource(doubled, signature=types, constexprs={(4,): 16, (5,): 64}, attrs=attributes)
 compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
 print(compiled.metadata.shared)
 print(compiled.asm["ptx"])
 """
 
 
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str]:
+def compiled_by_triton(name: str, folder: Path) -> tuple[int, str]:
     """Bytes of shared memory, and PTX. Another process compiles: in this one Triton may be its interpreter."""
     pytest.importorskip("triton")
-    folder = tmp_path_factory.mktemp("triton")
-    (folder / "pipeline.py").write_text(PIPELINE)
+    (folder / "kernels.py").write_text(TRITON)
     env = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(folder)}
-    run = subprocess.run([sys.executable, folder / "pipeline.py"], env=env, capture_output=True, text=True, check=True)
+    command = [sys.executable, folder / "kernels.py", name]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     shared, ptx = run.stdout.split("\n", 1)
     assert "cp.async.bulk.tensor.2d" in ptx
     return int(shared), ptx
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str]:
+    return compiled_by_triton("kernel", tmp_path_factory.mktemp("triton"))
+
+
+def test_tritons_own_descriptors(tmp_path: Path, seed: int) -> None:
+    """Tensor maps that the kernel writes to its scratch memory."""
+    shared, ptx = compiled_by_triton("doubled", tmp_path)
+    assert "tensormap.replace" in ptx
+    rows, columns, blocks = 40, 136, 3
+    x = np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float16)
+    out, scratch = np.zeros_like(x), np.zeros(256 * blocks, np.uint8)
+    arguments = [x, out, rows, columns, scratch, 0]
+    emulator().launch(ptx, arguments, grid=(blocks, 1, 1), block=(128, 1, 1), shared=shared, name="doubled")
+    assert out.tolist() == (2 * x).tolist()
 
 
 @pytest.mark.parametrize("shuffle", range(6))

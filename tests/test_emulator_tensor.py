@@ -325,6 +325,63 @@ class TestWhereMapsLie:
         assert x.tolist() == [[7] * 8] * 4
 
 
+REPLACE = """.visible .entry kernel(.param .u64 data, .param .u64 scratch, .param .u64 tile_data) {{
+  .reg .pred %p, %q; .reg .b32 %t, %a, %m, %x; .reg .b64 %d, %e, %o, %s; .shared .align 128 .b8 map[128];
+  .shared .align 1024 .b8 tile[1024]; .shared .align 8 .b64 bar;
+  mov.u32 %t, %tid.x; mov.u32 %a, map; mov.u32 %m, bar; setp.eq.u32 %p, %t, 0; mov.u32 %x, 0; mad.lo.u32 %a, %t, 4, %a;
+  st.shared.b32 [%a], %x; @%p mbarrier.init.shared::cta.b64 [%m], 1; @%p fence.proxy.async; bar.sync 0;
+  ld.param.u64 %d, [data]; ld.param.u64 %e, [scratch]; cvta.to.global.u64 %e, %e; mov.u64 %s, map; @!%p bra MADE;
+  {replace}
+MADE: bar.warp.sync -1;
+  tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%e], [%s], 128;
+  fence.proxy.tensormap::generic.acquire.gpu [%e], 128;
+  mov.u32 %a, tile; ld.param.u64 %o, [tile_data]; mad.wide.u32 %o, %t, 4, %o;
+  @%p mbarrier.arrive.expect_tx.shared::cta.b64 _, [%m], 1024;
+  @%p cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%a], [%e, {{1, 3}}], [%m];
+W: mbarrier.try_wait.parity.shared::cta.b64 %q, [%m], 0; @!%q bra W;
+  mad.lo.u32 %a, %t, 4, %a;
+L: ld.shared.b32 %x, [%a]; st.global.b32 [%o], %x; add.u32 %a, %a, 128; add.u64 %o, %o, 128; add.u32 %t, %t, 32;
+  setp.lt.u32 %q, %t, 256; @%q bra L; ret;
+}}"""
+FIELDS = {
+    "global_address": "b64 [%s], %d", "rank": "b32 [%s], 1", "box_dim 0": "b32 [%s], 0, 16",
+    "box_dim 1": "b32 [%s], 1, 32",
+    "global_dim 0": "b32 [%s], 0, 20", "global_dim 1": "b32 [%s], 1, 20", "global_stride": "b64 [%s], 0, 96",
+    "element_stride 0": "b32 [%s], 0, 1", "element_stride 1": "b32 [%s], 1, 2", "elemtype": "b32 [%s], 0x7",
+    "interleave_layout": "b32 [%s], 0x0", "swizzle_mode": "b32 [%s], 0x2", "fill_mode": "b32 [%s], 0x1",
+}  # fmt: skip
+
+
+class TestReplace:
+    """Tensor maps that a program makes, from nothing, field by field."""
+
+    def run(self, fields: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
+        text = "\n".join(f"tensormap.replace.tile.{f.split()[0]}.shared::cta.b1024.{v};" for f, v in fields.items())
+        x, out = np.arange(20 * 24, dtype=np.float32).reshape(20, 24), np.zeros(1024, np.uint8)
+        on_hopper(REPLACE.format(replace=text), [x, np.zeros(128, np.uint8), out])
+        return x, out
+
+    def test_the_same_as_the_drivers(self) -> None:
+        x, out = self.run(FIELDS)
+        m = TensorMap(x, 7, [20, 20], [96], [16, 32], [1, 2], swizzle=2, fill=1)
+        assert out.tobytes() == expected(m, x[:, :20], [16, 16], [1, 3]).tobytes()
+
+    @pytest.mark.parametrize(
+        ("field", "value", "message"),
+        [
+            ("rank", "b32 [%s], 5", "can't have 5 as its rank"),
+            ("box_dim 0", "b32 [%s], 0, 257", "can't have 257 as its box_dim"),
+            ("global_stride", "b64 [%s], 0, 72", "can't have 72 as its global_stride"),
+            ("element_stride 1", None, "lacks fields"),
+            ("global_address", "b64 [%s+64], %d", "out of bounds|no tensor map|never written"),
+        ],
+    )
+    def test_what_is_wrong(self, field: str, value: str | None, message: str) -> None:
+        fields = FIELDS | {field: value}
+        with pytest.raises(DeviceError, match=message):
+            self.run({f: v for f, v in fields.items() if v is not None})
+
+
 def encode(**changed: object) -> None:
     x = np.zeros((64, 64), np.float32)
     given = {"array": x, "type": 7, "dims": [64, 64], "strides": [256], "box": [32, 16], "swizzle": 3} | changed

@@ -40,14 +40,13 @@ struct TensorMap {
     uint64_t strides[4] = {};  // bytes, of the dimensions from the second on
     uint64_t address = 0;
     uint32_t check = 0;  // over what is before it
-    uint32_t unused = 0;
 
     uint32_t checksum() const;
     bool valid() const { return magic == kMagic && check == checksum(); }
     uint32_t element_bytes() const;
     uint32_t tile_bytes() const;
 };
-static_assert(sizeof(TensorMap) == 128 || sizeof(TensorMap) < 128);
+static_assert(sizeof(TensorMap) <= 128);
 
 // The rows of the tile at these coordinates as far as they lie within the tensor; whether it reaches outside.
 bool tile_pieces(const TensorMap& m, const int32_t* at, const uint16_t* offsets, std::vector<Piece>& to);

@@ -29,9 +29,10 @@ void mov(Builder& b), cvta(Builder& b), isspacep(Builder& b);
 void ld(Builder& b), st(Builder& b), prefetch(Builder& b);
 void atom(Builder& b), red(Builder& b);
 void cp(Builder& b);
-// mbarrier.cpp, bulk.cpp, tensor.cpp, cluster.cpp
+// mbarrier.cpp, bulk.cpp, tensor.cpp, tensormap.cpp, cluster.cpp
 void mbarrier(Builder& b), cp_async_mbarrier(Builder& b);
 void bulk_copy(Builder& b), bulk_reduce(Builder& b), tensor_copy(Builder& b, bool reduces);
+void tensormap(Builder& b);
 void mapa(Builder& b), getctarank(Builder& b), cluster_barrier(Builder& b), fence(Builder& b);
 void async_store(Builder& b), async_reduction(Builder& b);
 // shuffle.cpp, matrix.cpp

@@ -77,6 +77,7 @@ const std::unordered_map<Name, Decode>& table() {
         {"red", red},
         {"cp", cp},
         {"mbarrier", mbarrier},
+        {"tensormap", tensormap},
         {"mapa", mapa},
         {"getctarank", getctarank},
         {"shfl", shfl},

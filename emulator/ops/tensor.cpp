@@ -37,6 +37,9 @@ TensorMap load_map(Warp& w, const Inst& i, int lane, uint64_t address) {
     TensorMap m;
     std::memcpy(&m, from, sizeof m);
     if (!m.valid()) fail(w, i, launch_failed, lane, "what the copy is given is no tensor map");
+    bool whole = m.rank != 0 && m.address != 0;
+    for (uint32_t d = 0; d < m.rank; ++d) whole = whole && m.element_strides[d] != 0 && (m.im2col || m.box[d] != 0);
+    if (!whole) fail(w, i, launch_failed, lane, "the tensor map lacks fields (tensormap.replace)");
     return m;
 }
 

@@ -41,7 +41,21 @@ constexpr std::pair<Name, Special> kSpecials[] = {{"%tid.x", tid_x},
                                                   {"%lanemask_gt", lanemask_gt},
                                                   {"%lanemask_ge", lanemask_ge},
                                                   {"%dynamic_smem_size", dynamic_smem_size},
-                                                  {"%total_smem_size", total_smem_size}};
+                                                  {"%total_smem_size", total_smem_size},
+                                                  {"%cluster_ctaid.x", cluster_ctaid_x},
+                                                  {"%cluster_ctaid.y", cluster_ctaid_y},
+                                                  {"%cluster_ctaid.z", cluster_ctaid_z},
+                                                  {"%cluster_nctaid.x", cluster_nctaid_x},
+                                                  {"%cluster_nctaid.y", cluster_nctaid_y},
+                                                  {"%cluster_nctaid.z", cluster_nctaid_z},
+                                                  {"%clusterid.x", clusterid_x},
+                                                  {"%clusterid.y", clusterid_y},
+                                                  {"%clusterid.z", clusterid_z},
+                                                  {"%nclusterid.x", nclusterid_x},
+                                                  {"%nclusterid.y", nclusterid_y},
+                                                  {"%nclusterid.z", nclusterid_z},
+                                                  {"%cluster_ctarank", cluster_ctarank},
+                                                  {"%cluster_nctarank", cluster_nctarank}};
 
 float to_float(double v) { return static_cast<float>(v); }
 
@@ -255,6 +269,7 @@ Ref Builder::source(const Operand& o, Type t) {
 Ref Builder::predicate(const Operand& o) {
     if (o.kind == Operand::integer) return constant(o.bits ? kAll : 0, 4);  // one word, a bit for each lane
     if (o.kind != Operand::symbol) unsupported("an operand that is no predicate");
+    if (o.name == "%is_explicit_cluster") return Ref{is_explicit_cluster} * 128 | in_specials;
     const Symbol& s = symbol(o.name);
     if (s.kind != Symbol::reg || s.type != Type::pred) unsupported(concat("'", o.name, "' is no predicate"));
     return s.ref;
@@ -269,6 +284,7 @@ Ref Builder::predicate_result(Name name) {
 
 void Builder::address(Inst& to, const Operand& o) {
     if (o.kind != Operand::address) unsupported("an operand that is no address");
+    if (o.count != 0) unsupported("coordinates");
     to.imm = static_cast<int64_t>(o.bits);
     to.flags |= kWideAddress;
     if (o.name.empty()) {
@@ -293,6 +309,17 @@ void Builder::policy(uint32_t n) {
     if (operands() <= n) return;
     if (full_opcode().find("L2::cache_hint") == Name::npos || operands() > n + 1) unsupported("number of operands");
     source(operand(n), Type::b64);
+}
+
+AddressForm Builder::place(const Operand& o) {
+    Inst at;
+    address(at, o);
+    return {at.a, at.imm, (at.flags & kWideAddress) != 0};
+}
+
+uint32_t Builder::add_form(AsyncForm form) {
+    code_.forms.push_back(std::make_shared<const AsyncForm>(std::move(form)));
+    return static_cast<uint32_t>(code_.forms.size() - 1);
 }
 
 uint32_t Builder::add_list(std::span<const Ref> refs) {

@@ -8,6 +8,7 @@
 
 #include "../error.h"
 #include "code.h"
+#include "forms.h"
 #include "types.h"
 
 namespace emu {
@@ -65,6 +66,8 @@ class Builder {
     void address(Inst& to, const Operand& o);                                 // sets a, imm and kWideAddress
     Ref carry() { return carry_ == kNoRef ? carry_ = allocate(4) : carry_; }  // the flag of add.cc and others
     void policy(uint32_t n);  // operand n, if there is one, is a cache policy, which changes nothing here
+    AddressForm place(const Operand& o);
+    uint32_t add_form(AsyncForm form);  // of Code::forms
     uint32_t add_list(std::span<const Ref> refs);
     Inst& emit(Run run, Class klass);
     Code& code() { return code_; }

@@ -39,7 +39,7 @@ enum class Class : uint8_t {
 inline constexpr const char* kClassNames[] = {"integer", "floating", "convert", "move",    "memory",
                                               "async",   "shuffle",  "matrix",  "barrier", "control"};
 
-enum class Space : uint8_t { generic, global, shared, local, param, constant };
+enum class Space : uint8_t { generic, global, shared, local, param, constant, cluster };
 
 enum Flags : uint16_t {
     kRoundMask = 3,  // 0 to nearest even, 1 to zero, 2 down, 3 up
@@ -72,6 +72,7 @@ struct Inst {
 };
 
 struct Code;
+struct AsyncForm;
 
 // A call: which Refs of the caller go to which of the callee and back, word by word.
 struct Call {
@@ -89,6 +90,7 @@ struct Code {
     std::vector<Ref> refs;
     std::vector<char> constants;
     std::vector<Call> calls;
+    std::vector<std::shared_ptr<const AsyncForm>> forms;
     std::vector<const Inst*> tables;       // targets of brx.idx
     std::deque<std::string> names;         // of registers declared by number
     std::vector<Ref> results, parameters;  // of a device function: its first words

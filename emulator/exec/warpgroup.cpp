@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "block.h"
+#include "cluster.h"
 
 namespace emu {
 
@@ -95,7 +95,6 @@ void issue(Warp& w, const Inst& i, uint64_t a, uint64_t b, bool adds, const Wgmm
     if (number - g.first >= g.queue.size()) {
         Wgmma& op = g.queue.emplace_back();
         op.inst = &i, op.code = w.code, op.a = a, op.b = b, op.adds = adds;
-        op.known.seen.fill(~0u), op.known.fenced.fill(~0u);
     }
     Wgmma& op = g.queue[number - g.first];
     if (op.inst != &i)
@@ -104,9 +103,10 @@ void issue(Warp& w, const Inst& i, uint64_t a, uint64_t b, bool adds, const Wgmm
                       place(w, op.inst)));
     if (op.a != a || op.b != b || op.adds != adds)
         refuse(w, i, "the warps of a warpgroup execute wgmma with different descriptors or scale-d");
+    const bool first = op.joined == 0;
     op.joined |= bit;
     op.registers[member_of(w)] = w.base[in_registers];
-    if (watches(w)) w.block->shadow.issue_late(op.known, w.index);
+    if (watches(w)) w.block->cluster->clocks.issue(w.number, op.known, first);
     if (op.joined != 15) return;
     for (uint32_t k = 0; k < kWarpsInGroup; ++k) {
         Warp& o = w.block->warps[(w.index & ~3u) + k];

@@ -24,7 +24,7 @@ struct Wgmma {
     bool read = false;      // shared memory
     uint32_t reader = 0;    // the warp that did, at its time `time`
     uint32_t time = 0;
-    SharedShadow::Known known{};
+    Clocks::Knowledge known;
     std::array<char*, kWarpsInGroup> registers{};
     std::vector<double> left, right;  // what was read: M x K (unless A lies in registers), K x N
 };

@@ -1,6 +1,7 @@
 // From the addresses of a warp's access to host pointers, by way of the checkers and counters.
 #pragma once
 
+#include "../decode/forms.h"
 #include "../exec/block.h"
 
 namespace emu {
@@ -15,12 +16,22 @@ void resolve(Warp& w, const Inst& i, Pointers& to);
 // The addresses themselves.
 void addresses(const Warp& w, Ref r, bool wide, int64_t offset, uint64_t (&to)[kLanes]);
 
+uint64_t value(const Warp& w, const AddressForm& at, int lane);
+
 // One side of an asynchronous copy: checks alone.
 void check_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], const uint32_t (&bytes)[kLanes],
                   bool store);
 void check_shared_bounds(Warp& w, const Inst& i, int lane, uint64_t address, uint32_t bytes);
+// An address in shared memory, of this block or (`cluster`) of any in its cluster; generic ones, too.
+Place shared_place(Warp& w, const Inst& i, int lane, uint64_t address, uint32_t bytes, bool cluster);
 // ldmatrix and the landing of copies.
 void touch_shared(Warp& w, const Inst& i, int lane, uint32_t address, uint32_t bytes, bool store);
+void touch_shared(Warp& w, const Inst& i, int lane, Place at, uint32_t bytes, bool store);
+// What the asynchronous proxy reads for a warp (a bulk copy's source, operands of wgmma): checked when it is issued.
+// What the generic proxy wrote there needs fence.proxy.async on its way to this warp.
+void touch_async(Warp& w, const Inst& i, int lane, Place at, uint32_t bytes);
+// What the shadow said of an access.
+[[noreturn]] void shared_error(Warp& w, const Inst& i, int lane, Place at, const char* wrong);
 void count_conflicts(Counters& c, const uint64_t* address, uint32_t lanes, uint32_t bytes);
 
 }  // namespace emu

@@ -55,7 +55,7 @@ void brx(Builder& b) {
             const uint32_t* index = w.at<uint32_t>(i.a);
             const Inst* const* table = w.code->tables.data() + i.list;
             if (w.mask != w.active) {  // the others go on behind
-                w.others.push_back({w.pc, w.active & ~w.mask, false, w.frames});
+                w.others.push_back({w.pc, w.active & ~w.mask, false, w.turn, w.wait, w.frames});
                 w.active = w.mask;
             }
             uint32_t left = w.mask;
@@ -65,7 +65,7 @@ void brx(Builder& b) {
                     fail(w, i, launch_failed, std::countr_zero(left), concat("branch index ", x, " of ", i.extra));
                 uint32_t same = 0;
                 for_lanes(left, [&](int l) { same |= index[l] == x ? 1u << l : 0; });
-                w.others.push_back({table[x], same, false, w.frames});
+                w.others.push_back({table[x], same, false, w.turn, w.wait, w.frames});
                 left &= ~same;
             }
             pick_group(w);
@@ -171,6 +171,7 @@ void barrier_result(Builder& b, Name op) {
 }  // namespace
 
 void bar(Builder& b) {
+    if (b.take("cluster")) return cluster_barrier(b);
     b.take("cta");
     if (b.take("warp")) {
         if (!b.take("sync")) b.unsupported("barrier");
@@ -218,16 +219,6 @@ void bar(Builder& b) {
 // Fences order what is executed in order here anyway; hints change nothing that is modelled.
 void nothing(Builder& b) {
     b.emit([](Warp&, const Inst&) {}, Class::control);
-}
-
-// What it shows the asynchronous proxy is kept for the checks alone.
-void fence(Builder& b) {
-    if (b.full_opcode().find("proxy.async") == Name::npos) return nothing(b);
-    b.emit(
-        [](Warp& w, const Inst&) {
-            if (w.block->launch->options.check_shared) w.block->shadow.proxy_fence(w.index);
-        },
-        Class::control);
 }
 
 void activemask(Builder& b) {

@@ -12,7 +12,7 @@ const char* chunk_at(Warp& w, const Wgmma& op, uint32_t address) {
     const Inst& i = *op.inst;
     check_shared_bounds(w, i, 0, address, 16);
     if (b.launch->options.check_shared)
-        if (const char* wrong = b.shadow.read_late(w.index, op.known, address, 16))
+        if (const char* wrong = b.shadow.late_read(w.number, op.known, address, 16))
             fail(w, i, launch_failed, 0,
                  concat("wgmma ", wrong, ", at shared address ", std::hex, "0x", b.shadow.culprit(), std::dec,
                         ", warp ", b.shadow.other_warp()));

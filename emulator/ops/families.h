@@ -39,6 +39,12 @@ void mov(Builder& b), cvta(Builder& b), isspacep(Builder& b);
 void ld(Builder& b), st(Builder& b), prefetch(Builder& b);
 void atom(Builder& b), red(Builder& b);
 void cp(Builder& b);
+// mbarrier.cpp, bulk.cpp, tensor.cpp, tensormap.cpp, cluster.cpp
+void mbarrier(Builder& b), cp_async_mbarrier(Builder& b);
+void bulk_copy(Builder& b), bulk_reduce(Builder& b), tensor_copy(Builder& b, bool reduces);
+void tensormap(Builder& b);
+void mapa(Builder& b), getctarank(Builder& b), cluster_barrier(Builder& b), fence(Builder& b);
+void async_store(Builder& b), async_reduction(Builder& b);
 // shuffle.cpp, matrix.cpp
 void shfl(Builder& b), vote(Builder& b), match(Builder& b), redux(Builder& b), elect(Builder& b);
 void mma(Builder& b), ldmatrix(Builder& b), stmatrix(Builder& b), movmatrix(Builder& b);
@@ -47,7 +53,7 @@ void wgmma(Builder& b), rare_mma(Builder& b), wmma(Builder& b);
 // control.cpp
 void bra(Builder& b), brx(Builder& b), call(Builder& b), ret(Builder& b), exit(Builder& b), trap(Builder& b);
 void brkpt(Builder& b), nanosleep(Builder& b), griddepcontrol(Builder& b), createpolicy(Builder& b);
-void setmaxnreg(Builder& b), fence(Builder& b);
+void setmaxnreg(Builder& b);
 void bar(Builder& b), nothing(Builder& b), activemask(Builder& b);
 
 }  // namespace emu::ops

@@ -104,6 +104,7 @@ void take_hints(Builder& b) {
 Space take_space(Builder& b) {
     if (b.take("global")) return Space::global;
     if (b.take("shared::cta") || b.take("shared")) return Space::shared;
+    if (b.take("shared::cluster")) return Space::cluster;
     if (b.take("local")) return Space::local;
     if (b.take("param")) return Space::param;
     if (b.take("const")) return Space::constant;
@@ -230,7 +231,7 @@ void decode_access(Builder& b, bool stores) {
 }  // namespace
 
 void ld(Builder& b) { decode_access(b, false); }
-void st(Builder& b) { decode_access(b, true); }
+void st(Builder& b) { b.take("async") ? async_store(b) : decode_access(b, true); }
 
 void prefetch(Builder& b) { nothing(b); }
 

@@ -1,5 +1,5 @@
 // mov, with packing and unpacking; cvta, isspacep.
-#include "../exec/block.h"
+#include "../exec/cluster.h"
 #include "../memory/spaces.h"
 #include "families.h"
 #include "lanes.h"
@@ -119,8 +119,8 @@ void mov(Builder& b) {
 
 void cvta(Builder& b) {
     const bool to = b.take("to");
-    const Name space = b.take_any({"global", "shared::cta", "shared", "local", "param", "const"});
-    const uint64_t base = window(b, space == "shared::cta" ? "shared" : space);
+    const Name space = b.take_any({"global", "shared::cta", "shared::cluster", "shared", "local", "param", "const"});
+    const uint64_t base = window(b, space.starts_with("shared") ? "shared" : space);
     const Type t = b.need_type();
     b.done();
     if (bytes_of(t) != 8) b.unsupported("generic addresses of 32 bits");
@@ -136,18 +136,22 @@ void cvta(Builder& b) {
 }
 
 void isspacep(Builder& b) {
-    const Name space = b.take_any({"global", "shared::cta", "shared", "local", "param", "const"});
-    const uint64_t base = window(b, space == "shared::cta" ? "shared" : space);
+    const Name space = b.take_any({"global", "shared::cta", "shared::cluster", "shared", "local", "param", "const"});
+    const uint64_t base = window(b, space.starts_with("shared") ? "shared" : space);
     b.done();
     const Ref x = b.source(b.operand(1), Type::b64), d = b.predicate_result(b.operand(0).name);
     Inst& i = b.emit(
         [](Warp& w, const Inst& i) {
             const uint64_t* a = w.at<uint64_t>(i.a);
             const auto base = static_cast<uint64_t>(i.imm);
-            w.set_predicate(i.d, lanes_where([=](int l) { return (a[l] & kWindowBits) == base; }));
+            const uint64_t own = i.extra ? w.block->rank + 1 : 0;  // of shared::cta alone
+            w.set_predicate(i.d, lanes_where([=](int l) {
+                                const uint64_t rank = a[l] >> kClusterShift & 0xff;
+                                return (a[l] & kWindowBits) == base && (own == 0 || rank == 0 || rank == own);
+                            }));
         },
         Class::move);
-    i.d = d, i.a = x, i.imm = static_cast<int64_t>(base);
+    i.d = d, i.a = x, i.imm = static_cast<int64_t>(base), i.extra = space == "shared" || space == "shared::cta";
 }
 
 }  // namespace emu::ops

@@ -6,6 +6,7 @@
 //   columns
 //      8 (i / 2) + 2 t + e
 //   A  in registers: register i holds row g + 8 (i % 2), k = 4 P (i / 2) + P t + e, P elements to a register
+#include "../exec/cluster.h"
 #include "../memory/access.h"
 #include "descriptor.h"
 #include "families.h"
@@ -48,20 +49,20 @@ void read_shared(Warp& w, Wgmma& op, Form f) {
     }
     op.right.resize(size_t{k} * n);
     read_matrix(w, op, op.b, {f.right(), n, k, f.trans_b != 0, true}, op.right.data());
-    op.read = true, op.reader = w.index;
+    op.read = true, op.reader = w.number;
 }
 
 void land(Warp& w, Wgmma& op) {
     const Form f = form_of(*op.inst);
     const uint32_t member = w.index % kWarpsInGroup, k = f.k(), n = f.n();
-    SharedShadow& shadow = w.block->shadow;
+    Clocks& clocks = w.block->cluster->clocks;
     const bool checks = w.block->launch->options.check_shared;
     if (!op.read) {
-        if (checks) shadow.begin_late(w.index);
+        if (checks) clocks.now(w.number);  // the reads have a time of their own
         read_shared(w, op, f);
-        if (checks) op.time = shadow.end_late(w.index);
+        if (checks) op.time = clocks.now(w.number);
     } else if (checks) {
-        shadow.learn_late(w.index, op.reader, op.time);  // the reads of all four warps are over
+        clocks.learn(w.number, op.reader, op.time);  // the reads of all four warps are over
     }
     uint32_t* registers[128 + 5];
     for (uint32_t r = 0; r < f.accumulators() + f.lefts(); ++r)

@@ -442,12 +442,16 @@ REGISTERS = {
     "an increase that takes away": ("!setmaxnreg.inc.sync.aligned.u32 24;", 384, "inc to 24 of a warp that has 168"),
     "a decrease that adds": ("!setmaxnreg.dec.sync.aligned.u32 240;", 384, "dec to 240 of a warp that has 168"),
     "one warp alone": (
-        f"setp.ge.u32 %p, %t, 32; @%p bra OUT; {DEC} OUT: !mov.b32 %a, 1; st.global.b32 [%n], %a; exit;", 128,
-        "leaves without a setmaxnreg that warp 0 of its warpgroup executed",
+        f"setp.ge.u32 %p, %t, 32; @%p bra OUT; !{DEC} OUT: !mov.b32 %a, 1; st.global.b32 [%n], %a; exit;", 128,
+        "(leaves without a setmaxnreg that warp 0 of its warpgroup executed|left without this setmaxnreg)",
+    ),
+    "three warps alone": (
+        f"setp.lt.u32 %p, %t, 32; @%p bra OUT; !{DEC} OUT: !mov.b32 %a, 1; st.global.b32 [%n], %a; exit;", 128,
+        "(leaves without a setmaxnreg that warp . of its warpgroup executed|warp 0 of the warpgroup left without)",
     ),
     "warps that disagree": (
-        f"setp.ge.u32 %p, %t, 32; @%p bra B; {DEC} bra OUT; B: !setmaxnreg.dec.sync.aligned.u32 48; OUT:", 128,
-        "set different numbers of registers: warp 0 set 40",
+        f"setp.ge.u32 %p, %t, 32; @%p bra B; !{DEC} bra OUT; B: !setmaxnreg.dec.sync.aligned.u32 48; OUT:", 128,
+        "set different numbers of registers: warp . set 4[08]",
     ),
     "half a warp": (f"and.b32 %a, %t, 1; setp.eq.u32 %p, %a, 0; @%p bra OUT; !{DEC} OUT: bar.warp.sync -1;", 128,
                     "divergence"),

@@ -30,6 +30,8 @@ void change(Warp& w, const Inst& i) {
     const uint32_t first = w.index & ~(kWarpsInGroup - 1);
     for (uint32_t k = first; k < first + kWarpsInGroup; ++k) {
         const Warp& o = b.warps[k];
+        if (o.state == State::done && o.quotas.size() <= w.quotas.size())
+            fail(w, i, launch_failed, 0, concat("warp ", k, " of the warpgroup left without this setmaxnreg"));
         if (o.quotas.size() > w.quotas.size() && o.quotas[w.quotas.size()] != wanted)
             fail(w, i, launch_failed, 0,
                  concat("the warps of a warpgroup set different numbers of registers: warp ", k, " set ",

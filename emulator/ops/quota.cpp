@@ -8,7 +8,7 @@ namespace emu::ops {
 
 namespace {
 
-// Registers of one thread that the kernel begins with.
+// Registers of one thread that the kernel can begin with at most; how many it does is decided by ptxas.
 uint32_t first_quota(const Block& b) {
     const auto threads = static_cast<uint32_t>(b.warps.size()) * kLanes;
     return std::min(256u, 65536 / threads / 8 * 8);
@@ -23,7 +23,7 @@ void change(Warp& w, const Inst& i) {
     const auto wanted = static_cast<uint32_t>(i.imm), now = quota(b, w);
     if (b.warps.size() % kWarpsInGroup != 0)
         fail(w, i, launch_failed, 0, "setmaxnreg needs whole warpgroups, and the block ends within one");
-    if (grows ? wanted < now : wanted > now)
+    if (grows ? wanted < now && !w.quotas.empty() : wanted > now)  // what it began with is not told
         fail(w, i, launch_failed, 0,
              concat(grows ? "setmaxnreg.inc to " : "setmaxnreg.dec to ", wanted, " of a warp that has ", now,
                     " registers"));

@@ -440,7 +440,8 @@ REGISTERS = {
     "more than there are": (f"{PRODUCER} bra OUT; CONSUMER: !{INC} OUT:", 384,
                             "deadlock: .*for registers that no other warpgroup gives back"),
     "an increase that takes away": (
-        "setmaxnreg.dec.sync.aligned.u32 96; !setmaxnreg.inc.sync.aligned.u32 40;", 384, "inc to 40 of a warp that has 96",
+        "setmaxnreg.dec.sync.aligned.u32 96; !setmaxnreg.inc.sync.aligned.u32 40;", 384,
+        "inc to 40 of a warp that has 96",
     ),
     "a decrease that adds": ("!setmaxnreg.dec.sync.aligned.u32 240;", 384, "dec to 240 of a warp that has 168"),
     "one warp alone": (

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from neurokern.ops import emulation
-from neurokern.testing.ptx import run_elementwise
+from neurokern.testing import ptx
 from neurokern.testing.ptxas import complaint
 from neurokern.testing.wgmma import HEADER
 
 pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+
+run_elementwise = partial(ptx.run_elementwise, header=HEADER)
 
 BYTES = {"e4m3": (torch.float8_e4m3fn, 448.0), "e5m2": (torch.float8_e5m2, 57344.0)}
 HALVES = {"f16": (torch.float16, 65504.0), "bf16": (torch.bfloat16, torch.finfo(torch.bfloat16).max)}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 from neurokern.ops import emulation
-from neurokern.testing.ptx import DeviceError, elementwise, emulator, run_elementwise
+from neurokern.testing import ptx
+from neurokern.testing.ptx import DeviceError, elementwise, emulator
 from neurokern.testing.ptxas import complaint
 
 pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
 
 HEADER = ".version 9.0\n.target sm_90a\n.address_size 64\n"
+run_elementwise = partial(ptx.run_elementwise, header=HEADER)
 
 
 def run(body: str, x: np.ndarray, threads: int) -> np.ndarray:

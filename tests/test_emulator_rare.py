@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from neurokern.ops import emulation
-from neurokern.testing.ptx import DeviceError, elementwise, emulator, run_elementwise
+from neurokern.testing import ptx
+from neurokern.testing.ptx import DeviceError, elementwise, emulator
 from neurokern.testing.ptxas import complaint
 
 pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
 
 HEADER = ".version 9.0\n.target sm_90a\n.address_size 64\n"
+run_elementwise = partial(ptx.run_elementwise, header=HEADER)
 EDGES = [0, 1, 2, 5, 31, 32, 33, 127, 128, 255, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFF, 0x800000, 0x7FFFFFFF, 0x80000000,
          0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF]  # fmt: skip
 

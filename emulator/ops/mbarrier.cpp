@@ -161,14 +161,20 @@ void run_wait(Warp& w, const Inst& i) {
     const bool relaxed = i.extra & kRelaxed;
     Tried missing{};
     const auto try_all = [&](bool demands) {
+        Tried former{};  // most often all lanes wait for the same
+        bool passes = false;
         each_object(w, i, [&](int l, Place at) {
-            if (at.block != w.block) fail(w, i, launch_failed, l, "waits for an mbarrier of another block");
             const uint32_t parity =
                 i.extra & kParity ? w.at<uint32_t>(i.b)[l] & 1 : MbarrierState::of(w.at<uint64_t>(i.b)[l]).parity;
-            if (mbarrier_passed(w, i, l, at, parity, relaxed, demands))
+            if (former.at.block != at.block || former.at.offset != at.offset || former.parity != parity) {
+                if (at.block != w.block) fail(w, i, launch_failed, l, "waits for an mbarrier of another block");
+                former = {&i, at, parity};
+                passes = mbarrier_passed(w, i, l, at, parity, relaxed, demands);
+            }
+            if (passes)
                 passed |= 1u << l;
             else
-                missing = {&i, at, parity};
+                missing = former;
         });
     };
     try_all(false);

@@ -264,13 +264,16 @@ def elementwise(instruction: str, result: str, sources: Sequence[str], declare: 
 
 
 def run_elementwise(
-    instruction: str, result: str, inputs: dict[str, np.ndarray] | Sequence[tuple[str, np.ndarray]]
+    instruction: str,
+    result: str,
+    inputs: dict[str, np.ndarray] | Sequence[tuple[str, np.ndarray]],
+    header: str = HEADER,
 ) -> np.ndarray:
     """`inputs`: (PTX type, bits) of each operand."""
     pairs = list(inputs.items()) if isinstance(inputs, dict) else list(inputs)
     n = len(pairs[0][1])
     arrays = [np.ascontiguousarray(v.astype(DTYPES[bits_of(t)])) for t, v in pairs]
     out = np.zeros(n, DTYPES[bits_of(result)])
-    ptx = elementwise(instruction, result, [t for t, _ in pairs])
+    ptx = header + elementwise(instruction, result, [t for t, _ in pairs])
     emulator().launch(ptx, [out, n, *arrays], grid=((n + 127) // 128, 1, 1), block=(128, 1, 1))
     return out

@@ -60,7 +60,7 @@ GlobalShadow::Page& GlobalShadow::page(Area& a, uint64_t number) {
 // One access to one page, which is locked as long.
 class GlobalShadow::Visit {
   public:
-    Visit(Page& p, const BlockOrder& order, uint32_t warp, Stamp strong)
+    Visit(Page& p, const BlockOrder& order, uint32_t warp, GlobalStamp strong)
         : page_(p), order_(order), warp_(warp), stamp_(order.stamp(warp) | strong) {
         while (p.busy.test_and_set(std::memory_order_acquire)) {
         }
@@ -95,7 +95,7 @@ class GlobalShadow::Visit {
         return {};
     }
 
-    bool conflict(Stamp other) const {
+    bool conflict(GlobalStamp other) const {
         if (other == 0 || other >> 29 == stamp_ >> 29) return false;
         if ((other & stamp_ & kStrong) && (block_of(other) == block_of(stamp_) || (other & stamp_ & kDeviceWide)))
             return false;
@@ -105,7 +105,7 @@ class GlobalShadow::Visit {
     Finding read(Cell& c) const {
         if (conflict(c.writer)) return {kReadRace, address_, c.writer, false};
         if (c.reader == stamp_) return {};
-        const Stamp old = c.reader;
+        const GlobalStamp old = c.reader;
         c.reader = stamp_;
         if (old == 0) return {};
         if (block_of(old) != block_of(stamp_))
@@ -120,7 +120,7 @@ class GlobalShadow::Visit {
             const bool here = block_of(c.writer) == block_of(stamp_) && !(stamp_ & kStrong);
             return {kWriteRace, address_, c.writer, here};
         }
-        for (const Stamp r : {c.reader, c.beside, c.elsewhere})
+        for (const GlobalStamp r : {c.reader, c.beside, c.elsewhere})
             if (conflict(r)) return {kWriteReadRace, address_, r, false};
         c = {stamp_, 0, 0, 0};
         return {};
@@ -129,12 +129,12 @@ class GlobalShadow::Visit {
     Page& page_;
     const BlockOrder& order_;
     const uint32_t warp_;
-    const Stamp stamp_;
+    const GlobalStamp stamp_;
     uint64_t address_ = 0;
 };
 
 Finding GlobalShadow::touch(const BlockOrder& order, uint32_t warp, uint64_t address, uint64_t bytes, Touch kind,
-                            Stamp strong) {
+                            GlobalStamp strong) {
     for (const uint64_t end = address + bytes; address < end;) {
         Area* a = area(address);
         if (a == nullptr) return {};  // out of bounds, and nobody asked for that to be found

@@ -19,7 +19,7 @@ enum class Touch : uint8_t { read, write, update };
 struct Finding {
     const char* what = nullptr;  // null: nothing
     uint64_t address = 0;
-    Stamp other = 0;          // 0: nobody
+    GlobalStamp other = 0;    // 0: nobody
     bool both_wrote = false;  // two stores of one block, and no more
 };
 
@@ -30,15 +30,16 @@ class GlobalShadow {
 
     // An access of these bytes, all within one range, by a warp of a block. `strong` of a volatile or atomic access
     // (kStrong, kDeviceWide).
-    Finding touch(const BlockOrder& order, uint32_t warp, uint64_t address, uint64_t bytes, Touch kind, Stamp strong);
+    Finding touch(const BlockOrder& order, uint32_t warp, uint64_t address, uint64_t bytes, Touch kind,
+                  GlobalStamp strong);
 
     Variables variables;
 
   private:
     struct Cell {
-        Stamp writer = 0;
-        Stamp reader = 0;  // the latest, the latest of another warp of its block, the latest of another block
-        Stamp beside = 0, elsewhere = 0;
+        GlobalStamp writer = 0;
+        GlobalStamp reader = 0;  // the latest, the latest of another warp of its block, the latest of another block
+        GlobalStamp beside = 0, elsewhere = 0;
     };
     struct Page {
         std::atomic_flag busy;

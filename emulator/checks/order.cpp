@@ -9,7 +9,7 @@ namespace {
 using Seen = std::vector<const Snapshot*>;
 
 // Whether one of these releases, or one that was known to it, is behind `other`.
-bool covers(const Variable& v, size_t count, Stamp other, Seen& seen) {
+bool covers(const Variable& v, size_t count, GlobalStamp other, Seen& seen) {
     for (size_t k = std::min(count, v.releases.size()); k-- > 0;) {
         const Snapshot& s = *v.releases[k];
         if (s.block == block_of(other) && s.clock[warp_of(other)] >= clock_of(other)) return true;
@@ -84,7 +84,7 @@ void BlockOrder::acquire(uint32_t warp, uint64_t address, bool at_once) {
     (at_once ? k->warps : k->pending) |= 1u << warp;
 }
 
-bool BlockOrder::sees(uint32_t warp, Stamp other, uint64_t address) const {
+bool BlockOrder::sees(uint32_t warp, GlobalStamp other, uint64_t address) const {
     if (block_of(other) == block_ &&
         (warp_of(other) == warp || clock_of(other) <= clocks_->clock(warp, warp_of(other))))
         return true;

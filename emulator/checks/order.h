@@ -16,12 +16,12 @@
 namespace emu {
 
 // Who touched something when: block + 1, warp, two flags, the warp's clock. 0: nobody.
-using Stamp = uint64_t;
-inline constexpr Stamp kStrong = 1u << 28, kDeviceWide = 1u << 27;
-constexpr Stamp block_stamp(uint64_t block) { return (block + 1) << 34; }
-constexpr uint64_t block_of(Stamp s) { return (s >> 34) - 1; }
-constexpr uint32_t warp_of(Stamp s) { return s >> 29 & 31; }
-constexpr uint32_t clock_of(Stamp s) { return s & (kDeviceWide - 1); }
+using GlobalStamp = uint64_t;
+inline constexpr GlobalStamp kStrong = 1u << 28, kDeviceWide = 1u << 27;
+constexpr GlobalStamp block_stamp(uint64_t block) { return (block + 1) << 34; }
+constexpr uint64_t block_of(GlobalStamp s) { return (s >> 34) - 1; }
+constexpr uint32_t warp_of(GlobalStamp s) { return s >> 29 & 31; }
+constexpr uint32_t clock_of(GlobalStamp s) { return s & (kDeviceWide - 1); }
 
 struct Variable;
 
@@ -55,7 +55,9 @@ struct Variables {
 class BlockOrder {
   public:
     void begin(uint64_t block, SharedShadow& clocks, Variables& variables);
-    Stamp stamp(uint32_t warp) const { return block_stamp(block_) | uint64_t{warp} << 29 | clocks_->clock(warp, warp); }
+    GlobalStamp stamp(uint32_t warp) const {
+        return block_stamp(block_) | uint64_t{warp} << 29 | clocks_->clock(warp, warp);
+    }
 
     void fence(uint32_t warp);  // of the device's scope
     void barrier(uint32_t warps);
@@ -63,7 +65,7 @@ class BlockOrder {
     void acquire(uint32_t warp, uint64_t address, bool at_once);  // behind an atomic or strong load
 
     // Whether the access `other` to `address` comes before what the warp does now.
-    bool sees(uint32_t warp, Stamp other, uint64_t address) const;
+    bool sees(uint32_t warp, GlobalStamp other, uint64_t address) const;
 
   private:
     void share_fences(uint32_t warps);

@@ -8,7 +8,7 @@ namespace emu {
 
 namespace {
 
-Stamp strength(const Inst& i) {
+GlobalStamp strength(const Inst& i) {
     if (!(i.flags & kStrongAccess)) return 0;
     return i.flags & kBlockScope ? kStrong : kStrong | kDeviceWide;
 }
@@ -31,7 +31,7 @@ Touch kind(const Inst& i, bool store) { return i.flags & kAtomic ? Touch::update
 void touch_global(Warp& w, const Inst& i, const uint64_t* address, const uint32_t* bytes, bool store, Values values) {
     Block& b = *w.block;
     GlobalShadow& shadow = b.launch->global;
-    const Stamp strong = strength(i);
+    const GlobalStamp strong = strength(i);
     const Touch what = kind(i, store);
     if (store && strong != 0)
         for_lanes(w.mask, [&](int l) {

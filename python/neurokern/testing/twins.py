@@ -3,6 +3,7 @@ bit, but for instructions of which the PTX ISA only bounds the error."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,9 @@ APPROXIMATIONS = {
 }
 UNIT = {"f64": 2.0**-52, "f32": 2.0**-23, "bf16": 2.0**-7, "f16": 2.0**-10}
 LEAST = {"f64": 2.0**-1022, "f32": 2.0**-126, "bf16": 2.0**-126, "f16": 2.0**-14}
+# The PTX ISA that a driver reads, by the version of CUDA it came with.
+ISA = {13000: "9.0", 12090: "8.8", 12080: "8.7", 12070: "8.6", 12050: "8.5", 12040: "8.4", 12030: "8.3", 12020: "8.2",
+       12010: "8.1", 12000: "8.0"}  # fmt: skip
 REFUSED = (209, 218, 222)  # no binary for this GPU, invalid PTX, unsupported PTX version
 
 Argument = np.ndarray | TensorMap | int
@@ -96,6 +100,14 @@ def copies(arguments: Sequence[Argument]) -> list[Argument]:
     ]
 
 
+def readable(text: str, device: Device) -> str:
+    """The snippet in the newest version of PTX that the device's driver reads."""
+    version = ctypes.c_int()
+    device.call("cuDriverGetVersion", ctypes.byref(version))
+    isa = next((isa for since, isa in ISA.items() if version.value >= since), "8.0")
+    return re.sub(r"\.version \d+\.\d+", f".version {isa}", text, count=1)
+
+
 class Twins(Device):
     """The first device, with every launch repeated on the second one and compared."""
 
@@ -110,8 +122,10 @@ class Twins(Device):
         twins = copies(arguments)
         self.first.launch(text, arguments, fresh=fresh, **options)
         self.counts["launches"] += 1
+        if ".version" not in text:
+            text = ptx.HEADER + text
         try:
-            self.second.launch(text, twins, fresh=fresh, **options)
+            self.second.launch(readable(text, self.second), twins, fresh=fresh, **options)
         except DeviceError as error:
             if error.code not in REFUSED:
                 raise

@@ -26,6 +26,7 @@ enum Status : int {
     misaligned_address = 716,
     launch_failed = 719,
     not_supported = 801,
+    invalid_cluster_size = 912,
 };
 
 struct Error : std::runtime_error {

@@ -250,40 +250,52 @@ def kernels() -> SimpleNamespace:
     return SimpleNamespace(common=_common, activation=activation, matmul=matmul, softmax=softmax)
 
 
-def compile_and_run(names: list[str], file: str) -> None:
-    """In the process that compiles: each job's results, the kernels that ran, or what the driver said."""
+def compile_and_run() -> None:
+    """The process that compiles: for each name of a job that comes in, a file's name, into which go its results, the
+    kernels that ran, and what the driver said."""
     from neurokern.testing.ptx import DeviceError, emulator
     from neurokern.testing.triton_ptx import triton_on
 
-    found = {}
-    for name in names:
+    for line in sys.stdin:
+        name, file = line.split()
         job = JOBS[name]
         with triton_on(emulator(), job.capability) as ran:
             try:
-                found[name] = (job.evaluate(kernels()), ran, None)
+                answer = (job.evaluate(kernels()), ran, None)
             except DeviceError as error:
-                found[name] = ([], ran, (error.code, str(error)))
-    Path(file).write_bytes(pickle.dumps(found))
+                answer = ([], ran, (error.code, str(error)))
+        Path(file).write_bytes(pickle.dumps(answer))
+        print("done", flush=True)
 
 
 @pytest.fixture(scope="module")
-def emulated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Results of all jobs that this session asks for, from one process."""
-    mine = [i for i in request.session.items if i.fspath == request.node.fspath and hasattr(i, "callspec")]
-    names = [i.callspec.params["job"] for i in mine]
-    file = tmp_path_factory.mktemp("triton") / "results"
+def emulated(tmp_path_factory: pytest.TempPathFactory):
+    """A function from a job's name to its results, by one process for all jobs of this worker."""
+    folder = tmp_path_factory.mktemp("triton")
     env = dict(os.environ) | {"TRITON_INTERPRET": "0"}
-    done = subprocess.run(
-        [sys.executable, __file__, str(file), *names], env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return pickle.loads(file.read_bytes())
+    with (
+        (folder / "errors").open("w+") as errors,
+        subprocess.Popen(
+            [sys.executable, __file__], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as child,
+    ):
+
+        def ask(job: str) -> tuple[list[tuple[Tensor, Tensor]], list[str], tuple[int, str] | None]:
+            child.stdin.write(f"{job} {folder / 'answer'}\n")
+            child.stdin.flush()
+            for line in child.stdout:
+                if line == "done\n":
+                    return pickle.loads((folder / "answer").read_bytes())
+            raise AssertionError(Path(errors.name).read_text())
+
+        yield ask
+        child.stdin.close()
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_as_the_interpreter(job: str, emulated: dict) -> None:
+def test_as_the_interpreter(job: str, emulated: Callable[[str], tuple]) -> None:
     this = JOBS[job]
-    results, ran, error = emulated[job]
+    results, ran, error = emulated(job)
     if error is not None:
         unsupported = 222
         if error[0] == unsupported:
@@ -316,4 +328,4 @@ def test_every_kernel_is_here() -> None:
 
 
 if __name__ == "__main__":
-    compile_and_run(sys.argv[2:], sys.argv[1])
+    compile_and_run()

@@ -285,7 +285,12 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         "line",
-        ["wgmma.fence.sync.aligned;", "add.rn.bf16x4 %x, %x, %x;", "add.cc.u32 %x, %x, %x;", "mov.u32 %x, %clock;"],
+        [
+            "tcgen05.wait::ld.sync.aligned;",
+            "add.rn.bf16x4 %x, %x, %x;",
+            "vadd.s32.u32.s32.sat %x, %x, %x;",
+            "alloca.u64 %m, 16;",
+        ],
     )
     def test_unsupported(self, line: str) -> None:
         source = '.file 1 "/somewhere/kernels/cuda/thing.cu"'

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from neurokern.ops import emulation
-from neurokern.testing.ptx import Device, DeviceError, emulator, run_elementwise
-from neurokern.testing.twins import Difference, compared, disagreement
+from neurokern.testing.ptx import HEADER, Device, DeviceError, emulator, run_elementwise
+from neurokern.testing.twins import Difference, compared, disagreement, readable
 
 pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
 
@@ -87,6 +87,20 @@ def test_what_the_other_cannot_load_is_noted(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "record").read_text())["refused"] == 1
     with compared(Other(refuses=700)), pytest.raises(DeviceError, match="not here"):
         run_elementwise("add.u32 {d}, {a}, 1;", "u32", [("u32", X)])
+
+
+@pytest.mark.parametrize(
+    "driver, isa", [(13010, "9.0"), (13000, "9.0"), (12080, "8.7"), (12060, "8.5"), (11080, "8.0")]
+)
+def test_older_drivers_get_older_ptx(driver: int, isa: str) -> None:
+    class Old:
+        def call(self, name: str, version) -> None:
+            assert name == "cuDriverGetVersion"
+            version._obj.value = driver
+
+    text = readable(f"{HEADER}.visible .entry kernel() {{ ret; }}", Old())
+    assert text.startswith(f".version {isa}\n.target sm_80\n")
+    assert text.endswith(".visible .entry kernel() { ret; }")
 
 
 def test_a_snippet_that_fails_here_is_not_tried_there() -> None:

@@ -27,7 +27,8 @@ void GlobalShadow::Page::refine(uint32_t to) {
     cells = std::move(finer), shift = to;
 }
 
-void GlobalShadow::begin(const Ranges& ranges) {
+void GlobalShadow::begin(const Ranges& ranges, bool races) {
+    races_ = races;
     for (const Range& r : ranges.list()) {
         auto a = std::make_unique<Area>();
         a->begin = r.begin, a->end = r.end;
@@ -60,8 +61,8 @@ GlobalShadow::Page& GlobalShadow::page(Area& a, uint64_t number) {
 // One access to one page, which is locked as long.
 class GlobalShadow::Visit {
   public:
-    Visit(Page& p, const BlockOrder& order, uint32_t warp, Stamp strong)
-        : page_(p), order_(order), warp_(warp), stamp_(order.stamp(warp) | strong) {
+    Visit(Page& p, const GlobalOrder& order, uint32_t warp, GlobalStamp strong, bool races)
+        : page_(p), order_(order), warp_(warp), stamp_(races ? order.stamp(warp) | strong : 0) {
         while (p.busy.test_and_set(std::memory_order_acquire)) {
         }
     }
@@ -73,6 +74,7 @@ class GlobalShadow::Visit {
         const uint64_t first = address % kPageBytes;
         if (page_.some_unwritten)
             if (Finding f = initialization(address, first, bytes, kind); f.what != nullptr) return f;
+        if (stamp_ == 0) return {};
         const auto aligned = static_cast<uint32_t>(std::countr_zero(first | bytes | 4));
         if (aligned < page_.shift) page_.refine(aligned);
         auto* cells = reinterpret_cast<Cell*>(page_.cells.data());
@@ -95,9 +97,9 @@ class GlobalShadow::Visit {
         return {};
     }
 
-    bool conflict(Stamp other) const {
-        if (other == 0 || other >> 29 == stamp_ >> 29) return false;
-        if ((other & stamp_ & kStrong) && (block_of(other) == block_of(stamp_) || (other & stamp_ & kDeviceWide)))
+    bool conflict(GlobalStamp other) const {
+        if (other == 0 || same_warp(other, stamp_)) return false;
+        if ((other & stamp_ & kStrong) && (order_.same_block(other, stamp_) || (other & stamp_ & kDeviceWide)))
             return false;
         return !order_.sees(warp_, other, address_);
     }
@@ -105,10 +107,10 @@ class GlobalShadow::Visit {
     Finding read(Cell& c) const {
         if (conflict(c.writer)) return {kReadRace, address_, c.writer, false};
         if (c.reader == stamp_) return {};
-        const Stamp old = c.reader;
+        const GlobalStamp old = c.reader;
         c.reader = stamp_;
         if (old == 0) return {};
-        if (block_of(old) != block_of(stamp_))
+        if (cluster_of(old) != cluster_of(stamp_))
             c.elsewhere = old, c.beside = 0;
         else if (warp_of(old) != warp_)
             c.beside = old;
@@ -117,29 +119,29 @@ class GlobalShadow::Visit {
 
     Finding write(Cell& c) const {
         if (conflict(c.writer)) {
-            const bool here = block_of(c.writer) == block_of(stamp_) && !(stamp_ & kStrong);
+            const bool here = order_.same_block(c.writer, stamp_) && !(stamp_ & kStrong);
             return {kWriteRace, address_, c.writer, here};
         }
-        for (const Stamp r : {c.reader, c.beside, c.elsewhere})
+        for (const GlobalStamp r : {c.reader, c.beside, c.elsewhere})
             if (conflict(r)) return {kWriteReadRace, address_, r, false};
         c = {stamp_, 0, 0, 0};
         return {};
     }
 
     Page& page_;
-    const BlockOrder& order_;
+    const GlobalOrder& order_;
     const uint32_t warp_;
-    const Stamp stamp_;
+    const GlobalStamp stamp_;
     uint64_t address_ = 0;
 };
 
-Finding GlobalShadow::touch(const BlockOrder& order, uint32_t warp, uint64_t address, uint64_t bytes, Touch kind,
-                            Stamp strong) {
+Finding GlobalShadow::touch(const GlobalOrder& order, uint32_t warp, uint64_t address, uint64_t bytes, Touch kind,
+                            GlobalStamp strong) {
     for (const uint64_t end = address + bytes; address < end;) {
         Area* a = area(address);
         if (a == nullptr) return {};  // out of bounds, and nobody asked for that to be found
         const uint64_t number = address / kPageBytes, stop = std::min({end, a->end, (number + 1) * kPageBytes});
-        Visit visit(page(*a, number), order, warp, strong);
+        Visit visit(page(*a, number), order, warp, strong, races_);
         if (const Finding f = visit.touch(address, stop - address, kind); f.what != nullptr) return f;
         address = stop;
     }

@@ -19,26 +19,27 @@ enum class Touch : uint8_t { read, write, update };
 struct Finding {
     const char* what = nullptr;  // null: nothing
     uint64_t address = 0;
-    Stamp other = 0;          // 0: nobody
+    GlobalStamp other = 0;    // 0: nobody
     bool both_wrote = false;  // two stores of one block, and no more
 };
 
 class GlobalShadow {
   public:
-    void begin(const Ranges& ranges);
+    void begin(const Ranges& ranges, bool races);
     void end();  // says which bytes were written
 
-    // An access of these bytes, all within one range, by a warp of a block. `strong` of a volatile or atomic access
+    // An access of these bytes, all within one range, by a warp of a cluster. `strong` of a volatile or atomic access
     // (kStrong, kDeviceWide).
-    Finding touch(const BlockOrder& order, uint32_t warp, uint64_t address, uint64_t bytes, Touch kind, Stamp strong);
+    Finding touch(const GlobalOrder& order, uint32_t warp, uint64_t address, uint64_t bytes, Touch kind,
+                  GlobalStamp strong);
 
     Variables variables;
 
   private:
     struct Cell {
-        Stamp writer = 0;
-        Stamp reader = 0;  // the latest, the latest of another warp of its block, the latest of another block
-        Stamp beside = 0, elsewhere = 0;
+        GlobalStamp writer = 0;
+        GlobalStamp reader = 0;  // the latest, the latest of another warp of its cluster, the latest of another cluster
+        GlobalStamp beside = 0, elsewhere = 0;
     };
     struct Page {
         std::atomic_flag busy;
@@ -60,6 +61,7 @@ class GlobalShadow {
     Page& page(Area& a, uint64_t number);
     Area* area(uint64_t address);
 
+    bool races_ = true;                         // are looked for
     std::vector<std::unique_ptr<Area>> areas_;  // by address
     std::mutex mutex_;
     std::vector<std::unique_ptr<Page>> pages_;

@@ -9,99 +9,94 @@ namespace {
 using Seen = std::vector<const Snapshot*>;
 
 // Whether one of these releases, or one that was known to it, is behind `other`.
-bool covers(const Variable& v, size_t count, Stamp other, Seen& seen) {
+bool covers(const Variable& v, size_t count, GlobalStamp other, Seen& seen) {
     for (size_t k = std::min(count, v.releases.size()); k-- > 0;) {
         const Snapshot& s = *v.releases[k];
-        if (s.block == block_of(other) && s.clock[warp_of(other)] >= clock_of(other)) return true;
+        if (s.cluster == cluster_of(other) && within(other) >> Clocks::kIndexBits <= s.clock[warp_of(other)])
+            return true;
         if (s.known.empty() || std::find(seen.begin(), seen.end(), &s) != seen.end()) continue;
         seen.push_back(&s);
-        for (const Known& n : s.known)
-            if (covers(*n.variable, n.count, other, seen)) return true;
+        for (const auto& [variable, n] : s.known)
+            if (covers(*variable, n, other, seen)) return true;
     }
     return false;
 }
 
 }  // namespace
 
-void BlockOrder::begin(uint64_t block, SharedShadow& clocks, Variables& variables) {
-    block_ = block, clocks_ = &clocks, variables_ = &variables;
+void GlobalOrder::begin(uint64_t cluster, uint32_t warps_in_block, Clocks& clocks, Variables& variables) {
+    cluster_ = cluster, warps_in_block_ = warps_in_block, clocks_ = &clocks, variables_ = &variables;
     known_.clear();
-    fenced_.fill(nullptr);
+    latest_.assign(clocks.warps(), nullptr);
 }
 
-void BlockOrder::fence(uint32_t warp) {
-    const uint32_t bit = 1u << warp;
-    auto s = std::make_shared<Snapshot>();
-    s->block = block_;
-    for (uint32_t w = 0; w < SharedShadow::kWarps; ++w) s->clock[w] = clocks_->clock(warp, w);
+// What the warp has read becomes known to it.
+void GlobalOrder::learn(uint32_t warp) {
     for (Known& k : known_) {
-        if (k.pending & bit) k.warps |= bit, k.pending &= ~bit;
-        if (k.warps & bit) s->known.push_back(k);
+        if (std::erase(k.pending, warp) == 0) continue;
+        const auto same = [&](Stamp s) { return (s & Clocks::kIndexMask) == warp; };
+        if (std::none_of(k.learners.begin(), k.learners.end(), same)) k.learners.push_back(clocks_->stamp(warp));
     }
-    fenced_[warp] = std::move(s);
-    clocks_->tick(warp);  // what follows is not covered
 }
 
-// What a warp knew at its fence, others know behind a barrier, and may pass on by an atomic of their own.
-void BlockOrder::share_fences(uint32_t warps) {
-    std::shared_ptr<Snapshot> all;
-    for (uint32_t w = 0; w < SharedShadow::kWarps; ++w) {
-        if (!(warps >> w & 1) || fenced_[w] == nullptr) continue;
-        if (all == nullptr) {
-            all = std::make_shared<Snapshot>(*fenced_[w]);
-            continue;
-        }
-        for (size_t k = 0; k < all->clock.size(); ++k) all->clock[k] = std::max(all->clock[k], fenced_[w]->clock[k]);
-        all->known.insert(all->known.end(), fenced_[w]->known.begin(), fenced_[w]->known.end());
-    }
-    if (all == nullptr) return;
-    for (uint32_t w = 0; w < SharedShadow::kWarps; ++w)
-        if (warps >> w & 1) fenced_[w] = all;
+bool GlobalOrder::knows(uint32_t warp, const Known& k) const {
+    return std::any_of(k.learners.begin(), k.learners.end(), [&](Stamp s) { return clocks_->ordered(s, warp); });
 }
 
-void BlockOrder::barrier(uint32_t warps) {
-    share_fences(warps);
-    for (Known& k : known_)
-        if ((k.warps | k.pending) & warps) k.warps |= warps, k.pending &= ~warps;
+void GlobalOrder::fence(uint32_t warp) {
+    learn(warp);
+    clocks_->device_fence(warp);
 }
 
-void BlockOrder::release(uint32_t warp, uint64_t address) {
-    if (fenced_[warp] == nullptr) return;
+void GlobalOrder::barrier(std::span<const uint32_t> warps) {
+    if (known_.empty()) return;
+    for (const uint32_t w : warps) learn(w);
+}
+
+void GlobalOrder::release(uint32_t warp, uint64_t address) {
+    const std::span<const uint32_t> shown = clocks_->shown(warp);
+    if (shown.empty()) return;
+    Snapshot s;
+    s.cluster = cluster_;
+    s.clock.assign(shown.begin(), shown.end());
+    for (const Known& k : known_)
+        if (std::any_of(k.learners.begin(), k.learners.end(),
+                        [&](Stamp t) { return t >> Clocks::kIndexBits <= shown[t & Clocks::kIndexMask]; }))
+            s.known.emplace_back(k.variable, k.count);
+    auto& latest = latest_[warp];
+    if (latest == nullptr || *latest != s) latest = std::make_shared<const Snapshot>(std::move(s));
     const std::lock_guard lock(variables_->mutex);
     std::unique_ptr<Variable>& v = variables_->at[address];
     if (v == nullptr) v = std::make_unique<Variable>();
-    if (v->releases.empty() || v->releases.back() != fenced_[warp]) v->releases.push_back(fenced_[warp]);
+    if (v->releases.empty() || v->releases.back() != latest) v->releases.push_back(latest);
 }
 
-void BlockOrder::acquire(uint32_t warp, uint64_t address, bool at_once) {
+void GlobalOrder::acquire(uint32_t warp, uint64_t address, bool at_once) {
     const std::lock_guard lock(variables_->mutex);
     const auto it = variables_->at.find(address);
     if (it == variables_->at.end()) return;
     const Variable* v = it->second.get();
     auto k = std::find_if(known_.begin(), known_.end(), [&](const Known& n) { return n.variable == v; });
-    if (k == known_.end()) k = known_.insert(k, Known{v, 0, 0, 0});
+    if (k == known_.end()) k = known_.insert(k, Known{v});
     k->count = v->releases.size();
-    (at_once ? k->warps : k->pending) |= 1u << warp;
+    if (std::find(k->pending.begin(), k->pending.end(), warp) == k->pending.end()) k->pending.push_back(warp);
+    if (at_once) learn(warp);
 }
 
-bool BlockOrder::sees(uint32_t warp, Stamp other, uint64_t address) const {
-    if (block_of(other) == block_ &&
-        (warp_of(other) == warp || clock_of(other) <= clocks_->clock(warp, warp_of(other))))
-        return true;
+bool GlobalOrder::sees(uint32_t warp, GlobalStamp other, uint64_t address) const {
+    if (cluster_of(other) == cluster_ && clocks_->ordered(within(other), warp)) return true;
     if (known_.empty()) return false;
     const std::lock_guard lock(variables_->mutex);
+    const auto it = variables_->at.find(address);
     Seen seen;
     for (const Known& k : known_) {
-        if (!(k.warps >> warp & 1)) continue;
+        if (!knows(warp, k)) continue;
         if (covers(*k.variable, k.count, other, seen)) return true;
+        // the atomic that told of it comes before what follows, too
+        if (!(other & kStrong) || it == variables_->at.end() || k.variable != it->second.get()) continue;
+        for (size_t n = 0; n < std::min(k.count, k.variable->releases.size()); ++n)
+            if (k.variable->releases[n]->cluster == cluster_of(other)) return true;
     }
-    if (!(other & kStrong)) return false;
-    // the atomic that told of it comes before what follows, too
-    const auto it = variables_->at.find(address);
-    for (const Known& k : known_)
-        if (it != variables_->at.end() && k.variable == it->second.get() && (k.warps >> warp & 1))
-            for (size_t n = 0; n < k.count; ++n)
-                if (k.variable->releases[n]->block == block_of(other)) return true;
     return false;
 }
 

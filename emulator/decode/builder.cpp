@@ -41,7 +41,21 @@ constexpr std::pair<Name, Special> kSpecials[] = {{"%tid.x", tid_x},
                                                   {"%lanemask_gt", lanemask_gt},
                                                   {"%lanemask_ge", lanemask_ge},
                                                   {"%dynamic_smem_size", dynamic_smem_size},
-                                                  {"%total_smem_size", total_smem_size}};
+                                                  {"%total_smem_size", total_smem_size},
+                                                  {"%cluster_ctaid.x", cluster_ctaid_x},
+                                                  {"%cluster_ctaid.y", cluster_ctaid_y},
+                                                  {"%cluster_ctaid.z", cluster_ctaid_z},
+                                                  {"%cluster_nctaid.x", cluster_nctaid_x},
+                                                  {"%cluster_nctaid.y", cluster_nctaid_y},
+                                                  {"%cluster_nctaid.z", cluster_nctaid_z},
+                                                  {"%clusterid.x", clusterid_x},
+                                                  {"%clusterid.y", clusterid_y},
+                                                  {"%clusterid.z", clusterid_z},
+                                                  {"%nclusterid.x", nclusterid_x},
+                                                  {"%nclusterid.y", nclusterid_y},
+                                                  {"%nclusterid.z", nclusterid_z},
+                                                  {"%cluster_ctarank", cluster_ctarank},
+                                                  {"%cluster_nctarank", cluster_nctarank}};
 
 float to_float(double v) { return static_cast<float>(v); }
 
@@ -79,6 +93,12 @@ bool Builder::take(Name modifier) {
 Name Builder::take_any(std::initializer_list<Name> modifiers) {
     for (const Name m : modifiers)
         if (take(m)) return m;
+    return {};
+}
+
+Name Builder::take_next() {
+    for (size_t i = 1; i < parts_.size(); ++i)
+        if (!taken_[i]) return taken_[i] = true, parts_[i];
     return {};
 }
 
@@ -160,7 +180,7 @@ Ref Builder::destination(const Operand& o, uint32_t bytes) {
     const Symbol& s = symbol(o.name);
     if (s.kind != Symbol::reg || s.type == Type::pred || s.bytes != bytes)
         unsupported(concat("'", o.name, "' is no register of ", bytes, " bytes"));
-    return s.ref;
+    return touch(s.ref, true);
 }
 
 uint64_t Builder::literal(const Operand& o, Type t) const {
@@ -218,6 +238,9 @@ Ref Builder::special(Name name, Type t) {
         return static_cast<Ref>(s) * 128 | in_specials;
     }
     if (name == "WARP_SZ") return constant(32, bytes_of(t));
+    // of the driver, of performance counters, of what the system keeps of shared memory: nothing is there
+    for (const Name nothing : {"%envreg", "%pm", "%reserved_smem_offset_"})
+        if (name.starts_with(nothing)) return constant(0, bytes_of(t));
     return kNoRef;
 }
 
@@ -234,7 +257,7 @@ Ref Builder::source(const Operand& o, Type t) {
         case Symbol::reg:
             if (s->type == Type::pred || s->bytes != bytes_of(t))
                 unsupported(concat("'", o.name, "' is no register of ", bytes_of(t), " bytes"));
-            return s->ref;
+            return touch(s->ref, false);
         case Symbol::call_parameter:
         case Symbol::function:
             unsupported(concat("the address of '", o.name, "'"));
@@ -246,6 +269,7 @@ Ref Builder::source(const Operand& o, Type t) {
 Ref Builder::predicate(const Operand& o) {
     if (o.kind == Operand::integer) return constant(o.bits ? kAll : 0, 4);  // one word, a bit for each lane
     if (o.kind != Operand::symbol) unsupported("an operand that is no predicate");
+    if (o.name == "%is_explicit_cluster") return Ref{is_explicit_cluster} * 128 | in_specials;
     const Symbol& s = symbol(o.name);
     if (s.kind != Symbol::reg || s.type != Type::pred) unsupported(concat("'", o.name, "' is no predicate"));
     return s.ref;
@@ -260,6 +284,7 @@ Ref Builder::predicate_result(Name name) {
 
 void Builder::address(Inst& to, const Operand& o) {
     if (o.kind != Operand::address) unsupported("an operand that is no address");
+    if (o.count != 0) unsupported("coordinates");
     to.imm = static_cast<int64_t>(o.bits);
     to.flags |= kWideAddress;
     if (o.name.empty()) {
@@ -268,7 +293,7 @@ void Builder::address(Inst& to, const Operand& o) {
     }
     const Symbol& s = symbol(o.name);
     if (s.kind == Symbol::reg) {
-        to.a = s.ref;
+        to.a = touch(s.ref, false);
         if (s.bytes == 4)
             to.flags &= static_cast<uint16_t>(~kWideAddress);
         else if (s.bytes != 8)
@@ -278,6 +303,23 @@ void Builder::address(Inst& to, const Operand& o) {
     } else {
         to.a = constant(s.address, 8);
     }
+}
+
+void Builder::policy(uint32_t n) {
+    if (operands() <= n) return;
+    if (full_opcode().find("L2::cache_hint") == Name::npos || operands() > n + 1) unsupported("number of operands");
+    source(operand(n), Type::b64);
+}
+
+AddressForm Builder::place(const Operand& o) {
+    Inst at;
+    address(at, o);
+    return {at.a, at.imm, (at.flags & kWideAddress) != 0};
+}
+
+uint32_t Builder::add_form(AsyncForm form) {
+    code_.forms.push_back(std::make_shared<const AsyncForm>(std::move(form)));
+    return static_cast<uint32_t>(code_.forms.size() - 1);
 }
 
 uint32_t Builder::add_list(std::span<const Ref> refs) {
@@ -372,9 +414,23 @@ void Builder::decode_one() {
     const Decode decode = find_decoder(opcode());
     if (decode == nullptr) unsupported("opcode");
     decode(*this);
+    note_touches();
+}
+
+// Products of warpgroups keep their own account of what they use.
+void Builder::note_touches() {
+    if (!watched_) return;
+    if (opcode() == "wgmma") touched_.clear();
+    std::vector<uint32_t>& at = code_.touch_at;
+    if (at.size() > code_.insts.size()) return;  // it became no Inst
+    while (at.size() < code_.insts.size()) at.push_back(static_cast<uint32_t>(code_.touches.size()));
+    code_.touches.insert(code_.touches.end(), touched_.begin(), touched_.end());
+    at.push_back(static_cast<uint32_t>(code_.touches.size()));
+    touched_.clear();
 }
 
 void Builder::run() {
+    watched_ = std::ranges::any_of(f_.code, [](const ptx::Instruction& i) { return i.opcode.starts_with("wgmma"); });
     std::vector<bool> labelled(f_.code.size() + 1);
     for (const auto& [name, at] : f_.labels) labelled[at] = true;
     size_t declared = 0;
@@ -394,6 +450,7 @@ void Builder::run() {
     parts_ = {"ret"};
     taken_ = {true};
     find_decoder("ret")(*this);
+    note_touches();
     resolve_branches();
 }
 

@@ -8,6 +8,7 @@
 
 #include "../error.h"
 #include "code.h"
+#include "forms.h"
 #include "types.h"
 
 namespace emu {
@@ -41,6 +42,7 @@ class Builder {
     Name full_opcode() const { return inst_->opcode; }
     bool take(Name modifier);  // whether the opcode has it; each must be taken once
     Name take_any(std::initializer_list<Name> modifiers);
+    Name take_next();               // the first that nobody took; empty: there is none
     bool take_prefix(Name prefix);  // any modifier that begins so
     Type type();                    // the next modifier that is a type, none if there is none
     Type need_type();
@@ -60,8 +62,12 @@ class Builder {
     const Symbol* find(Name name) const;
     uint32_t register_bytes(const Operand& o) const;  // 0: not a register
     Ref scratch(uint32_t bytes) { return allocate(bytes * kLanesInSlot); }
-    Ref constant(uint64_t bits, uint32_t bytes);  // the same in every lane
-    void address(Inst& to, const Operand& o);     // sets a, imm and kWideAddress
+    Ref constant(uint64_t bits, uint32_t bytes);                              // the same in every lane
+    void address(Inst& to, const Operand& o);                                 // sets a, imm and kWideAddress
+    Ref carry() { return carry_ == kNoRef ? carry_ = allocate(4) : carry_; }  // the flag of add.cc and others
+    void policy(uint32_t n);  // operand n, if there is one, is a cache policy, which changes nothing here
+    AddressForm place(const Operand& o);
+    uint32_t add_form(AsyncForm form);  // of Code::forms
     uint32_t add_list(std::span<const Ref> refs);
     Inst& emit(Run run, Class klass);
     Code& code() { return code_; }
@@ -78,6 +84,11 @@ class Builder {
     void split_opcode();
     void decode_one();
     void resolve_branches();
+    void note_touches();
+    Ref touch(Ref r, bool writes) {
+        if (watched_) touched_.push_back(r | (writes ? 1 : 0));
+        return r;
+    }
     uint64_t literal(const Operand& o, Type t) const;
 
     Code& code_;
@@ -91,6 +102,9 @@ class Builder {
     std::vector<uint32_t> starts_;                     // Inst at which each PTX instruction begins
     std::vector<std::pair<uint32_t, Name>> branches_;  // Inst and label
     std::vector<Name> tables_;                         // labels of Code::tables
+    Ref carry_ = kNoRef;
+    bool watched_ = false;      // the function has wgmma
+    std::vector<Ref> touched_;  // by the instruction at hand
 };
 
 // A decoder of one opcode; in ops/, listed in ops/table.cpp.

@@ -39,7 +39,7 @@ enum class Class : uint8_t {
 inline constexpr const char* kClassNames[] = {"integer", "floating", "convert", "move",    "memory",
                                               "async",   "shuffle",  "matrix",  "barrier", "control"};
 
-enum class Space : uint8_t { generic, global, shared, local, param, constant };
+enum class Space : uint8_t { generic, global, shared, local, param, constant, cluster };
 
 enum Flags : uint16_t {
     kRoundMask = 3,  // 0 to nearest even, 1 to zero, 2 down, 3 up
@@ -49,6 +49,7 @@ enum Flags : uint16_t {
     kNegatedC = 64,     // of predicates that are operands
     kStore = 128,
     kAtomic = 256,
+    kRelu = 512,  // negative numbers become 0
     // of accesses: strong (atomic, volatile, relaxed and stronger), and how far they order others
     kBlockScope = 0x1000,
     kReleases = 0x2000,
@@ -76,6 +77,7 @@ struct Inst {
 };
 
 struct Code;
+struct AsyncForm;
 
 // A call: which Refs of the caller go to which of the callee and back, word by word.
 struct Call {
@@ -93,9 +95,13 @@ struct Code {
     std::vector<Ref> refs;
     std::vector<char> constants;
     std::vector<Call> calls;
+    std::vector<std::shared_ptr<const AsyncForm>> forms;
     std::vector<const Inst*> tables;       // targets of brx.idx
     std::deque<std::string> names;         // of registers declared by number
     std::vector<Ref> results, parameters;  // of a device function: its first words
+    // Of functions with wgmma: the registers that each Inst uses, from touch_at[n] on; bit 0: writes them.
+    std::vector<uint32_t> touch_at;
+    std::vector<Ref> touches;
     uint32_t register_bytes = 0;
     uint32_t parameter_bytes = 0;  // of an entry
     uint32_t static_shared = 0;    // of an entry: bytes in front of the dynamic shared memory

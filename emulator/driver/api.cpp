@@ -6,10 +6,9 @@
 #include <mutex>
 
 #include "../exec/block.h"
+#include "api.h"
 #include "device.h"
 #include "fatbin.h"
-
-#define EMU_API extern "C" __attribute__((visibility("default")))
 
 namespace {
 
@@ -26,6 +25,7 @@ struct Function {
     Module* module;
     const Code* code;
     uint32_t most_dynamic_shared = 48 * 1024;
+    bool any_cluster_size = false;  // up to 16 blocks, which not every device can do
 };
 
 constexpr size_t kKeptPrograms = 64;
@@ -38,21 +38,6 @@ int context_object;
 thread_local void* current_context = nullptr;
 thread_local std::string latest_text;
 thread_local int latest_code = 0;
-
-template <class F>
-int guarded(F f) {
-    try {
-        f();
-        return success;
-    } catch (const Error& e) {
-        latest_text = e.what(), latest_code = e.code;
-    } catch (const std::bad_alloc&) {
-        latest_text = "out of memory", latest_code = out_of_memory;
-    } catch (const std::exception& e) {
-        latest_text = e.what(), latest_code = launch_failed;
-    }
-    return latest_code;
-}
 
 std::shared_ptr<Program> load(std::string text) {
     const size_t key = std::hash<std::string>{}(text);
@@ -90,6 +75,7 @@ constexpr ErrorName kErrors[] = {
     {misaligned_address, "CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address"},
     {launch_failed, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {not_supported, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
+    {invalid_cluster_size, "CUDA_ERROR_INVALID_CLUSTER_SIZE", "the requested cluster size is not possible"},
 };
 
 const ErrorName* find_error(int code) {
@@ -117,6 +103,20 @@ void copy_parameters(const Code& code, void** params, void** extra, std::vector<
 }
 
 }  // namespace
+
+int emu::guarded(const std::function<void()>& f) {
+    try {
+        f();
+        return success;
+    } catch (const Error& e) {
+        latest_text = e.what(), latest_code = e.code;
+    } catch (const std::bad_alloc&) {
+        latest_text = "out of memory", latest_code = out_of_memory;
+    } catch (const std::exception& e) {
+        latest_text = e.what(), latest_code = launch_failed;
+    }
+    return latest_code;
+}
 
 EMU_API int cuInit(unsigned) {
     return guarded([] {
@@ -224,9 +224,10 @@ EMU_API int cuModuleGetGlobal_v2(uint64_t* address, size_t* bytes, void* module,
 }
 
 EMU_API int cuFuncSetAttribute(void* function, int attribute, int value) {
-    constexpr int kMaxDynamicShared = 8;
+    constexpr int kMaxDynamicShared = 8, kNonPortableClusters = 14;
     return guarded([&] {
         auto* f = static_cast<Function*>(function);
+        if (attribute == kNonPortableClusters) f->any_cluster_size = value != 0;
         if (attribute != kMaxDynamicShared) return;
         int limit = 0;
         device_attribute(kSharedPerBlockOptin, limit);
@@ -236,35 +237,85 @@ EMU_API int cuFuncSetAttribute(void* function, int attribute, int value) {
     });
 }
 
-EMU_API int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                           unsigned block_y, unsigned block_z, unsigned shared, void*, void** params, void** extra) {
-    return guarded([&] {
-        const auto* f = static_cast<Function*>(function);
-        Launch l;
-        l.program = f->module->program.get(), l.code = f->code;
-        const uint32_t grid[] = {grid_x, grid_y, grid_z}, block[] = {block_x, block_y, block_z};
-        constexpr uint32_t most_grid[] = {0x7fffffff, 65535, 65535}, most_block[] = {1024, 1024, 64};
-        for (int d = 0; d < 3; ++d) {
-            if (grid[d] == 0 || block[d] == 0 || grid[d] > most_grid[d] || block[d] > most_block[d])
-                throw Error(invalid_value,
-                            concat("kernel ", f->code->name, ": a grid or block out of the device's limits"));
-            l.grid[d] = grid[d], l.block[d] = block[d];
-        }
-        if (l.threads() > 1024)
-            throw Error(invalid_value, concat("kernel ", f->code->name, ": more than 1024 threads"));
-        if (const uint32_t most = f->code->source->max_threads; most != 0 && l.threads() > most)
+namespace {
+
+// CUlaunchConfig and CUlaunchAttribute.
+struct Attribute {
+    int id;
+    uint32_t pad;
+    uint32_t value[16];
+};
+struct Config {
+    uint32_t grid[3], block[3], shared;
+    void* stream;
+    const Attribute* attributes;
+    uint32_t attribute_count;
+};
+
+void set_cluster(Launch& l, const Function& f, const Config& c) {
+    constexpr int kClusterDimension = 4;
+    const ptx::Function& source = *f.code->source;
+    const auto refuse = [&](const std::string& why) {
+        throw Error(invalid_cluster_size, concat("kernel ", f.code->name, ": ", why));
+    };
+    bool given = source.cluster[0] != 0;
+    if (given) std::copy(source.cluster, source.cluster + 3, l.cluster);
+    for (uint32_t k = 0; k < c.attribute_count; ++k) {
+        if (c.attributes[k].id != kClusterDimension) continue;
+        if (given && !std::equal(l.cluster, l.cluster + 3, c.attributes[k].value))
+            refuse("the launch's cluster is not the one of .reqnctapercluster");
+        std::copy(c.attributes[k].value, c.attributes[k].value + 3, l.cluster);
+        given = true;
+    }
+    l.explicit_cluster = given;
+    if (!given && source.explicit_cluster) refuse(".explicitcluster, and the launch names no cluster");
+    if (source.blocks_are_clusters)
+        for (int d = 0; d < 3; ++d) l.grid[d] *= l.cluster[d];
+    const uint64_t blocks = uint64_t{l.cluster[0]} * l.cluster[1] * l.cluster[2];
+    if (blocks == 0 || blocks > (f.any_cluster_size ? 16 : 8)) refuse(concat("a cluster of ", blocks, " blocks"));
+    if (source.max_cluster_rank != 0 && blocks > source.max_cluster_rank)
+        refuse(concat("a cluster of ", blocks, " blocks, .maxclusterrank is ", source.max_cluster_rank));
+    for (int d = 0; d < 3; ++d)
+        if (l.grid[d] % l.cluster[d] != 0) refuse("the grid is no multiple of the cluster");
+}
+
+void launch(void* function, const Config& c, void** params, void** extra) {
+    const auto* f = static_cast<Function*>(function);
+    Launch l;
+    l.program = f->module->program.get(), l.code = f->code;
+    constexpr uint32_t most_grid[] = {0x7fffffff, 65535, 65535}, most_block[] = {1024, 1024, 64};
+    for (int d = 0; d < 3; ++d) {
+        if (c.grid[d] == 0 || c.block[d] == 0 || c.grid[d] > most_grid[d] || c.block[d] > most_block[d])
             throw Error(invalid_value,
-                        concat("kernel ", f->code->name, ": ", l.threads(), " threads, it allows ", most));
-        if (shared > f->most_dynamic_shared)
-            throw Error(invalid_value, concat("kernel ", f->code->name, ": ", shared,
-                                              " bytes of dynamic shared memory, allowed are ", f->most_dynamic_shared));
-        l.dynamic_shared = shared;
-        copy_parameters(*f->code, params, extra, l.parameters);
-        l.options = options();
-        l.ranges = valid_ranges(*f->module->program);
-        run(l);
-        record(l);
-    });
+                        concat("kernel ", f->code->name, ": a grid or block out of the device's limits"));
+        l.grid[d] = c.grid[d], l.block[d] = c.block[d];
+    }
+    if (l.threads() > 1024) throw Error(invalid_value, concat("kernel ", f->code->name, ": more than 1024 threads"));
+    if (const uint32_t most = f->code->source->max_threads; most != 0 && l.threads() > most)
+        throw Error(invalid_value, concat("kernel ", f->code->name, ": ", l.threads(), " threads, it allows ", most));
+    if (c.shared > f->most_dynamic_shared)
+        throw Error(invalid_value, concat("kernel ", f->code->name, ": ", c.shared,
+                                          " bytes of dynamic shared memory, allowed are ", f->most_dynamic_shared));
+    set_cluster(l, *f, c);
+    l.dynamic_shared = c.shared;
+    copy_parameters(*f->code, params, extra, l.parameters);
+    l.options = options();
+    l.ranges = valid_ranges(*f->module->program);
+    run(l);
+    record(l);
+}
+
+}  // namespace
+
+EMU_API int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                           unsigned block_y, unsigned block_z, unsigned shared, void* stream, void** params,
+                           void** extra) {
+    const Config c{{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, stream, nullptr, 0};
+    return guarded([&] { launch(function, c, params, extra); });
+}
+
+EMU_API int cuLaunchKernelEx(const void* config, void* function, void** params, void** extra) {
+    return guarded([&] { launch(function, *static_cast<const Config*>(config), params, extra); });
 }
 
 EMU_API int cuMemAlloc_v2(uint64_t* address, size_t bytes) {

@@ -6,7 +6,7 @@
 #include <mutex>
 #include <string>
 
-#define EMU_API extern "C" __attribute__((visibility("default")))
+#include "api.h"
 
 namespace emu {
 

@@ -1,16 +1,15 @@
-// One thread block: its warps take turns, each until it waits at a barrier or is done.
+// One thread block: its memory, its warps as they begin, and its barriers.
 #include "block.h"
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <numeric>
+
+#include "cluster.h"
 
 namespace emu {
 
 namespace {
-
-constexpr int64_t kTurn = 2000;  // jumps backwards, after which a warp that may spin lets the others run
 
 uint32_t depth_bytes(const Code& c) {
     uint32_t most = 0;
@@ -18,24 +17,16 @@ uint32_t depth_bytes(const Code& c) {
     return most + c.register_bytes;
 }
 
-void run_warp(Warp& w, Counters& counters) {
-    w.stop = false;
-    w.budget = kTurn;
-    while (!w.stop) {
-        const Inst& i = *w.pc++;
-        w.mask = w.active;
-        if (i.guard != kNoRef) w.mask &= w.predicate(i.guard) ^ (i.guard_negated ? kAll : 0);
-        ++counters.instructions[static_cast<int>(i.klass)];
-        if (w.mask == 0) continue;
-        i.run(w, i);
-    }
+bool has_wgmma(const Code& c) {
+    return !c.touch_at.empty() ||
+           std::ranges::any_of(c.calls, [](const Call& call) { return has_wgmma(*call.callee); });
 }
 
 }  // namespace
 
 void set_frame(Warp& w);
 
-Block::Block(Launch& l) : launch(&l) {
+Block::Block(Launch& l, Cluster& c, uint32_t r) : launch(&l), cluster(&c), rank(r) {
     const uint32_t count = (l.threads() + kLanes - 1) / kLanes;
     warps.resize(count);
     const uint32_t bytes = depth_bytes(*l.code);
@@ -46,6 +37,8 @@ Block::Block(Launch& l) : launch(&l) {
     }
     shared = Buffer(l.shared_bytes());
     local = Buffer(size_t{l.program->local_bytes} * count * kLanes);
+    uses_warpgroups = has_wgmma(*l.code);
+    watched = uses_warpgroups && l.options.check_shared;
 }
 
 void Block::begin_warp(Warp& w, uint32_t index) {
@@ -55,7 +48,10 @@ void Block::begin_warp(Warp& w, uint32_t index) {
     w.alive = w.active = threads == kLanes ? kAll : (1u << threads) - 1;
     w.state = State::ready, w.barrier = -1;
     w.frames = {Frame{l.code, w.registers.data(), nullptr, nullptr}};
-    w.others.clear(), w.copies.clear(), w.committed.fill(0);
+    w.others.clear(), w.quotas.clear(), w.copies.clear(), w.committed.fill(0), w.bulk_committed.fill(0);
+    w.number = rank * static_cast<uint32_t>(warps.size()) + index;
+    w.waits_at = nullptr, w.overdue = false, w.turn = w.turns = 0, w.wait = {}, w.tried.clear();
+    w.cluster_arrived = w.cluster_released = 0;
     w.base[in_specials] = w.specials.data();
     set_frame(w);
     w.pc = l.code->insts.data();
@@ -69,6 +65,10 @@ void Block::begin_warp(Warp& w, uint32_t index) {
     set(tid_y, [=](uint32_t k) { return (first + k) / b[0] % b[1]; });
     set(tid_z, [=](uint32_t k) { return (first + k) / b[0] / b[1]; });
     for (uint32_t d = 0; d < 3; ++d) {
+        constant(static_cast<Special>(cluster_ctaid_x + d), id[d] % l.cluster[d]);
+        constant(static_cast<Special>(cluster_nctaid_x + d), l.cluster[d]);
+        constant(static_cast<Special>(clusterid_x + d), id[d] / l.cluster[d]);
+        constant(static_cast<Special>(nclusterid_x + d), l.grid[d] / l.cluster[d]);
         constant(static_cast<Special>(ntid_x + d), b[d]);
         constant(static_cast<Special>(ctaid_x + d), id[d]);
         constant(static_cast<Special>(nctaid_x + d), l.grid[d]);
@@ -81,67 +81,34 @@ void Block::begin_warp(Warp& w, uint32_t index) {
     set(lanemask_le, [](uint32_t k) { return (2u << k) - 1; });
     set(lanemask_gt, [](uint32_t k) { return ~((2u << k) - 1); });
     set(lanemask_ge, [](uint32_t k) { return ~((1u << k) - 1); });
+    constant(cluster_ctarank, rank), constant(cluster_nctarank, l.cluster_blocks());
+    constant(is_explicit_cluster, l.explicit_cluster ? kAll : 0);
     constant(dynamic_smem_size, l.dynamic_shared), constant(total_smem_size, l.shared_bytes());
 }
 
-void Block::begin(uint64_t number) {
+void Block::begin() {
     const Launch& l = *launch;
-    id[0] = static_cast<uint32_t>(number % l.grid[0]);
-    id[1] = static_cast<uint32_t>(number / l.grid[0] % l.grid[1]);
-    id[2] = static_cast<uint32_t>(number / l.grid[0] / l.grid[1]);
     barriers.fill({});
+    mbarriers.clear();
+    exited = false;
     std::memset(shared.data(), 0xff, shared.size());  // NaN in every format
-    shadow.begin(l.options.check_shared ? l.shared_bytes() : 0, static_cast<uint32_t>(warps.size()));
-    order.begin(number, shadow, launch->global.variables);
+    if (l.options.check_shared) shadow.begin(l.shared_bytes(), cluster->clocks);
     for (uint32_t k = 0; k < warps.size(); ++k) begin_warp(warps[k], k);
-    turns_.resize(warps.size());
-    std::iota(turns_.begin(), turns_.end(), 0u);
-    random_.state = l.options.shuffle + (number << 32);
-}
-
-void Block::run(uint64_t number) {
-    begin(number);
-    for (;;) {
-        bool ran = false, left = false;
-        if (launch->options.shuffle != 0) std::shuffle(turns_.begin(), turns_.end(), random_);
-        for (const uint32_t turn : turns_) {
-            Warp& w = warps[turn];
-            if (w.state == State::ready) {
-                run_warp(w, counters);
-                ran = true;
-                if (w.state == State::done) finish_barriers();
-            }
-            left = left || w.state != State::done;
-        }
-        if (!left) return;
-        if (!ran) deadlock();
-        watch_time();
-    }
-}
-
-// A warp that waits in a loop for what never comes would run on for ever.
-void Block::watch_time() {
-    const int limit = launch->options.seconds;
-    if (limit == 0 || std::chrono::steady_clock::now() - launch->begun < std::chrono::seconds(limit)) return;
-    std::string where;
-    const Warp* first = nullptr;
-    for (const Warp& w : warps) {
-        if (w.state == State::done) continue;
-        if (first == nullptr) first = &w;
-        where += concat("; warp ", w.index, " stands at ", place(w, w.pc));
-    }
-    fail(*first, *first->pc, launch_failed, 0, concat("no end after ", limit, " seconds", where));
+    if (uses_warpgroups) begin_warpgroups(*this);
 }
 
 void Block::complete(Barrier& b, int number) {
-    uint32_t joined = 0;
+    uint32_t joined[kLanes], count = 0;
     for (Warp& w : warps) {
-        if (w.state != State::at_barrier || w.barrier != number) continue;
-        w.state = State::ready, w.barrier = -1;
-        joined |= 1u << (w.index & 31);
+        const bool waits = w.state == State::at_barrier && w.barrier == number;
+        if (waits) w.state = State::ready, w.barrier = -1, w.ones = b.ones, w.zeros = b.zeros;
+        if (waits || (b.passed >> (w.index & 31) & 1)) joined[count++] = w.number;
     }
-    shadow.barrier(joined | b.passed);
-    order.barrier(joined | b.passed);
+    if (launch->options.check_shared) {
+        cluster->order.barrier({joined, count});
+        cluster->clocks.barrier({joined, count});
+    }
+    ++cluster->events;
     b = {};
     ++counters.barriers;
 }
@@ -159,17 +126,6 @@ void Block::finish_barriers() {
                          concat("waits at barrier ", n, " of the whole block, which warps ", gone,
                                 " left without it (a mismatched barrier)"));
                 }
-}
-
-void Block::deadlock() {
-    std::string where;
-    const Warp* first = nullptr;
-    for (const Warp& w : warps) {
-        if (w.state != State::at_barrier) continue;
-        if (first == nullptr) first = &w;
-        where += concat("; warp ", w.index, " waits at barrier ", w.barrier, ", ", place(w, w.pc - 1));
-    }
-    fail(*first, *(first->pc - 1), launch_failed, 0, concat("deadlock: no warp can go on", where));
 }
 
 void arrive(Warp& w, const Inst& i, uint32_t number, uint32_t count, bool waits) {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <mutex>
 
 #include "../checks/global.h"
@@ -10,8 +11,10 @@
 #include "../error.h"
 #include "../memory/map.h"
 #include "counters.h"
+#include "mbarrier.h"
 #include "random.h"
 #include "warp.h"
+#include "warpgroup.h"
 
 namespace emu {
 
@@ -29,6 +32,8 @@ struct Launch {
     const Program* program = nullptr;
     const Code* code = nullptr;
     uint32_t grid[3] = {1, 1, 1}, block[3] = {1, 1, 1};
+    uint32_t cluster[3] = {1, 1, 1};  // blocks; divides the grid
+    bool explicit_cluster = false;
     uint32_t dynamic_shared = 0;
     std::vector<char> parameters;
     Options options;
@@ -40,44 +45,49 @@ struct Launch {
 
     std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
 
-    uint64_t blocks() const { return uint64_t{grid[0]} * grid[1] * grid[2]; }
+    uint64_t clusters() const { return uint64_t{grid[0]} * grid[1] * grid[2] / cluster_blocks(); }
+    void locate(uint64_t cluster, uint32_t rank, uint32_t (&id)[3]) const;  // a block in the grid
+    uint32_t cluster_blocks() const { return cluster[0] * cluster[1] * cluster[2]; }
     uint32_t threads() const { return block[0] * block[1] * block[2]; }
     uint32_t shared_bytes() const { return code->static_shared + dynamic_shared; }
 };
 
-// Runs all blocks. Throws Error for the first thing that a checker finds.
+// Runs all clusters. Throws Error for the first thing that a checker finds.
 void run(Launch& launch);
 
 struct Barrier {
-    uint32_t arrived = 0;   // threads
-    uint32_t expected = 0;  // threads; 0: nobody waits
-    bool counted = false;   // the instruction says how many
-    uint32_t passed = 0;    // a bit for each warp that arrived without waiting
+    uint32_t arrived = 0;          // threads
+    uint32_t expected = 0;         // threads; 0: nobody waits
+    bool counted = false;          // the instruction says how many
+    uint32_t passed = 0;           // a bit for each warp that arrived without waiting
+    uint32_t ones = 0, zeros = 0;  // predicates of the threads, for barriers that reduce
 };
+
+struct Cluster;
 
 struct Block {
     Launch* launch = nullptr;
+    Cluster* cluster = nullptr;
+    uint32_t rank = 0;  // within the cluster
     uint32_t id[3] = {};
     Buffer shared, local;
     std::vector<Warp> warps;
     std::array<Barrier, 16> barriers;
     SharedShadow shadow;
-    BlockOrder order;
+    std::vector<Warpgroup> warpgroups;  // where the kernel uses wgmma
     Counters counters;
 
-    explicit Block(Launch& l);
-    void run(uint64_t number);
+    std::map<uint32_t, Mbarrier> mbarriers;  // by their place in shared memory, where they are checked
+    bool exited = false;
+    bool uses_warpgroups = false, watched = false;  // watched: their registers
+
+    Block(Launch& l, Cluster& c, uint32_t rank);
+    void begin();  // at `id`
     void complete(Barrier& b, int number);
     void finish_barriers();
 
   private:
-    void begin(uint64_t number);
     void begin_warp(Warp& w, uint32_t index);
-    void watch_time();
-    [[noreturn]] void deadlock();
-
-    std::vector<uint32_t> turns_;  // the order in which warps run
-    Random random_;
 };
 
 // ---- control of warps, for the instructions ----
@@ -91,6 +101,10 @@ void pick_group(Warp& w);
 void enter(Warp& w, const Call& call, const Inst* back);
 void leave(Warp& w);  // ret of the group's function
 void arrive(Warp& w, const Inst& i, uint32_t number, uint32_t count, bool waits);
+
+// A wait that has to last: the warp's turn ends and it comes here again. False: it has lasted too long.
+bool wait_here(Warp& w, const Inst& i);
+void rotate_groups(Warp& w);  // after such a wait other lanes of the warp go first
 
 // Throws with kernel, source line, block, thread and `what`.
 [[noreturn]] void fail(const Warp& w, const Inst& i, int code, int lane, const std::string& what);

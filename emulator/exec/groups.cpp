@@ -2,7 +2,7 @@
 // those earliest in the code, runs first, so that the others join it where their ways meet.
 #include <algorithm>
 
-#include "block.h"
+#include "cluster.h"
 
 namespace emu {
 
@@ -10,6 +10,7 @@ namespace {
 
 bool goes_before(const Group& a, const Group& b) {
     if (a.waits != b.waits) return b.waits;
+    if (a.turn != b.turn) return a.turn < b.turn;
     if (a.frames.size() != b.frames.size()) return a.frames.size() > b.frames.size();
     return a.pc < b.pc;
 }
@@ -22,7 +23,7 @@ bool same_place(const Group& a, const Group& b) {
 }
 
 void set_aside(Warp& w, const Inst* pc, uint32_t lanes, bool waits) {
-    w.others.push_back({pc, lanes, waits, w.frames});
+    w.others.push_back({pc, lanes, waits, w.turn, w.wait, w.frames});
 }
 
 [[noreturn]] void stuck(Warp& w, const Group& g) {
@@ -76,7 +77,7 @@ void pick_group(Warp& w) {
             }
         if (!grew) stuck(w, w.others.back());
     }
-    w.active = g.lanes;
+    w.active = g.lanes, w.turn = g.turn, w.wait = g.wait;
     w.frames = std::move(g.frames);
     set_frame(w);
     w.pc = g.pc->run == kJoin ? g.pc + 1 : g.pc;
@@ -108,6 +109,21 @@ void exit_lanes(Warp& w, uint32_t lanes) {
     w.alive &= ~lanes;
     w.active &= ~lanes;
     if (w.active == 0) pick_group(w);
+    w.block->cluster->threads_left();
+}
+
+bool wait_here(Warp& w, const Inst& i) {
+    w.stop = true, w.waits_at = &i;
+    w.turn = ++w.turns;
+    if (w.overdue) return w.overdue = false;
+    --w.block->counters.instructions[static_cast<int>(i.klass)];  // it counts once, when it goes on
+    w.pc = &i;
+    return true;
+}
+
+void rotate_groups(Warp& w) {
+    set_aside(w, w.pc, w.active, false);
+    pick_group(w);
 }
 
 void enter(Warp& w, const Call& call, const Inst* back) {

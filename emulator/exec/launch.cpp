@@ -1,11 +1,11 @@
-// Spreads the blocks of a launch over threads, and words what went wrong.
+// Spreads the clusters of a launch over threads, and words what went wrong.
 #include <algorithm>
 #include <cfenv>
 #include <exception>
 #include <numeric>
 #include <thread>
 
-#include "block.h"
+#include "cluster.h"
 
 namespace emu {
 
@@ -16,6 +16,13 @@ std::string place(const Warp& w, const Inst* i) {
             return concat(f.code->module->source(at), " (", f.code->module->line(at.line), ")");
         }
     return "another function";
+}
+
+void Launch::locate(uint64_t number, uint32_t rank, uint32_t (&id)[3]) const {
+    const uint64_t across = grid[0] / cluster[0], down = grid[1] / cluster[1];
+    const uint64_t at[] = {number % across, number / across % down, number / across / down};
+    const uint32_t in[] = {rank % cluster[0], rank / cluster[0] % cluster[1], rank / cluster[0] / cluster[1]};
+    for (size_t d = 0; d < 3; ++d) id[d] = static_cast<uint32_t>(at[d] * cluster[d] + in[d]);
 }
 
 void fail(const Warp& w, const Inst& i, int code, int lane, const std::string& what) {
@@ -31,30 +38,30 @@ namespace {
 
 struct Work {
     std::atomic<uint64_t> next{0};
-    std::vector<uint32_t> order;  // of the blocks; empty: as they are numbered
+    std::vector<uint32_t> order;  // of the clusters; empty: as they are numbered
     std::mutex mutex;
     std::exception_ptr error;
-    uint64_t failed_block = ~uint64_t{0};
+    uint64_t failed = ~uint64_t{0};
 };
 
-// The error of the lowest block is kept, so that the same launch fails alike each time.
+// The error of the lowest cluster is kept, so that the same launch fails alike each time.
 void work(Launch& l, Work& shared) {
     std::fenv_t former;
     std::fegetenv(&former);
     std::fesetenv(FE_DFL_ENV);
     uint64_t number = 0;
     try {
-        Block block(l);
-        while ((number = shared.next.fetch_add(1)) < l.blocks()) {
+        Cluster cluster(l);
+        while ((number = shared.next.fetch_add(1)) < l.clusters()) {
             if (!shared.order.empty()) number = shared.order[number];
-            block.run(number);
+            cluster.run(number);
         }
         const std::lock_guard lock(shared.mutex);
-        l.counters.add(block.counters);
+        for (const auto& b : cluster.blocks) l.counters.add(b->counters);
     } catch (...) {
         const std::lock_guard lock(shared.mutex);
-        if (number < shared.failed_block) shared.failed_block = number, shared.error = std::current_exception();
-        shared.next.store(l.blocks());
+        if (number < shared.failed) shared.failed = number, shared.error = std::current_exception();
+        shared.next.store(l.clusters());
     }
     std::fesetenv(&former);
 }
@@ -63,15 +70,15 @@ void work(Launch& l, Work& shared) {
 
 void run(Launch& l) {
     Work shared;
-    if (l.options.shuffle != 0 && l.blocks() < (1u << 24)) {
-        shared.order.resize(l.blocks());
+    if (l.options.shuffle != 0 && l.clusters() < (1u << 24)) {
+        shared.order.resize(l.clusters());
         std::iota(shared.order.begin(), shared.order.end(), 0u);
         std::shuffle(shared.order.begin(), shared.order.end(), Random{l.options.shuffle});
     }
-    if (l.options.check_global) l.global.begin(l.ranges);
+    if (l.options.check_global) l.global.begin(l.ranges, l.options.check_shared);  // there the clocks are kept
     const uint64_t cores = l.options.threads > 0 ? static_cast<uint64_t>(l.options.threads)
                                                  : std::max(1u, std::thread::hardware_concurrency());
-    const uint64_t threads = std::min(cores, l.blocks());
+    const uint64_t threads = std::min(cores, l.clusters());
     std::vector<std::thread> helpers;
     for (uint64_t k = 1; k < threads; ++k) helpers.emplace_back([&] { work(l, shared); });
     work(l, shared);

@@ -8,6 +8,7 @@
 
 #include "../decode/code.h"
 #include "../memory/buffer.h"
+#include "mbarrier.h"
 
 namespace emu {
 
@@ -29,10 +30,12 @@ struct Group {
     const Inst* pc = nullptr;
     uint32_t lanes = 0;
     bool waits = false;  // for other lanes, at an instruction that needs them
+    uint32_t turn = 0;   // when it last waited for what others of the block do; they go first
+    Place wait;          // the mbarrier, if it was one
     std::vector<Frame> frames;
 };
 
-enum class State : uint8_t { ready, at_barrier, done };
+enum class State : uint8_t { ready, at_barrier, at_wgmma, at_registers, done };
 
 // Special registers, in the order of their 128-byte slots.
 enum Special : uint32_t {
@@ -61,6 +64,21 @@ enum Special : uint32_t {
     lanemask_ge,
     dynamic_smem_size,
     total_smem_size,
+    cluster_ctaid_x,
+    cluster_ctaid_y,
+    cluster_ctaid_z,
+    cluster_nctaid_x,
+    cluster_nctaid_y,
+    cluster_nctaid_z,
+    clusterid_x,
+    clusterid_y,
+    clusterid_z,
+    nclusterid_x,
+    nclusterid_y,
+    nclusterid_z,
+    cluster_ctarank,
+    cluster_nctarank,
+    is_explicit_cluster,  // a predicate
     special_count
 };
 
@@ -68,7 +86,9 @@ enum Special : uint32_t {
 extern const Run kJoin;
 
 struct AsyncCopy {
+    uint64_t serial = 0;   // counts the warp's copies
     uint32_t waiting = 0;  // lanes whose copy has not landed
+    uint32_t early = 0;    // lanes whose data is there, though no wait demanded it
     uint32_t bytes = 0;
     const Inst* inst = nullptr;
     std::array<uint32_t, kLanes> group, shared, valid;
@@ -89,10 +109,22 @@ struct Warp {
     State state = State::ready;
     bool stop = false;  // the turn ends behind this instruction
     int barrier = -1;
-    int64_t budget = 0;  // jumps backwards until another warp's turn
+    uint32_t ones = 0, zeros = 0;  // predicates that the barrier it waited for counted
+    int64_t budget = 0;            // jumps backwards until another warp's turn
     Buffer registers, specials;
+    std::vector<uint16_t> quotas;  // of registers, each that setmaxnreg set
+    uint32_t number = 0;           // within the cluster
     std::vector<AsyncCopy> copies;
-    std::array<uint32_t, kLanes> committed{};
+    uint64_t copies_made = 0;
+    std::array<uint32_t, kLanes> committed{}, bulk_committed{};
+
+    // Waits for what other warps do (wait_here).
+    const Inst* waits_at = nullptr;  // the turn ended there
+    bool overdue = false;            // the wait ends without success
+    uint32_t turn = 0, turns = 0;
+    Place wait;                                          // for this mbarrier; of barrier.cluster none
+    std::vector<Tried> tried;                            // waits for mbarriers that have failed and may come again
+    uint32_t cluster_arrived = 0, cluster_released = 0;  // lanes at barrier.cluster
 
     template <class T>
     T* at(Ref r) const {

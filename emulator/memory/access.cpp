@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "../exec/cluster.h"
 #include "../ops/lanes.h"
 #include "spaces.h"
 
@@ -84,24 +85,37 @@ void resolve_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], P
     for (int k = 0; k < kLanes; ++k) to.at[k] = reinterpret_cast<char*>(address[k]);
 }
 
+// Lanes whose addresses are not in the block's own memory: in another block's of the cluster, or out of bounds.
+void resolve_elsewhere(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], uint32_t lanes, Pointers& to) {
+    const bool checks = w.block->launch->options.check_shared;
+    for_lanes(lanes, [&](int l) {
+        const Place at = shared_place(w, i, l, address[l], i.bytes, i.space != Space::shared);
+        to.at[l] = at.block->shared.data() + at.offset;
+        if (checks) touch_shared(w, i, l, at, i.bytes, i.flags & kStore, to.values != nullptr ? to.values[l] : nullptr);
+    });
+}
+
 void resolve_shared(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], Pointers& to) {
     Block& b = *w.block;
     const uint32_t limit = b.launch->shared_bytes();
     const bool store = i.flags & kStore;
+    uint32_t elsewhere = 0;
     for_lanes(w.mask, [&](int l) {
-        if (address[l] + i.bytes > limit) check_shared_bounds(w, i, l, address[l], i.bytes);
+        if (address[l] + i.bytes > limit) elsewhere |= 1u << l;
         to.at[l] = b.shared.data() + address[l];
     });
-    if (b.launch->options.check_shared) {
-        check_lanes(w, i, address, to.values, "shared");
-        for_lanes(w.mask, [&](int l) {
+    if (b.launch->options.check_shared) check_lanes(w, i, address, to.values, "shared");
+    if (elsewhere != 0) [[unlikely]]
+        resolve_elsewhere(w, i, address, elsewhere, to);
+    const uint32_t here = w.mask & ~elsewhere;
+    if (b.launch->options.check_shared)
+        for_lanes(here, [&](int l) {
             touch_shared(w, i, l, static_cast<uint32_t>(address[l]), i.bytes, store,
                          to.values != nullptr ? to.values[l] : nullptr);
         });
-    }
     if (b.launch->options.count) {
         b.counters.shared_bytes += static_cast<uint64_t>(std::popcount(w.mask)) * i.bytes;
-        count_conflicts(b.counters, address, w.mask, i.bytes);
+        count_conflicts(b.counters, address, here, i.bytes);
     }
 }
 
@@ -128,6 +142,7 @@ void resolve_fixed(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], co
 void resolve_space(Warp& w, const Inst& i, Space space, const uint64_t (&address)[kLanes], Pointers& to) {
     switch (space) {
         case Space::shared:
+        case Space::cluster:
             return resolve_shared(w, i, address, to);
         case Space::local:
             return resolve_local(w, i, address, to);
@@ -166,6 +181,11 @@ void addresses(const Warp& w, Ref r, bool wide, int64_t offset, uint64_t (&to)[k
         const uint32_t* a = w.at<uint32_t>(r);
         for (int l = 0; l < kLanes; ++l) to[l] = static_cast<uint32_t>(a[l] + static_cast<uint32_t>(add));
     }
+}
+
+uint64_t value(const Warp& w, const AddressForm& at, int lane) {
+    if (at.wide) return w.at<uint64_t>(at.ref)[lane] + static_cast<uint64_t>(at.offset);
+    return w.at<uint32_t>(at.ref)[lane] + static_cast<uint32_t>(at.offset);
 }
 
 void resolve(Warp& w, const Inst& i, Pointers& to) {
@@ -212,17 +232,57 @@ void check_shared_bounds(Warp& w, const Inst& i, int lane, uint64_t address, uin
         out_of_bounds(w, i, lane, "shared", address, bytes, concat("the block has ", limit, " bytes"));
 }
 
-void touch_shared(Warp& w, const Inst& i, int lane, uint32_t address, uint32_t bytes, bool store, const char* value) {
-    SharedShadow& s = w.block->shadow;
-    const char* wrong = i.flags & kAtomic ? s.atomic(w.index, address, bytes)
-                        : store           ? s.write(w.index, address, bytes)
-                                          : s.read(w.index, address, bytes);
+Place shared_place(Warp& w, const Inst& i, int lane, uint64_t address, uint32_t bytes, bool cluster) {
+    Block* b = w.block;
+    const Cluster& c = *b->cluster;
+    if (const uint64_t window = address & kWindowBits; window != 0 && window != kSharedWindow)
+        fail(w, i, illegal_address, lane,
+             concat("address 0x", std::hex, address, " is none of shared memory (out of bounds)"));
+    address &= ~kWindowBits;
+    if (const uint64_t rank = address >> kClusterShift; rank != 0 && rank <= c.blocks.size()) {
+        if (!cluster && rank - 1 != b->rank)
+            fail(w, i, illegal_address, lane,
+                 concat("accesses shared memory of block rank ", rank - 1, " as if it were the block's own (out of ",
+                        "bounds of shared::cta)"));
+        b = c.blocks[rank - 1].get();
+        address &= (1u << kClusterShift) - 1;
+        if (b->exited)
+            fail(w, i, illegal_address, lane,
+                 concat("accesses shared memory of block rank ", rank - 1, ", which has ended"));
+    }
+    check_shared_bounds(w, i, lane, address, bytes);
+    return {b, static_cast<uint32_t>(address)};
+}
+
+void shared_error(Warp& w, const Inst& i, int lane, Place at, const char* wrong) {
+    const SharedShadow& s = at.block->shadow;
+    const auto warps = static_cast<uint32_t>(w.block->warps.size());
+    std::string where;
+    if (at.block != w.block) where += concat(" of block rank ", at.block->rank);
+    if (const uint32_t other = s.other_warp(); other != w.number) {
+        where += concat(", other warp ", other % warps);
+        if (other / warps != w.block->rank) where += concat(" of block rank ", other / warps);
+    }
+    fail(w, i, launch_failed, lane,
+         concat(wrong, ", at shared address ", std::hex, "0x", s.culprit(), std::dec, where));
+}
+
+void touch_shared(Warp& w, const Inst& i, int lane, Place at, uint32_t bytes, bool store, const char* value) {
+    SharedShadow& s = at.block->shadow;
+    const char* wrong = i.flags & kAtomic ? s.atomic(w.number, at.offset, bytes)
+                        : store           ? s.write(w.number, at.offset, bytes)
+                                          : s.read(w.number, at.offset, bytes);
     if (wrong == nullptr) return;
     // warps may tell a place the same: Triton lets each warp that holds a copy of a number store it
-    if (s.both_wrote() && value != nullptr && std::memcmp(w.block->shared.data() + address, value, bytes) == 0) return;
-    fail(w, i, launch_failed, lane,
-         concat(wrong, ", at shared address ", std::hex, "0x", s.culprit(), std::dec,
-                s.other_warp() != w.index ? concat(", other warp ", s.other_warp()) : ""));
+    if (s.both_wrote() && value != nullptr && std::memcmp(at.block->shared.data() + at.offset, value, bytes) == 0)
+        return;
+    shared_error(w, i, lane, at, wrong);
+}
+
+void touch_async(Warp& w, const Inst& i, int lane, Place at, uint32_t bytes) {
+    if (!w.block->launch->options.check_shared) return;
+    if (const char* wrong = at.block->shadow.async_read(w.number, at.offset, bytes))
+        shared_error(w, i, lane, at, wrong);
 }
 
 namespace {
@@ -243,6 +303,7 @@ bool each_bank_once(const uint64_t* address, uint32_t lanes, uint32_t bytes) {
 
 // 32 banks of 4 bytes; wider accesses go in halves or quarters of the warp.
 void count_conflicts(Counters& c, const uint64_t* address, uint32_t lanes, uint32_t bytes) {
+    if (lanes == 0) return;
     const int step = bytes <= 4 ? kLanes : static_cast<int>(4 * kLanes / bytes);
     for (int first = 0; first < kLanes; first += step) {
         const uint32_t part = step == kLanes ? lanes : lanes & (((1u << step) - 1) << first);

@@ -1,4 +1,5 @@
 // cp.async and its groups. Data lands when a wait demands it and no sooner, so that a missing wait shows.
+#include "../exec/cluster.h"
 #include "../memory/access.h"
 #include "../memory/spaces.h"
 #include "families.h"
@@ -10,7 +11,7 @@ namespace {
 
 void copy(Warp& w, const Inst& i) {
     AsyncCopy c;
-    c.waiting = w.mask, c.bytes = i.bytes, c.inst = &i;
+    c.serial = w.copies_made++, c.waiting = w.mask, c.bytes = i.bytes, c.inst = &i;
     uint64_t from[kLanes], to[kLanes];
     addresses(w, i.a, i.flags & kWideAddress, i.imm, to);
     addresses(w, i.b, true, static_cast<int32_t>(i.extra), from);
@@ -44,18 +45,14 @@ void copy(Warp& w, const Inst& i) {
 // Lands the copies of the lanes in the mask whose group is older than `before(lane)`.
 template <class F>
 void land(Warp& w, F before) {
-    Block& b = *w.block;
+    const bool checks = w.block->launch->options.check_shared;
+    char* shared = w.block->shared.data();
     for (AsyncCopy& c : w.copies) {
         for_lanes(c.waiting & w.mask, [&](int l) {
-            const auto k = static_cast<size_t>(l);
-            if (c.group[k] >= before(l)) return;
-            char* to = b.shared.data() + c.shared[k];
-            std::memcpy(to, c.from[k], c.valid[k]);
-            std::memset(to + c.valid[k], 0, c.bytes - c.valid[k]);
+            if (c.group[static_cast<size_t>(l)] >= before(l)) return;
+            if (checks) return land_copy(w, c, l, 0);
+            if (!(c.early >> l & 1)) move_copy(c, shared, l);
             c.waiting &= ~(1u << l);
-            if (!b.launch->options.check_shared) return;
-            b.shadow.landed(c.shared[k], c.bytes);
-            touch_shared(w, *c.inst, l, c.shared[k], c.bytes, true);
         });
     }
     std::erase_if(w.copies, [](const AsyncCopy& c) { return c.waiting == 0; });
@@ -64,7 +61,10 @@ void land(Warp& w, F before) {
 }  // namespace
 
 void cp(Builder& b) {
+    if (b.take("reduce")) return bulk_reduce(b);
     if (!b.take("async")) b.unsupported("copy");
+    if (b.take("bulk")) return bulk_copy(b);
+    if (b.take("mbarrier")) return cp_async_mbarrier(b);
     if (b.take("commit_group")) {
         b.done();
         b.emit([](Warp& w, const Inst&) { for_lanes(w.mask, [&](int l) { ++w.committed[static_cast<size_t>(l)]; }); },
@@ -94,9 +94,11 @@ void cp(Builder& b) {
     }
     if (!b.take("ca") && !b.take("cg")) b.unsupported("copy");
     if (!(b.take("shared") || b.take("shared::cta")) || !b.take("global")) b.unsupported("copy");
+    const uint32_t operands = b.operands() - (b.take("L2::cache_hint") ? 1 : 0);  // the last one is a policy
     while (b.take_prefix("L2::")) {
     }
     b.done();
+    if (operands < 3 || operands > 4) b.unsupported("number of operands");
     if (b.operand(2).kind != Operand::integer) b.unsupported("a size that is no number");
     const uint64_t bytes = b.operand(2).bits;
     if (bytes != 4 && bytes != 8 && bytes != 16) b.unsupported("size");
@@ -105,7 +107,7 @@ void cp(Builder& b) {
     if (!(from.flags & kWideAddress)) b.unsupported("a global address of 32 bits");
     Ref size = kNoRef, ignore = kNoRef;
     bool negated = false;
-    if (b.operands() > 3) {
+    if (operands > 3) {
         const Operand& o = b.operand(3);
         const Symbol* s = o.kind == Operand::symbol ? b.find(o.name) : nullptr;
         if (s != nullptr && s->kind == Symbol::reg && s->type == Type::pred)
@@ -113,7 +115,7 @@ void cp(Builder& b) {
         else
             size = b.source(o, Type::u32);
     }
-    if (b.operands() > 4) b.unsupported("a cache policy");
+    if (b.operands() > operands) b.source(b.operand(operands), Type::b64);
     Inst& i = b.emit(copy, Class::async);
     i.a = to.a, i.imm = to.imm, i.flags = to.flags;
     i.b = from.a, i.extra = static_cast<uint32_t>(from.imm);

@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "../memory/access.h"
+#include "combine.h"
 #include "families.h"
 #include "floating.h"
 
@@ -36,18 +37,38 @@ Run atomic(F) {
     };
 }
 
-template <class U, class T, class F>
-Run floating_atomic(F) {
-    return atomic<U>(
+// What an operation on numbers is made into: an instruction, or a step of a copy that reduces.
+struct MakeRun {
+    template <class T, class F>
+    static Run of(F f) {
+        return atomic<T>(f);
+    }
+};
+struct MakeCombine {
+    template <class T, class F>
+    static Combine of(F) {
+        return [](char* to, const char* from, uint32_t bytes) {
+            for (uint32_t k = 0; k < bytes; k += sizeof(T)) {
+                T x;
+                std::memcpy(&x, from + k, sizeof x);
+                exchange(reinterpret_cast<T*>(to + k), [=](T o) -> T { return F{}(o, x, x); });
+            }
+        };
+    }
+};
+
+template <class Make, class U, class T, class F>
+auto floating_atomic(F) {
+    return Make::template of<U>(
         [](U o, U x, U) { return std::bit_cast<U>(canonical(F{}(std::bit_cast<T>(o), std::bit_cast<T>(x)))); });
 }
 
-template <class Format>
-Run narrow_add(bool packed) {
+template <class Make, class Format>
+auto narrow_add(bool packed) {
     const auto add = [](uint16_t x, uint16_t y) { return Format::write(Format::read(x) + Format::read(y)); };
     using Add = decltype(add);
-    if (!packed) return atomic<uint16_t>([](uint16_t o, uint16_t x, uint16_t) { return Add{}(o, x); });
-    return atomic<uint32_t>([](uint32_t o, uint32_t x, uint32_t) {
+    if (!packed) return Make::template of<uint16_t>([](uint16_t o, uint16_t x, uint16_t) { return Add{}(o, x); });
+    return Make::template of<uint32_t>([](uint32_t o, uint32_t x, uint32_t) {
         const auto half = [&](int s) -> uint32_t {
             return Add{}(static_cast<uint16_t>(o >> s), static_cast<uint16_t>(x >> s));
         };
@@ -55,36 +76,78 @@ Run narrow_add(bool packed) {
     });
 }
 
-Run choose(Builder& b, Name op, Type t) {
-    if (op == "add") {
-        if (t == Type::f32) return floating_atomic<uint32_t, float>([](float x, float y) { return x + y; });
-        if (t == Type::f64) return floating_atomic<uint64_t, double>([](double x, double y) { return x + y; });
-        if (t == Type::f16 || t == Type::f16x2) return narrow_add<FormatHalf>(t == Type::f16x2);
-        if (t == Type::bf16 || t == Type::bf16x2) return narrow_add<FormatBfloat>(t == Type::bf16x2);
-    }
-    if (is_float(t)) return nullptr;
-    return with_integer(b, t, [&](auto z) -> Run {
-        using T = decltype(z);
-        if (op == "exch") return atomic<T>([](T, T x, T) { return x; });
-        if (op == "cas") return atomic<T>([](T o, T x, T y) { return o == x ? y : o; });
-        if constexpr (sizeof(T) < 4) return nullptr;
-        using U = std::make_unsigned_t<T>;
+// The smaller or larger of two, the other where one is NaN.
+template <class Format, bool Larger>
+uint16_t narrow_extreme(uint16_t x, uint16_t y) {
+    const auto a = Format::read(x), b = Format::read(y);
+    return Format::write(Larger ? std::fmax(a, b) : std::fmin(a, b));
+}
+
+template <class Make, class T>
+auto choose_integer(Name op) -> decltype(Make::template of<T>([](T, T x, T) { return x; })) {
+    using U = std::make_unsigned_t<T>;
+    if (op == "exch") return Make::template of<T>([](T, T x, T) { return x; });
+    if (op == "cas") return Make::template of<T>([](T o, T x, T y) { return o == x ? y : o; });
+    if constexpr (sizeof(T) >= 4) {
         if (op == "add")
-            return atomic<T>([](T o, T x, T) { return static_cast<T>(static_cast<U>(o) + static_cast<U>(x)); });
-        if (op == "min") return atomic<T>([](T o, T x, T) { return o < x ? o : x; });
-        if (op == "max") return atomic<T>([](T o, T x, T) { return o < x ? x : o; });
-        if (op == "and") return atomic<T>([](T o, T x, T) { return static_cast<T>(o & x); });
-        if (op == "or") return atomic<T>([](T o, T x, T) { return static_cast<T>(o | x); });
-        if (op == "xor") return atomic<T>([](T o, T x, T) { return static_cast<T>(o ^ x); });
+            return Make::template of<T>(
+                [](T o, T x, T) { return static_cast<T>(static_cast<U>(o) + static_cast<U>(x)); });
+        if (op == "min") return Make::template of<T>([](T o, T x, T) { return o < x ? o : x; });
+        if (op == "max") return Make::template of<T>([](T o, T x, T) { return o < x ? x : o; });
+        if (op == "and") return Make::template of<T>([](T o, T x, T) { return static_cast<T>(o & x); });
+        if (op == "or") return Make::template of<T>([](T o, T x, T) { return static_cast<T>(o | x); });
+        if (op == "xor") return Make::template of<T>([](T o, T x, T) { return static_cast<T>(o ^ x); });
         if (op == "inc")
-            return atomic<T>(
+            return Make::template of<T>(
                 [](T o, T x, T) { return static_cast<U>(o) >= static_cast<U>(x) ? T(0) : static_cast<T>(o + 1); });
         if (op == "dec")
-            return atomic<T>([](T o, T x, T) {
+            return Make::template of<T>([](T o, T x, T) {
                 return o == 0 || static_cast<U>(o) > static_cast<U>(x) ? x : static_cast<T>(o - 1);
             });
-        return nullptr;
-    });
+    }
+    return nullptr;
+}
+
+template <class Make>
+auto choose(Name op, Type t) -> decltype(choose_integer<Make, uint32_t>(op)) {
+    if (op == "add") {
+        if (t == Type::f32) return floating_atomic<Make, uint32_t, float>([](float x, float y) { return x + y; });
+        if (t == Type::f64) return floating_atomic<Make, uint64_t, double>([](double x, double y) { return x + y; });
+        if (t == Type::f16 || t == Type::f16x2) return narrow_add<Make, FormatHalf>(t == Type::f16x2);
+        if (t == Type::bf16 || t == Type::bf16x2) return narrow_add<Make, FormatBfloat>(t == Type::bf16x2);
+    }
+    if constexpr (std::is_same_v<Make, MakeCombine>) {
+        const auto extreme = [&]<class Format>() {
+            if (op == "min")
+                return Make::template of<uint16_t>(
+                    [](uint16_t o, uint16_t x, uint16_t) { return narrow_extreme<Format, false>(o, x); });
+            return op == "max" ? Make::template of<uint16_t>([](uint16_t o, uint16_t x, uint16_t) {
+                return narrow_extreme<Format, true>(o, x);
+            })
+                               : nullptr;
+        };
+        if (t == Type::f16) return extreme.template operator()<FormatHalf>();
+        if (t == Type::bf16) return extreme.template operator()<FormatBfloat>();
+    }
+    switch (t) {
+        case Type::b16:
+        case Type::u16:
+            return choose_integer<Make, uint16_t>(op);
+        case Type::s16:
+            return choose_integer<Make, int16_t>(op);
+        case Type::b32:
+        case Type::u32:
+            return choose_integer<Make, uint32_t>(op);
+        case Type::s32:
+            return choose_integer<Make, int32_t>(op);
+        case Type::b64:
+        case Type::u64:
+            return choose_integer<Make, uint64_t>(op);
+        case Type::s64:
+            return choose_integer<Make, int64_t>(op);
+        default:
+            return nullptr;
+    }
 }
 
 void decode_atomic(Builder& b, bool returns) {
@@ -96,10 +159,12 @@ void decode_atomic(Builder& b, bool returns) {
         space = Space::global;
     else if (b.take("shared") || b.take("shared::cta"))
         space = Space::shared;
+    else if (b.take("shared::cluster"))
+        space = Space::cluster;
     const Name op = b.take_any({"add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec"});
     const Type t = b.need_type();
     b.done();
-    const Run run = choose(b, op, t);
+    const Run run = choose<MakeRun>(op, t);
     if (run == nullptr) b.unsupported("operation or type");
     const uint32_t first = returns ? 1 : 0;
     Inst at;
@@ -115,7 +180,9 @@ void decode_atomic(Builder& b, bool returns) {
 
 }  // namespace
 
+Combine find_combine(Name op, Type t) { return choose<MakeCombine>(op, t); }
+
 void atom(Builder& b) { decode_atomic(b, true); }
-void red(Builder& b) { decode_atomic(b, false); }
+void red(Builder& b) { b.take("async") ? async_reduction(b) : decode_atomic(b, false); }
 
 }  // namespace emu::ops

@@ -182,8 +182,33 @@ void prmt(Builder& b) {
     emit_map(b, run, Class::integer, t, {t, t, Type::u32});
 }
 
+namespace {
+
+// d|p: p = (d != 0) combined with a predicate.
+void lop3_predicate(Builder& b, Name combine, std::array<Ref, 4> refs, uint32_t table) {
+    const Operand& given = b.operand(5);
+    if (b.operand(0).second.empty()) b.unsupported("lop3 without a predicate to set");
+    const Ref list[] = {b.predicate_result(b.operand(0).second), b.predicate(given)};
+    const uint32_t at = b.add_list(list);
+    Inst& i = b.emit(
+        [](Warp& w, const Inst& i) {
+            const uint32_t *a = w.at<uint32_t>(i.a), *b = w.at<uint32_t>(i.b), *c = w.at<uint32_t>(i.c);
+            const Ref* predicates = w.list(i);
+            const uint32_t table = i.extra, q = w.predicate(predicates[1]) ^ (i.flags & kNegatedC ? kAll : 0);
+            const uint32_t set = lanes_where([=](int l) { return lookup(a[l], b[l], c[l], table) != 0; });
+            each_lane<uint32_t>(w, i.d, [=](int l) { return lookup(a[l], b[l], c[l], table); });
+            w.set_predicate(predicates[0], i.count == 0 ? set & q : set | q);
+        },
+        Class::integer);
+    i.d = refs[0], i.a = refs[1], i.b = refs[2], i.c = refs[3], i.extra = table, i.list = at;
+    i.count = combine == "and" ? 0 : 1;
+    if (given.negated) i.flags |= kNegatedC;
+}
+
+}  // namespace
+
 void lop3(Builder& b) {
-    if (b.take("and") || b.take("or")) b.unsupported("lop3 with a predicate");
+    const Name combine = b.take_any({"and", "or"});
     const Type t = b.need_type();
     b.done();
     if (t != Type::b32) b.unsupported("type");
@@ -191,6 +216,8 @@ void lop3(Builder& b) {
     if (b.operand(4).kind != Operand::integer) b.unsupported("a table that is no number");
     const uint64_t table = b.operand(4).bits;
     const Ref d = b.destination(b.operand(0), t);
+    if (!combine.empty()) return lop3_predicate(b, combine, {d, x, y, z}, static_cast<uint32_t>(table));
+    if (b.operands() != 5) b.unsupported("number of operands");
     Inst& i = b.emit(
         [](Warp& w, const Inst& i) {
             const uint32_t *a = w.at<uint32_t>(i.a), *b = w.at<uint32_t>(i.b), *c = w.at<uint32_t>(i.c);

@@ -55,7 +55,7 @@ void brx(Builder& b) {
             const uint32_t* index = w.at<uint32_t>(i.a);
             const Inst* const* table = w.code->tables.data() + i.list;
             if (w.mask != w.active) {  // the others go on behind
-                w.others.push_back({w.pc, w.active & ~w.mask, false, w.frames});
+                w.others.push_back({w.pc, w.active & ~w.mask, false, w.turn, w.wait, w.frames});
                 w.active = w.mask;
             }
             uint32_t left = w.mask;
@@ -65,7 +65,7 @@ void brx(Builder& b) {
                     fail(w, i, launch_failed, std::countr_zero(left), concat("branch index ", x, " of ", i.extra));
                 uint32_t same = 0;
                 for_lanes(left, [&](int l) { same |= index[l] == x ? 1u << l : 0; });
-                w.others.push_back({table[x], same, false, w.frames});
+                w.others.push_back({table[x], same, false, w.turn, w.wait, w.frames});
                 left &= ~same;
             }
             pick_group(w);
@@ -114,7 +114,64 @@ void trap(Builder& b) {
         Class::control);
 }
 
+void brkpt(Builder& b) {
+    b.done();
+    b.emit([](Warp& w,
+              const Inst& i) { fail(w, i, launch_failed, std::countr_zero(w.mask), "the kernel executes brkpt"); },
+           Class::control);
+}
+
+// The others go first.
+void nanosleep(Builder& b) {
+    if (b.need_type() != Type::u32) b.unsupported("type");
+    b.done();
+    b.source(b.operand(0), Type::u32);
+    b.emit([](Warp& w, const Inst&) { w.stop = true; }, Class::control);
+}
+
+// Launches follow one another here: what a grid depends on is over when it begins.
+void griddepcontrol(Builder& b) {
+    if (!b.take("wait") && !b.take("launch_dependents")) b.unsupported("griddepcontrol");
+    b.done();
+    nothing(b);
+}
+
+// Caches are not modelled, so a policy is any number.
+void createpolicy(Builder& b) {
+    if (b.take_any({"fractional", "range", "cvt"}).empty()) b.unsupported("createpolicy");
+    b.take("global");
+    while (b.take_prefix("L2")) {
+    }
+    if (!b.take("b64")) b.unsupported("type");
+    b.done();
+    const Ref d = b.destination(b.operand(0), 8);
+    Inst& i = b.emit([](Warp& w, const Inst& i) { each_lane<uint64_t>(w, i.d, [](int) { return uint64_t{1}; }); },
+                     Class::move);
+    i.d = d;
+}
+
+namespace {
+
+// Behind a barrier that reduces: what it counted.
+void barrier_result(Builder& b, Name op) {
+    if (op == "popc") {
+        const Ref d = b.destination(b.operand(0), 4);
+        Inst& i = b.emit([](Warp& w, const Inst& i) { each_lane<uint32_t>(w, i.d, [&](int) { return w.ones; }); },
+                         Class::control);
+        i.d = d;
+        return;
+    }
+    const Ref d = b.predicate_result(b.operand(0).name);
+    Inst& i = b.emit(op == "and" ? Run([](Warp& w, const Inst& i) { w.set_predicate(i.d, w.zeros == 0 ? kAll : 0); })
+                                 : Run([](Warp& w, const Inst& i) { w.set_predicate(i.d, w.ones != 0 ? kAll : 0); }),
+                     Class::control);
+    i.d = d;
+}
+
+}  // namespace
+
 void bar(Builder& b) {
+    if (b.take("cluster")) return cluster_barrier(b);
     b.take("cta");
     if (b.take("warp")) {
         if (!b.take("sync")) b.unsupported("barrier");
@@ -130,20 +187,33 @@ void bar(Builder& b) {
         i.a = members;
         return;
     }
-    const bool waits = b.take("sync");
+    const bool reduces = b.take("red"), waits = reduces || b.take("sync");
     if (!waits && !b.take("arrive")) b.unsupported("barrier");
     b.take("aligned");
+    const Name op = reduces ? b.take_any({"popc", "and", "or"}) : Name{};
+    if (reduces && (op.empty() || b.need_type() != (op == "popc" ? Type::u32 : Type::pred))) b.unsupported("barrier");
     b.done();
-    const Ref number = b.source(b.operand(0), Type::u32);
-    const Ref count = b.operands() > 1 ? b.source(b.operand(1), Type::u32) : b.constant(0, 4);
+    const uint32_t first = reduces ? 1 : 0, last = b.operands() - first;  // d, number, [count,] predicate
+    const Ref number = b.source(b.operand(first), Type::u32);
+    const Ref count = last > first + 1 ? b.source(b.operand(first + 1), Type::u32) : b.constant(0, 4);
+    const Ref predicate = reduces ? b.predicate(b.operand(last)) : kNoRef;
+    const bool negated = reduces && b.operand(last).negated;
     Inst& i = b.emit(
         [](Warp& w, const Inst& i) {
             if (!together(w, i, kAll)) return;
             const int l = std::countr_zero(w.mask);
-            arrive(w, i, w.at<uint32_t>(i.a)[l], w.at<uint32_t>(i.b)[l], i.imm != 0);
+            const uint32_t number = w.at<uint32_t>(i.a)[l];
+            if (i.c != kNoRef && number < w.block->barriers.size()) {
+                const uint32_t p = w.predicate(i.c) ^ (i.flags & kNegatedC ? kAll : 0);
+                w.block->barriers[number].ones += static_cast<uint32_t>(std::popcount(p & w.mask));
+                w.block->barriers[number].zeros += static_cast<uint32_t>(std::popcount(~p & w.mask));
+            }
+            arrive(w, i, number, w.at<uint32_t>(i.b)[l], i.imm != 0);
         },
         Class::barrier);
-    i.a = number, i.b = count, i.imm = waits;
+    i.a = number, i.b = count, i.c = predicate, i.imm = waits;
+    if (negated) i.flags |= kNegatedC;
+    if (reduces) barrier_result(b, op);
 }
 
 // Fences order what is executed in order here anyway; hints change nothing that is modelled.

@@ -226,44 +226,10 @@ Run quick(Type to, Type from, uint16_t flags) {
     return nullptr;
 }
 
-void packed(Builder& b, Type to) {
-    const bool relu = b.take("relu");
-    const uint16_t flags = b.rounding();
-    if (flags > 1 || b.need_type() != Type::f32) b.unsupported("packed conversion");
-    b.done();
-    const Ref high = b.source(b.operand(1), Type::f32), low = b.source(b.operand(2), Type::f32);
-    const Ref d = b.destination(b.operand(0), to);
-    const Run bf16 = [](Warp& w, const Inst& i) {
-        const float *high = w.at<float>(i.a), *low = w.at<float>(i.b);
-        const bool relu = i.imm;
-        const int rounding = i.flags & kRoundMask;
-        const auto one = [=](float x) { return to_bfloat(relu && x <= 0 ? 0.f : x, rounding); };
-        each_lane<uint32_t>(w, i.d, [=](int l) { return uint32_t{one(high[l])} << 16 | one(low[l]); });
-    };
-    const Run f16 = [](Warp& w, const Inst& i) {
-        const float *high = w.at<float>(i.a), *low = w.at<float>(i.b);
-        const bool relu = i.imm;
-        const int rounding = i.flags & kRoundMask;
-        const auto one = [=](float x) { return to_half(relu && x <= 0 ? 0.f : x, rounding); };
-        each_lane<uint32_t>(w, i.d, [=](int l) { return uint32_t{one(high[l])} << 16 | one(low[l]); });
-    };
-    Inst& i = b.emit(to == Type::bf16x2 ? bf16 : f16, Class::convert);
-    i.d = d, i.a = high, i.b = low, i.imm = relu, i.flags = flags;
-}
-
-void tf32(Builder& b) {
-    const bool away = b.take("rna");
-    if (!away && !b.take("rn")) b.unsupported("rounding");
-    if (b.need_type() != Type::f32) b.unsupported("type");
-    emit_map(b,
-             away ? map<uint32_t, float>([](float x) { return to_tf32(x, true); })
-                  : map<uint32_t, float>([](float x) { return to_tf32(x, false); }),
-             Class::convert, Type::b32, {Type::f32});
-}
-
 }  // namespace
 
 void cvt(Builder& b) {
+    if (is_packed_cvt(b.full_opcode())) return packed_cvt(b);
     const bool integral = b.take("rni") || b.take("rzi") || b.take("rmi") || b.take("rpi");
     const Name opcode = b.full_opcode();
     const uint16_t mode = !integral                           ? 0
@@ -272,8 +238,6 @@ void cvt(Builder& b) {
                           : opcode.find(".rpi") != Name::npos ? 3
                                                               : 0;
     const Type to = b.need_type();
-    if (to == Type::f16x2 || to == Type::bf16x2) return packed(b, to);
-    if (to == Type::tf32) return tf32(b);
     const auto flags = static_cast<uint16_t>(b.rounding() | mode);
     const Type from = b.need_type();
     if (from == Type::f16x2 || from == Type::bf16x2 || from == Type::tf32) b.unsupported("type");

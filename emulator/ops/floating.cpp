@@ -44,36 +44,39 @@ struct ExtremeNan {
     }
 };
 
+// .xorsign.abs: of the magnitudes, with the product of the signs.
+template <class F>
+struct Signed {
+    template <class T>
+    T operator()(T x, T y) const {
+        const T r = F{}(std::fabs(x), std::fabs(y));
+        return std::signbit(x) != std::signbit(y) ? -r : r;
+    }
+};
+
 template <bool Max>
 void extreme(Builder& b) {
     const uint16_t flags = b.rounding();
-    const bool keeps_nan = b.take("NaN");
+    const bool keeps_nan = b.take("NaN"), sign = b.take("xorsign");
+    if (sign && !b.take("abs")) b.unsupported("xorsign without abs");
     const Type t = b.need_type();
-    const Run run = keeps_nan ? floating_run(t, flags, 2, ExtremeNan<Max>{}, ExtremeNan<Max>{})
-                              : floating_run(t, flags, 2, Extreme<Max>{}, Extreme<Max>{});
+    using Plain = Signed<Extreme<Max>>;
+    using Nan = Signed<ExtremeNan<Max>>;
+    const Run run = sign && keeps_nan ? floating_run(t, flags, 2, Nan{}, Nan{})
+                    : sign            ? floating_run(t, flags, 2, Plain{}, Plain{})
+                    : keeps_nan       ? floating_run(t, flags, 2, ExtremeNan<Max>{}, ExtremeNan<Max>{})
+                                      : floating_run(t, flags, 2, Extreme<Max>{}, Extreme<Max>{});
     emit_floating(b, run, t, flags, 2);
-}
-
-// .approx.ftz.f64: of the upper word of x alone, and the upper word of the result alone.
-double upper_word(double x) {
-    if (std::fabs(x) < std::numeric_limits<double>::min()) x = std::copysign(0.0, x);
-    return std::bit_cast<double>(std::bit_cast<uint64_t>(x) & 0xffffffff00000000);
-}
-
-template <class F>
-Run gross(F) {
-    return map<double, double>([](double x) { return upper_word(F{}(upper_word(x))); });
 }
 
 // Functions that the device approximates are computed exactly and rounded once.
 template <class F>
-void approximate(Builder& b, F f) {
+void approximate(Builder& b, F) {
     b.take("approx");
     const uint16_t flags = b.rounding();
     const Type t = b.need_type();
     const auto wide = [](auto x) { return static_cast<decltype(x)>(F{}(static_cast<double>(x))); };
-    const bool upper = t == Type::f64 && flags == kFtz;
-    emit_floating(b, upper ? gross(f) : floating_run(t, flags, 1, wide, wide), t, upper ? 0 : flags, 1);
+    emit_floating(b, floating_run(t, flags, 1, wide, wide), t, flags, 1);
 }
 
 template <class U, class F>
@@ -86,8 +89,7 @@ template <class F32, class F>
 void sign(Builder& b, F32 f32, F with_mask) {
     const uint16_t flags = b.rounding();
     const Type t = b.need_type();
-    if (flags != 0 && t != Type::f32) b.unsupported("flushing of this type");
-    const Run run = flags ? modified<float>(f32) : with_mask(t);
+    const Run run = flags && t == Type::f64 ? nullptr : flags ? floating_run(t, flags, 1, f32, f32) : with_mask(t);
     emit_floating(b, run, t, flags, 1);
 }
 
@@ -104,7 +106,7 @@ void floating_mul(Builder& b) {
 }
 
 void fma(Builder& b) {
-    const uint16_t flags = b.rounding();
+    const auto flags = static_cast<uint16_t>(b.rounding() | (b.take("relu") ? kRelu : 0));
     const Type t = b.need_type();
     emit_floating(b, floating_run(t, flags, 3, Fma{}, FmaToOdd{}), t, flags, 3);
 }
@@ -114,14 +116,28 @@ void floating_div(Builder& b) {
     binary(b, [](auto x, auto y) { return x / y; });
 }
 
+namespace {
+
+double upper_word(double x) { return std::bit_cast<double>(std::bit_cast<uint64_t>(x) >> 32 << 32); }
+double flushed(double x) { return std::fabs(x) < std::numeric_limits<double>::min() ? std::copysign(0., x) : x; }
+
+// .approx.ftz.f64: the upper 32 bits of the source make the upper 32 bits of the result.
+template <class F>
+void approximate_double(Builder& b, F) {
+    emit_map(b, map<double, double>([](double x) { return upper_word(flushed(F{}(flushed(upper_word(x))))); }),
+             Class::floating, Type::f64, {Type::f64});
+}
+
+}  // namespace
+
 void rcp(Builder& b) {
-    const bool approximate = b.take("approx");
+    const bool approx = b.take("approx");
     const uint16_t flags = b.rounding();
     const Type t = b.need_type();
+    if (approx && flags == kFtz && t == Type::f64) return approximate_double(b, [](double x) { return 1 / x; });
     if (is_narrow(t)) b.unsupported("type");
-    const bool upper = approximate && t == Type::f64 && flags == kFtz;
     const auto f = [](auto x) { return decltype(x)(1) / x; };
-    emit_floating(b, upper ? gross(f) : floating_run(t, flags, 1, f, f), t, upper ? 0 : flags, 1);
+    emit_floating(b, floating_run(t, flags, 1, f, f), t, flags, 1);
 }
 
 void sqrt(Builder& b) {
@@ -134,6 +150,10 @@ void sqrt(Builder& b) {
 }
 
 void rsqrt(Builder& b) {
+    if (b.full_opcode() == "rsqrt.approx.ftz.f64") {
+        b.take("approx"), b.take("ftz"), b.need_type();
+        return approximate_double(b, [](double x) { return 1 / std::sqrt(x); });
+    }
     approximate(b, [](double x) { return 1 / std::sqrt(x); });
 }
 void ex2(Builder& b) {

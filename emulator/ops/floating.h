@@ -8,10 +8,12 @@
 namespace emu {
 
 struct FormatHalf {
+    static constexpr float least = 0x1p-14f;  // normal number
     static float read(uint16_t x) { return from_half(x); }
     static uint16_t write(float x) { return to_half(x); }
 };
 struct FormatBfloat {
+    static constexpr float least = 0x1p-126f;
     static float read(uint16_t x) { return from_bfloat(x); }
     static uint16_t write(float x) { return to_bfloat(x); }
 };
@@ -68,9 +70,36 @@ uint16_t narrow_one(uint16_t x, uint16_t y, uint16_t z) {
         return Format::write(F{}(Format::read(x), Format::read(y), Format::read(z)));
 }
 
+// With .ftz, .sat, .relu.
+template <class Format, class F>
+uint16_t narrow_limited(uint16_t x, uint16_t y, uint16_t z, uint16_t flags) {
+    const auto flushed = [flags](uint16_t v) -> uint16_t {
+        return (flags & kFtz) && std::fabs(Format::read(v)) < Format::least ? v & 0x8000 : v;
+    };
+    const uint16_t r = flushed(narrow_one<Format, F>(flushed(x), flushed(y), flushed(z)));
+    const float value = Format::read(r);
+    if (flags & kSaturate) return Format::write(saturate(value));
+    return (flags & kRelu) && value <= 0 ? uint16_t{0} : r;
+}
+
+template <class Format, class F, bool Packed>
+void run_limited(Warp& w, const Inst& i) {
+    using T = std::conditional_t<Packed, uint32_t, uint16_t>;
+    const T *a = w.at<T>(i.a), *b = i.b == kNoRef ? a : w.at<T>(i.b), *c = i.c == kNoRef ? a : w.at<T>(i.c);
+    const uint16_t flags = i.flags;
+    each_lane<T>(w, i.d, [=](int l) {
+        const auto half = [&](int s) -> uint32_t {
+            return narrow_limited<Format, F>(static_cast<uint16_t>(a[l] >> s), static_cast<uint16_t>(b[l] >> s),
+                                             static_cast<uint16_t>(c[l] >> s), flags);
+        };
+        return static_cast<T>(Packed ? half(0) | half(16) << 16 : half(0));
+    });
+}
+
 // 16 bits, or two of them in 32.
 template <class Format, class F>
-Run narrow(F, bool packed) {
+Run narrow(F, bool packed, uint16_t flags) {
+    if (flags) return packed ? run_limited<Format, F, true> : run_limited<Format, F, false>;
     if (!packed)
         return [](Warp& w, const Inst& i) {
             using T = uint16_t;
@@ -95,11 +124,12 @@ inline bool is_narrow(Type t) { return t == Type::f16 || t == Type::bf16 || t ==
 // f on t with the flags; null if there is no such.
 template <class F, class N>
 Run floating_run(Type t, uint16_t flags, int sources, F f, N on_narrow) {
-    if (t == Type::f32) return flags ? modified<float>(f) : plain<float>(f, sources);
-    if (t == Type::f64 && !(flags & (kFtz | kSaturate))) return flags ? modified<double>(f) : plain<double>(f, sources);
-    if (flags) return nullptr;
-    if (t == Type::f16 || t == Type::f16x2) return narrow<FormatHalf>(on_narrow, t == Type::f16x2);
-    if (t == Type::bf16 || t == Type::bf16x2) return narrow<FormatBfloat>(on_narrow, t == Type::bf16x2);
+    if (t == Type::f32 && !(flags & kRelu)) return flags ? modified<float>(f) : plain<float>(f, sources);
+    if (t == Type::f64 && !(flags & (kFtz | kSaturate | kRelu)))
+        return flags ? modified<double>(f) : plain<double>(f, sources);
+    if (flags & ~(kFtz | kSaturate | kRelu)) return nullptr;
+    if (t == Type::f16 || t == Type::f16x2) return narrow<FormatHalf>(on_narrow, t == Type::f16x2, flags);
+    if (t == Type::bf16 || t == Type::bf16x2) return narrow<FormatBfloat>(on_narrow, t == Type::bf16x2, flags);
     return nullptr;
 }
 

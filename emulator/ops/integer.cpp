@@ -156,6 +156,13 @@ void integer_mad(Builder& b) {
         return;
     }
     if (part.empty()) b.unsupported("mad of integers without .lo, .hi or .wide");
+    if (part == "hi" && t == Type::s32 && b.take("sat")) {
+        emit_map(b, map<int32_t, int32_t, int32_t, int32_t>([](int32_t x, int32_t y, int32_t z) {
+                     return saturated(int64_t{upper_half(x, y)} + z);
+                 }),
+                 Class::integer, t, {t, t, t});
+        return;
+    }
     emit_map(b,
              with_integer(b, t,
                           [&](auto z) {

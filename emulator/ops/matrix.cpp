@@ -189,6 +189,8 @@ void load_matrix(Warp& w, const Inst& i) {
     Block& b = *w.block;
     const int rows = 8 * i.count;
     for (int l = 0; l < rows; ++l) {
+        if (i.space == Space::generic && (address[l] & kWindowBits) != kSharedWindow)
+            fail(w, i, illegal_address, l, concat("the address 0x", std::hex, address[l], " is none of shared memory"));
         address[l] &= ~kWindowBits;
         if (address[l] % 16 != 0)
             fail(w, i, misaligned_address, l,
@@ -225,7 +227,8 @@ void matrix_access(Builder& b, bool stores) {
     if (!b.take("m8n8")) b.unsupported("shape");
     const int count = b.take("x1") ? 1 : b.take("x2") ? 2 : b.take("x4") ? 4 : 0;
     const bool trans = b.take("trans");
-    if (count == 0 || !(b.take("shared") || b.take("shared::cta"))) b.unsupported("matrix access");
+    if (count == 0) b.unsupported("matrix access");
+    const Space space = b.take("shared") || b.take("shared::cta") ? Space::shared : Space::generic;
     if (b.need_type() != Type::b16) b.unsupported("type");
     b.done();
     const Operand& values = b.operand(stores ? 1 : 0);
@@ -237,12 +240,24 @@ void matrix_access(Builder& b, bool stores) {
     const uint32_t list = b.add_list(refs);
     Inst& i = b.emit(trans ? load_matrix<true> : load_matrix<false>, Class::memory);
     i.a = at.a, i.imm = at.imm, i.flags = static_cast<uint16_t>(at.flags | (stores ? kStore : 0));
-    i.list = list, i.count = static_cast<uint8_t>(count), i.space = Space::shared, i.bytes = 16;
+    i.list = list, i.count = static_cast<uint8_t>(count), i.space = space, i.bytes = 16;
+}
+
+}  // namespace
+
+namespace {
+
+// What the loops above do not cover is left to mma.cpp.
+bool is_rare(Name opcode) {
+    constexpr Name marks[] = {".sp", ".e4m3", ".e5m2", ".s4", ".u4", ".b1", "m8n8k16"};
+    return std::ranges::any_of(marks, [&](Name m) { return opcode.find(m) != Name::npos; }) ||
+           (opcode.find(".m8n8k4.") != Name::npos && opcode.find(".f64") == Name::npos);
 }
 
 }  // namespace
 
 void mma(Builder& b) {
+    if (is_rare(b.full_opcode())) return rare_mma(b);
     b.take("sync"), b.take("aligned");
     const Shape s = shape(b);
     if (!b.take("row") || !b.take("col")) b.unsupported("layout");
@@ -266,6 +281,22 @@ void mma(Builder& b) {
     const uint32_t list = b.add_list(refs);
     Inst& i = b.emit(run, Class::matrix);
     i.list = list;
+}
+
+// d = the transpose of a matrix of 8 x 8 elements of 16 bits, of which a lane holds two of a row.
+void movmatrix(Builder& b) {
+    b.take("sync"), b.take("aligned");
+    if (!b.take("m8n8") || !b.take("trans") || b.need_type() != Type::b16) b.unsupported("movmatrix");
+    emit_map(b,
+             [](Warp& w, const Inst& i) {
+                 if (!together(w, i, kAll)) return;
+                 uint16_t matrix[8][8];
+                 std::memcpy(matrix, w.at<uint32_t>(i.a), sizeof matrix);
+                 each_lane<uint32_t>(w, i.d, [&](int l) {
+                     return uint32_t{matrix[l % 4 * 2 + 1][l / 4]} << 16 | matrix[l % 4 * 2][l / 4];
+                 });
+             },
+             Class::matrix, Type::b32, {Type::b32});
 }
 
 void ldmatrix(Builder& b) { matrix_access(b, false); }

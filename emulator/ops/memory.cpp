@@ -109,6 +109,7 @@ void take_hints(Builder& b) {
 Space take_space(Builder& b) {
     if (b.take("global")) return Space::global;
     if (b.take("shared::cta") || b.take("shared")) return Space::shared;
+    if (b.take("shared::cluster")) return Space::cluster;
     if (b.take("local")) return Space::local;
     if (b.take("param")) return Space::param;
     if (b.take("const")) return Space::constant;
@@ -193,7 +194,7 @@ void decode_access(Builder& b, bool stores) {
     const Type t = b.need_type();
     b.done();
     const Operand &address = b.operand(stores ? 0 : 1), &values = b.operand(stores ? 1 : 0);
-    if (b.operands() > 2 && !stores) b.unsupported("a cache policy");
+    b.policy(2);
     if (space == Space::param && parameter_word(b, address, t, values, vector, stores)) return;
     if (stores && (space == Space::param || space == Space::constant)) b.unsupported("a store to this space");
 
@@ -236,7 +237,7 @@ void decode_access(Builder& b, bool stores) {
 }  // namespace
 
 void ld(Builder& b) { decode_access(b, false); }
-void st(Builder& b) { decode_access(b, true); }
+void st(Builder& b) { b.take("async") ? async_store(b) : decode_access(b, true); }
 
 void prefetch(Builder& b) { nothing(b); }
 

@@ -1,4 +1,5 @@
 // mov, with packing and unpacking; cvta, isspacep.
+#include "../exec/cluster.h"
 #include "../memory/spaces.h"
 #include "families.h"
 #include "lanes.h"
@@ -59,6 +60,37 @@ void repack(Builder& b, Type t, const Operand& pieces, bool splits) {
     (splits ? i.a : i.d) = other;
 }
 
+// Time is counted in instructions of warps, those of the blocks that the same thread of the host ran before included.
+template <class T, int Shift>
+void read_clock(Warp& w, const Inst& i) {
+    uint64_t now = 0;
+    for (const uint64_t n : w.block->counters.instructions) now += n;
+    each_lane<T>(w, i.d, [=](int) { return static_cast<T>(now >> Shift); });
+}
+
+// Special registers that change, or that have more or less than 32 bits.
+bool moved_special(Builder& b, Type t) {
+    const Name name = b.operand(1).name;
+    const bool wide = bytes_of(t) == 8;
+    Run run = nullptr;
+    if (name == "%clock" || name == "%globaltimer_lo") run = wide ? nullptr : read_clock<uint32_t, 0>;
+    if (name == "%clock_hi" || name == "%globaltimer_hi") run = wide ? nullptr : read_clock<uint32_t, 32>;
+    if (name == "%clock64" || name == "%globaltimer") run = wide ? read_clock<uint64_t, 0> : nullptr;
+    if (run != nullptr) {
+        const Ref d = b.destination(b.operand(0), t);
+        b.emit(run, Class::move).d = d;
+        return true;
+    }
+    if (bytes_of(t) == 4) return false;
+    const Type word = Type::u32;
+    const Ref from = b.source(b.operand(1), word), d = b.destination(b.operand(0), t);
+    Inst& i = b.emit(wide ? map<uint64_t, uint32_t>([](uint32_t x) { return x; })
+                          : map<uint16_t, uint32_t>([](uint32_t x) { return static_cast<uint16_t>(x); }),
+                     Class::move);
+    i.d = d, i.a = from;
+    return true;
+}
+
 uint64_t window(Builder& b, Name space) {
     if (space == "shared") return kSharedWindow;
     if (space == "local") return kLocalWindow;
@@ -81,13 +113,14 @@ void mov(Builder& b) {
         i.d = d, i.a = x;
         return;
     }
+    if (b.operand(1).kind == Operand::symbol && b.find(b.operand(1).name) == nullptr && moved_special(b, t)) return;
     emit_map(b, with_bits(b, t, [](auto z) { return copy<decltype(z)>(); }), Class::move, t, {t});
 }
 
 void cvta(Builder& b) {
     const bool to = b.take("to");
-    const Name space = b.take_any({"global", "shared::cta", "shared", "local", "param", "const"});
-    const uint64_t base = window(b, space == "shared::cta" ? "shared" : space);
+    const Name space = b.take_any({"global", "shared::cta", "shared::cluster", "shared", "local", "param", "const"});
+    const uint64_t base = window(b, space.starts_with("shared") ? "shared" : space);
     const Type t = b.need_type();
     b.done();
     if (bytes_of(t) != 8) b.unsupported("generic addresses of 32 bits");
@@ -103,18 +136,22 @@ void cvta(Builder& b) {
 }
 
 void isspacep(Builder& b) {
-    const Name space = b.take_any({"global", "shared::cta", "shared", "local", "param", "const"});
-    const uint64_t base = window(b, space == "shared::cta" ? "shared" : space);
+    const Name space = b.take_any({"global", "shared::cta", "shared::cluster", "shared", "local", "param", "const"});
+    const uint64_t base = window(b, space.starts_with("shared") ? "shared" : space);
     b.done();
     const Ref x = b.source(b.operand(1), Type::b64), d = b.predicate_result(b.operand(0).name);
     Inst& i = b.emit(
         [](Warp& w, const Inst& i) {
             const uint64_t* a = w.at<uint64_t>(i.a);
             const auto base = static_cast<uint64_t>(i.imm);
-            w.set_predicate(i.d, lanes_where([=](int l) { return (a[l] & kWindowBits) == base; }));
+            const uint64_t own = i.extra ? w.block->rank + 1 : 0;  // of shared::cta alone
+            w.set_predicate(i.d, lanes_where([=](int l) {
+                                const uint64_t rank = a[l] >> kClusterShift & 0xff;
+                                return (a[l] & kWindowBits) == base && (own == 0 || rank == 0 || rank == own);
+                            }));
         },
         Class::move);
-    i.d = d, i.a = x, i.imm = static_cast<int64_t>(base);
+    i.d = d, i.a = x, i.imm = static_cast<int64_t>(base), i.extra = space == "shared" || space == "shared::cta";
 }
 
 }  // namespace emu::ops

@@ -22,21 +22,47 @@ void either(Builder& b) {
     is_floating(b) ? Floating(b) : Integer(b);
 }
 
-void add(Builder& b) { integer_add(b, false); }
-void sub(Builder& b) { integer_add(b, true); }
+bool has_carry(Builder& b) { return b.full_opcode().find(".cc") != Name::npos; }
+
+void add(Builder& b) {
+    has_carry(b) ? add_carry(b, false) : is_halves(b.full_opcode()) ? add_halves(b) : integer_add(b, false);
+}
+void sub(Builder& b) { has_carry(b) ? sub_carry(b, false) : integer_add(b, true); }
+void mad(Builder& b) { has_carry(b) ? mad_carry(b, false) : integer_mad(b); }
+void addc(Builder& b) { add_carry(b, true); }
+void subc(Builder& b) { sub_carry(b, true); }
+void madc(Builder& b) { mad_carry(b, true); }
+
+template <bool Max>
+void extreme(Builder& b) {
+    if (is_halves(b.full_opcode())) return extreme_halves(b, Max);
+    if (b.full_opcode().find(".relu") != Name::npos) return extreme_relu(b, Max);
+    Max ? integer_max(b) : integer_min(b);
+}
 
 const std::unordered_map<Name, Decode>& table() {
     static const std::unordered_map<Name, Decode> t = {
         {"add", either<add, floating_add>},
         {"sub", either<sub, floating_sub>},
         {"mul", either<integer_mul, floating_mul>},
-        {"mad", either<integer_mad, fma>},
+        {"mad", either<mad, fma>},
         {"div", either<integer_div, floating_div>},
-        {"min", either<integer_min, floating_min>},
-        {"max", either<integer_max, floating_max>},
+        {"min", either<extreme<false>, floating_min>},
+        {"max", either<extreme<true>, floating_max>},
         {"neg", either<integer_neg, floating_neg>},
         {"abs", either<integer_abs, floating_abs>},
         {"rem", integer_rem},
+        {"addc", addc},
+        {"subc", subc},
+        {"madc", madc},
+        {"dp4a", dp4a},
+        {"dp2a", dp2a},
+        {"sad", sad},
+        {"mul24", mul24},
+        {"mad24", mad24},
+        {"cnot", cnot},
+        {"szext", szext},
+        {"fns", fns},
         {"and", logic_and},
         {"or", logic_or},
         {"xor", logic_xor},
@@ -65,6 +91,8 @@ const std::unordered_map<Name, Decode>& table() {
         {"copysign", ops::copysign},
         {"cvt", cvt},
         {"setp", setp},
+        {"set", ops::set},
+        {"testp", testp},
         {"selp", selp},
         {"slct", slct},
         {"mov", mov},
@@ -76,13 +104,20 @@ const std::unordered_map<Name, Decode>& table() {
         {"atom", atom},
         {"red", red},
         {"cp", cp},
+        {"mbarrier", mbarrier},
+        {"tensormap", tensormap},
+        {"mapa", mapa},
+        {"getctarank", getctarank},
         {"shfl", shfl},
         {"vote", vote},
         {"match", match},
         {"redux", redux},
         {"elect", elect},
         {"mma", mma},
+        {"wgmma", wgmma},
+        {"wmma", wmma},
         {"ldmatrix", ldmatrix},
+        {"movmatrix", movmatrix},
         {"stmatrix", stmatrix},
         {"bra", bra},
         {"brx", brx},
@@ -94,15 +129,18 @@ const std::unordered_map<Name, Decode>& table() {
         {"barrier", bar},
         {"activemask", activemask},
         // fences, hints
-        {"membar", memory_fence},
-        {"fence", memory_fence},
+        {"membar", fence},
+        {"fence", fence},
         {"prefetch", prefetch},
         {"prefetchu", prefetch},
-        {"nanosleep", nothing},
-        {"griddepcontrol", nothing},
-        {"setmaxnreg", nothing},
+        {"nanosleep", nanosleep},
+        {"griddepcontrol", griddepcontrol},
+        {"setmaxnreg", setmaxnreg},
         {"applypriority", nothing},
         {"discard", nothing},
+        {"createpolicy", createpolicy},
+        {"pmevent", nothing},
+        {"brkpt", brkpt},
     };
     return t;
 }

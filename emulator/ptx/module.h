@@ -59,6 +59,9 @@ struct Function {
     std::unordered_map<Name, uint32_t> labels;            // to the instruction that follows
     std::unordered_map<Name, std::vector<Name>> targets;  // .branchtargets
     uint32_t max_threads = 0;
+    uint32_t cluster[3] = {};  // .reqnctapercluster; 0: the launch says
+    bool explicit_cluster = false, blocks_are_clusters = false;
+    uint32_t max_cluster_rank = 0;
     uint32_t line = 0;
 };
 

@@ -185,6 +185,16 @@ void Parser::function(bool entry, bool) {
         if (d == ".maxntid" || d == ".reqntid") {
             f->max_threads = 1;
             for (const uint64_t n : numbers) f->max_threads *= static_cast<uint32_t>(n);
+        } else if (d == ".reqnctapercluster") {
+            std::fill(std::begin(f->cluster), std::end(f->cluster), 1u);
+            for (size_t k = 0; k < std::min<size_t>(3, numbers.size()); ++k)
+                f->cluster[k] = static_cast<uint32_t>(numbers[k]);
+        } else if (d == ".maxclusterrank") {
+            f->max_cluster_rank = numbers.empty() ? 0 : static_cast<uint32_t>(numbers[0]);
+        } else if (d == ".explicitcluster") {
+            f->explicit_cluster = true;
+        } else if (d == ".blocksareclusters") {
+            f->blocks_are_clusters = true;
         } else if (d == ".pragma") {
             lex_.take(), lex_.expect(';');
         } else if (d != ".minnctapersm" && d != ".maxnreg" && d != ".noreturn") {
@@ -328,7 +338,10 @@ Operand Parser::operand(Function& f) {
         } else {
             o.bits = integer();
         }
-        if (lex_.is(',')) lex_.fail("tensor coordinates are not supported");
+        if (lex_.take_if(',')) {  // a tensor map's coordinates
+            lex_.expect('{');
+            elements(f, o, '}');
+        }
         lex_.expect(']');
         return o;
     }

@@ -6,13 +6,16 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from ..ops import emulation
+from .ptxas import complaint
 
 HEADER = ".version 9.0\n.target sm_80\n.address_size 64\n"
+HOPPER = HEADER.replace("sm_80", "sm_90a")
 
 
 class DeviceError(RuntimeError):
@@ -21,6 +24,58 @@ class DeviceError(RuntimeError):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+@dataclass(frozen=True)
+class TensorMap:
+    """A kernel's parameter: a tensor map of this array. Innermost dimension first; strides in bytes from the second."""
+
+    array: np.ndarray
+    type: int  # CUtensorMapDataType
+    dims: Sequence[int]
+    strides: Sequence[int]
+    box: Sequence[int]  # im2col: channels per pixel, pixels per column
+    element_strides: Sequence[int] = ()
+    swizzle: int = 0  # 1, 2, 3: of 32, 64, 128 bytes
+    fill: int = 0  # 1: NaN
+    corners: tuple[Sequence[int], Sequence[int]] | None = None  # im2col: lower, upper
+    interleave: int = 0
+
+    def encode(self, device: Device, address: int) -> ctypes.Array:
+        """The 128 bytes, for the array at this address."""
+        whole = (ctypes.c_uint8 * 256)()
+        offset = -ctypes.addressof(whole) % 64
+        rank = len(self.dims)
+        sizes = (ctypes.c_uint64 * rank)(*self.dims)
+        strides = (ctypes.c_uint64 * max(1, rank - 1))(*self.strides)
+        steps = (ctypes.c_uint32 * rank)(*(self.element_strides or [1] * rank))
+        head = (
+            ctypes.c_void_p(ctypes.addressof(whole) + offset),
+            self.type,
+            rank,
+            ctypes.c_void_p(address),
+            sizes,
+            strides,
+        )
+        tail = (self.interleave, self.swizzle, 0, self.fill)
+        if self.corners is None:
+            box = (ctypes.c_uint32 * rank)(*self.box)
+            device.call("cuTensorMapEncodeTiled", *head, box, steps, *tail)
+        else:
+            lower, upper = ((ctypes.c_int * (rank - 2))(*c) for c in self.corners)
+            device.call("cuTensorMapEncodeIm2col", *head, lower, upper, *self.box, steps, *tail)
+        return (ctypes.c_uint8 * 128).from_buffer_copy(whole, offset)
+
+
+class _Attribute(ctypes.Structure):
+    _fields_ = [("id", ctypes.c_int), ("pad", ctypes.c_int), ("value", ctypes.c_uint32 * 16)]
+
+
+class _Config(ctypes.Structure):
+    _fields_ = [
+        ("grid", ctypes.c_uint32 * 3), ("block", ctypes.c_uint32 * 3), ("shared", ctypes.c_uint32),
+        ("stream", ctypes.c_void_p), ("attributes", ctypes.POINTER(_Attribute)), ("count", ctypes.c_uint32),
+    ]  # fmt: skip
 
 
 class Device:
@@ -57,22 +112,28 @@ class Device:
     def run(
         self,
         function: ctypes.c_void_p,
-        values: Sequence[ctypes._SimpleCData],
+        values: Sequence[ctypes._SimpleCData | ctypes.Array],
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
         shared: int,
+        cluster: tuple[int, int, int] | None = None,
     ) -> None:
         """Launch with parameters as they are, and wait."""
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.cast(ctypes.byref(v), ctypes.c_void_p) for v in values))
         if shared > 48 * 1024:
             self.call("cuFuncSetAttribute", function, 8, shared)
-        self.call("cuLaunchKernel", function, *grid, *block, shared, None, pointers, None)
+        if cluster is None:
+            self.call("cuLaunchKernel", function, *grid, *block, shared, None, pointers, None)
+        else:
+            size = _Attribute(4, 0, (ctypes.c_uint32 * 16)(*cluster))
+            config = _Config(grid, block, shared, None, ctypes.pointer(size), 1)
+            self.call("cuLaunchKernelEx", ctypes.byref(config), function, pointers, None)
         self.call("cuCtxSynchronize")
 
     def launch(
         self,
         ptx: str,
-        arguments: Sequence[np.ndarray | int],
+        arguments: Sequence[np.ndarray | TensorMap | int],
         grid: tuple[int, int, int] = (1, 1, 1),
         block: tuple[int, int, int] = (32, 1, 1),
         shared: int = 0,
@@ -80,8 +141,9 @@ class Device:
         valid: Sequence[int] | None = None,
         fresh: Sequence[int] = (),
         within: tuple[str, float, float] | None = None,
+        cluster: tuple[int, int, int] | None = None,
     ) -> None:
-        """Arrays are copied there and back; integers are 64-bit parameters.
+        """Arrays (those of tensor maps, too) are copied there and back; integers are 64-bit parameters.
 
         Args:
             within: format, relative and absolute error by which another device's results may differ (see `twins`).
@@ -91,26 +153,32 @@ class Device:
         if ".version" not in ptx:
             ptx = HEADER + ptx
         function = self.function(ptx, name)
-        places = []
+        places: dict[int, tuple[np.ndarray, ctypes.c_uint64, int]] = {}
         values = []
-        for k, a in enumerate(arguments):
-            if isinstance(a, int):
-                values.append(ctypes.c_uint64(a & (2**64 - 1)))
-                continue
-            assert a.flags.c_contiguous
-            address = ctypes.c_uint64()
-            bytes_ = a.nbytes if valid is None else valid[k]
-            self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(bytes_))
-            if k not in fresh:
-                self.call("cuMemcpyHtoD_v2", address, a.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(bytes_))
-            places.append((a, address, bytes_))
-            values.append(address)
+
+        def placed(a: np.ndarray, bytes_: int, holds: bool = True) -> ctypes.c_uint64:
+            if id(a) not in places:
+                assert a.flags.c_contiguous
+                address = ctypes.c_uint64()
+                self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(bytes_))
+                places[id(a)] = (a, address, bytes_)
+                if holds:
+                    self.call("cuMemcpyHtoD_v2", address, a.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(bytes_))
+            return places[id(a)][1]
+
         try:
-            self.run(function, values, grid, block, shared)
-            for a, address, bytes_ in places:
+            for k, a in enumerate(arguments):
+                if isinstance(a, int):
+                    values.append(ctypes.c_uint64(a & (2**64 - 1)))
+                elif isinstance(a, TensorMap):
+                    values.append(a.encode(self, placed(a.array, a.array.nbytes).value))
+                else:
+                    values.append(placed(a, a.nbytes if valid is None else valid[k], k not in fresh))
+            self.run(function, values, grid, block, shared, cluster)
+            for a, address, bytes_ in places.values():
                 self.call("cuMemcpyDtoH_v2", a.ctypes.data_as(ctypes.c_void_p), address, ctypes.c_size_t(bytes_))
         finally:
-            for _, address, _ in places:
+            for _, address, _ in places.values():
                 self.call("cuMemFree_v2", address)
 
 
@@ -143,6 +211,13 @@ def _emulator() -> Device:
     for option in ("memory", "shared", "global", "count"):
         emulation.set_option(option, 1)
     return device
+
+
+def on_hopper(ptx: str, arguments: Sequence[np.ndarray | TensorMap | int], **options: object) -> None:
+    """Launch a PTX text for sm_90a on the emulator, after a real assembler has taken it."""
+    text = HOPPER + ptx
+    assert not complaint(text), complaint(text)
+    emulator().launch(text, arguments, **options)
 
 
 REGISTER = {"u8": "b16", "s8": "b16", "pred": "pred"}
@@ -189,13 +264,16 @@ def elementwise(instruction: str, result: str, sources: Sequence[str], declare: 
 
 
 def run_elementwise(
-    instruction: str, result: str, inputs: dict[str, np.ndarray] | Sequence[tuple[str, np.ndarray]]
+    instruction: str,
+    result: str,
+    inputs: dict[str, np.ndarray] | Sequence[tuple[str, np.ndarray]],
+    header: str = HEADER,
 ) -> np.ndarray:
     """`inputs`: (PTX type, bits) of each operand."""
     pairs = list(inputs.items()) if isinstance(inputs, dict) else list(inputs)
     n = len(pairs[0][1])
     arrays = [np.ascontiguousarray(v.astype(DTYPES[bits_of(t)])) for t, v in pairs]
     out = np.zeros(n, DTYPES[bits_of(result)])
-    ptx = elementwise(instruction, result, [t for t, _ in pairs])
+    ptx = header + elementwise(instruction, result, [t for t, _ in pairs])
     emulator().launch(ptx, [out, n, *arrays], grid=((n + 127) // 128, 1, 1), block=(128, 1, 1))
     return out

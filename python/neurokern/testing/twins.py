@@ -3,16 +3,18 @@ bit, but for instructions of which the PTX ISA only bounds the error."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from . import ptx
-from .ptx import Device, DeviceError
+from .ptx import Device, DeviceError, TensorMap
 
 # What the PTX ISA (9.0) states of approximations: result, largest relative and absolute error. The emulator's result is
 # exact and rounded once, so that the other may be as far from it as this and half a unit in the last place.
@@ -35,8 +37,12 @@ APPROXIMATIONS = {
 }
 UNIT = {"f64": 2.0**-52, "f32": 2.0**-23, "bf16": 2.0**-7, "f16": 2.0**-10}
 LEAST = {"f64": 2.0**-1022, "f32": 2.0**-126, "bf16": 2.0**-126, "f16": 2.0**-14}
+# The PTX ISA that a driver reads, by the version of CUDA it came with.
+ISA = {13000: "9.0", 12090: "8.8", 12080: "8.7", 12070: "8.6", 12050: "8.5", 12040: "8.4", 12030: "8.3", 12020: "8.2",
+       12010: "8.1", 12000: "8.0"}  # fmt: skip
 REFUSED = (209, 218, 222)  # no binary for this GPU, invalid PTX, unsupported PTX version
 
+Argument = np.ndarray | TensorMap | int
 Within = tuple[str, float, float]  # format, relative, absolute
 
 
@@ -81,6 +87,27 @@ def disagreement(one: np.ndarray, two: np.ndarray, within: Within | None) -> str
     return f"element {at} is {y[at]!r}, on the emulator {x[at]!r}, allowed are {allowed[at]:.3g}"
 
 
+def copies(arguments: Sequence[Argument]) -> list[Argument]:
+    """With arrays of their own; those that occur twice, in a tensor map perhaps, do so here."""
+    own: dict[int, np.ndarray] = {}
+
+    def copy(a: np.ndarray) -> np.ndarray:
+        return own.setdefault(id(a), a.copy())
+
+    return [
+        a if isinstance(a, int) else replace(a, array=copy(a.array)) if isinstance(a, TensorMap) else copy(a)
+        for a in arguments
+    ]
+
+
+def readable(text: str, device: Device) -> str:
+    """The snippet in the newest version of PTX that the device's driver reads."""
+    version = ctypes.c_int()
+    device.call("cuDriverGetVersion", ctypes.byref(version))
+    isa = next((isa for since, isa in ISA.items() if version.value >= since), "8.0")
+    return re.sub(r"\.version \d+\.\d+", f".version {isa}", text, count=1)
+
+
 class Twins(Device):
     """The first device, with every launch repeated on the second one and compared."""
 
@@ -91,12 +118,14 @@ class Twins(Device):
         self.counts = {"launches": 0, "bytes equal": 0, "bytes within bounds": 0, "refused": 0}
         self.differences: list[str] = []
 
-    def launch(self, text: str, arguments: Sequence[np.ndarray | int], *, within=None, fresh=(), **options) -> None:
-        twins = [a if isinstance(a, int) else a.copy() for a in arguments]
+    def launch(self, text: str, arguments: Sequence[Argument], *, within=None, fresh=(), **options) -> None:
+        twins = copies(arguments)
         self.first.launch(text, arguments, fresh=fresh, **options)
         self.counts["launches"] += 1
+        if ".version" not in text:
+            text = ptx.HEADER + text
         try:
-            self.second.launch(text, twins, fresh=fresh, **options)
+            self.second.launch(readable(text, self.second), twins, fresh=fresh, **options)
         except DeviceError as error:
             if error.code not in REFUSED:
                 raise
@@ -107,6 +136,7 @@ class Twins(Device):
             if isinstance(a, int) or k in fresh:
                 continue
             assert not isinstance(b, int)
+            a, b = (x.array if isinstance(x, TensorMap) else x for x in (a, b))
             if (what := disagreement(a, b, bounds)) is not None:
                 self.differences.append(f"argument {k}: {what}")
                 raise Difference(f"argument {k}: {what}, of\n{text}")

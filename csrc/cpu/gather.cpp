@@ -1,7 +1,5 @@
 #include "gather.h"
 
-#include <emmintrin.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -9,8 +7,11 @@ namespace nk::cpu {
 
 namespace {
 
-struct Wide {
-    __m128i low, high;
+struct Sixteen {
+    uint64_t part[2];
+};
+struct Thirtytwo {
+    uint64_t part[4];
 };
 
 // A call of memcpy costs more than a short row: up to 64 bytes are two moves that may overlap.
@@ -27,9 +28,9 @@ inline void copy_bytes(char* to, const char* from, int64_t bytes) {
     if (bytes > 64)
         std::memcpy(to, from, static_cast<size_t>(bytes));
     else if (bytes >= 32)
-        ends<Wide>(to, from, bytes);
+        ends<Thirtytwo>(to, from, bytes);
     else if (bytes >= 16)
-        ends<__m128i>(to, from, bytes);
+        ends<Sixteen>(to, from, bytes);
     else if (bytes >= 8)
         ends<uint64_t>(to, from, bytes);
     else if (bytes >= 4)
@@ -38,32 +39,23 @@ inline void copy_bytes(char* to, const char* from, int64_t bytes) {
         ends<uint16_t>(to, from, bytes);
 }
 
-// Every other element. Returns how many were done: none beyond the last one is read.
+// Every other element, two vectors' worth at a time. Returns how many were done: none beyond the last one is read.
 template <class T>
 int64_t every_other(T* to, const T* from, int64_t n) {
+    constexpr int lanes = 16 / sizeof(T);
+    typedef T vector __attribute__((vector_size(16)));
     int64_t i = 0;
-    if constexpr (sizeof(T) == 4) {
-        for (; i + 4 < n; i += 4) {
-            const __m128 a = _mm_loadu_ps(reinterpret_cast<const float*>(from + 2 * i));
-            const __m128 b = _mm_loadu_ps(reinterpret_cast<const float*>(from + 2 * i + 4));
-            _mm_storeu_ps(reinterpret_cast<float*>(to + i), _mm_shuffle_ps(a, b, 0x88));
-        }
-    } else if constexpr (sizeof(T) == 8) {
-        for (; i + 2 < n; i += 2) {
-            const __m128d a = _mm_loadu_pd(reinterpret_cast<const double*>(from + 2 * i));
-            const __m128d b = _mm_loadu_pd(reinterpret_cast<const double*>(from + 2 * i + 2));
-            _mm_storeu_pd(reinterpret_cast<double*>(to + i), _mm_unpacklo_pd(a, b));
-        }
-    } else {
-        for (; i + 8 < n; i += 8) {
-            // the low halves, sign and all, so that packing with saturation leaves them as they are
-            __m128i v[2];
-            for (int k = 0; k < 2; ++k) {
-                v[k] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i + 8 * k));
-                v[k] = _mm_srai_epi32(_mm_slli_epi32(v[k], 16), 16);
-            }
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm_packs_epi32(v[0], v[1]));
-        }
+    for (; i + lanes < n; i += lanes) {
+        vector a, b, even;
+        std::memcpy(&a, from + 2 * i, 16);
+        std::memcpy(&b, from + 2 * i + lanes, 16);
+        if constexpr (lanes == 2)
+            even = __builtin_shufflevector(a, b, 0, 2);
+        else if constexpr (lanes == 4)
+            even = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+        else
+            even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+        std::memcpy(to + i, &even, 16);
     }
     return i;
 }

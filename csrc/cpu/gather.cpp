@@ -1,7 +1,5 @@
 #include "gather.h"
 
-#include <emmintrin.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -9,8 +7,10 @@ namespace nk::cpu {
 
 namespace {
 
+// Moved in one register, or in two.
+typedef uint64_t Whole __attribute__((vector_size(16)));
 struct Wide {
-    __m128i low, high;
+    Whole low, high;
 };
 
 // A call of memcpy costs more than a short row: up to 64 bytes are two moves that may overlap.
@@ -29,7 +29,7 @@ inline void copy_bytes(char* to, const char* from, int64_t bytes) {
     else if (bytes >= 32)
         ends<Wide>(to, from, bytes);
     else if (bytes >= 16)
-        ends<__m128i>(to, from, bytes);
+        ends<Whole>(to, from, bytes);
     else if (bytes >= 8)
         ends<uint64_t>(to, from, bytes);
     else if (bytes >= 4)
@@ -42,28 +42,19 @@ inline void copy_bytes(char* to, const char* from, int64_t bytes) {
 template <class T>
 int64_t every_other(T* to, const T* from, int64_t n) {
     int64_t i = 0;
-    if constexpr (sizeof(T) == 4) {
-        for (; i + 4 < n; i += 4) {
-            const __m128 a = _mm_loadu_ps(reinterpret_cast<const float*>(from + 2 * i));
-            const __m128 b = _mm_loadu_ps(reinterpret_cast<const float*>(from + 2 * i + 4));
-            _mm_storeu_ps(reinterpret_cast<float*>(to + i), _mm_shuffle_ps(a, b, 0x88));
-        }
-    } else if constexpr (sizeof(T) == 8) {
-        for (; i + 2 < n; i += 2) {
-            const __m128d a = _mm_loadu_pd(reinterpret_cast<const double*>(from + 2 * i));
-            const __m128d b = _mm_loadu_pd(reinterpret_cast<const double*>(from + 2 * i + 2));
-            _mm_storeu_pd(reinterpret_cast<double*>(to + i), _mm_unpacklo_pd(a, b));
-        }
-    } else {
-        for (; i + 8 < n; i += 8) {
-            // the low halves, sign and all, so that packing with saturation leaves them as they are
-            __m128i v[2];
-            for (int k = 0; k < 2; ++k) {
-                v[k] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i + 8 * k));
-                v[k] = _mm_srai_epi32(_mm_slli_epi32(v[k], 16), 16);
-            }
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm_packs_epi32(v[0], v[1]));
-        }
+    constexpr int64_t kLanes = 16 / sizeof(T);
+    typedef T Vector __attribute__((vector_size(16)));
+    for (; i + kLanes < n; i += kLanes) {
+        Vector a, b;
+        std::memcpy(&a, from + 2 * i, 16);
+        std::memcpy(&b, from + 2 * i + kLanes, 16);
+        if constexpr (sizeof(T) == 8)
+            a = __builtin_shufflevector(a, b, 0, 2);
+        else if constexpr (sizeof(T) == 4)
+            a = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+        else
+            a = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+        std::memcpy(to + i, &a, 16);
     }
     return i;
 }

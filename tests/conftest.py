@@ -15,6 +15,10 @@ import torch  # noqa: E402
 from neurokern.testing import OpSpec, all_specs, ptx, twins  # noqa: E402
 
 
+# the emulator's tests that belong to `make check`; the others take two minutes
+QUICK_EMULATOR_TESTS = {"test_emulator_async", "test_emulator_checkers", "test_emulator_counters", "test_emulator_memory"}
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # workers of xdist inherit the environment: one seed for all, fresh each run unless it is given
     os.environ.setdefault("NEUROKERN_SEED", str(random.SystemRandom().randrange(1 << 31)))
@@ -31,6 +35,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     asked = config.getoption("-m") or ""
     best = [t for t in targets() if t.backend == "cpu" and t.missing() is None][-1]
     for item in items:
+        if item.path.name.startswith("test_emulator_") and item.path.stem not in QUICK_EMULATOR_TESTS:
+            item.add_marker(pytest.mark.slow)
         target = getattr(item, "callspec", None) and item.callspec.params.get("target")
         if isinstance(target, Target):
             if target.backend == "triton":

@@ -14,9 +14,8 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from neurokern.testing import OpSpec, all_specs, ptx, twins  # noqa: E402
 
-
 # the emulator's tests that belong to `make check`; the others take two minutes
-QUICK_EMULATOR_TESTS = {"test_emulator_async", "test_emulator_checkers", "test_emulator_counters", "test_emulator_memory"}
+QUICK_EMULATOR_TESTS = {f"test_emulator_{part}" for part in ("async", "checkers", "counters", "memory")}
 
 
 def pytest_configure(config: pytest.Config) -> None:

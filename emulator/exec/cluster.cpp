@@ -103,11 +103,8 @@ void Cluster::idle() {
         for (Warp* w : turns_) w->overdue = true;
 }
 
-// A warp that waits in a loop for what never comes would run on for ever.
-void Cluster::watch_time() {
-    const int limit = launch->options.seconds;
-    if (limit == 0 || std::chrono::steady_clock::now() - launch->begun < std::chrono::seconds(limit)) return;
-    std::string where;
+// The first warp that is not done; where it and the others stand is added.
+const Warp* Cluster::all_standing(std::string& where) const {
     const Warp* first = nullptr;
     for (const auto& b : blocks)
         for (const Warp& w : b->warps) {
@@ -115,6 +112,15 @@ void Cluster::watch_time() {
             if (first == nullptr) first = &w;
             where += standing(w);
         }
+    return first;
+}
+
+// A warp that waits in a loop for what never comes would run on for ever.
+void Cluster::watch_time() {
+    const int limit = launch->options.seconds;
+    if (limit == 0 || std::chrono::steady_clock::now() - launch->begun < std::chrono::seconds(limit)) return;
+    std::string where;
+    const Warp* first = all_standing(where);
     fail(*first, *first->pc, launch_failed, 0, concat("no end after ", limit, " seconds", where));
 }
 
@@ -144,13 +150,7 @@ std::string Cluster::standing(const Warp& w) const {
 
 void Cluster::deadlock() {
     std::string where;
-    const Warp* first = nullptr;
-    for (const auto& b : blocks)
-        for (const Warp& w : b->warps) {
-            if (w.state == State::done) continue;
-            if (first == nullptr) first = &w;
-            where += standing(w);
-        }
+    const Warp* first = all_standing(where);
     const bool again = first->state == State::at_wgmma || first->state == State::at_registers;
     const Inst* at = first->waits_at != nullptr ? first->waits_at : again ? first->pc : first->pc - 1;
     fail(*first, *at, launch_failed, 0, concat("deadlock: no warp can go on", where));

@@ -40,6 +40,7 @@ struct Cluster {
     void watch_time();
     std::string waiting(Place at) const;
     std::string standing(const Warp& w) const;
+    const Warp* all_standing(std::string& where) const;
     [[noreturn]] void deadlock();
 
     uint32_t arrived_ = 0;  // threads at barrier.cluster

@@ -118,6 +118,19 @@ Run comparison(Builder& b, Name name, Type t, bool ftz) {
         b, t, [&](auto z) { return with_comparison(name, false, [](auto f) { return compare<decltype(z)>(f); }); });
 }
 
+struct Comparison {
+    Name name, combine;
+    bool ftz;
+};
+
+// The modifiers of setp and set, up to their types.
+Comparison take_comparison(Builder& b) {
+    const Name name = b.take_any({"eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu",
+                                  "leu", "gtu", "geu", "num", "nan"});
+    const Name combine = b.take_any({"and", "or", "xor"});
+    return {name, combine, b.take("ftz")};
+}
+
 template <class T>
 Run select() {
     return [](Warp& w, const Inst& i) {
@@ -130,10 +143,7 @@ Run select() {
 }  // namespace
 
 void setp(Builder& b) {
-    const Name name = b.take_any({"eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu",
-                                  "leu", "gtu", "geu", "num", "nan"});
-    const Name combine = b.take_any({"and", "or", "xor"});
-    const bool ftz = b.take("ftz");
+    const auto [name, combine, ftz] = take_comparison(b);
     const Type t = b.need_type();
     b.done();
     const Run run = comparison(b, name, t, ftz);
@@ -214,10 +224,7 @@ Answer answer(Builder& b, Type t) {
 }  // namespace
 
 void set(Builder& b) {
-    const Name name = b.take_any({"eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu",
-                                  "leu", "gtu", "geu", "num", "nan"});
-    const Name combine = b.take_any({"and", "or", "xor"});
-    const bool ftz = b.take("ftz");
+    const auto [name, combine, ftz] = take_comparison(b);
     const Type to = type_of(b.take_next()), t = type_of(b.take_next());
     b.done();
     const bool pairs = t == Type::f16x2 || t == Type::bf16x2;

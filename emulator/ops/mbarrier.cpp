@@ -52,12 +52,18 @@ void need_operands(Builder& b, uint32_t least, uint32_t most) {
     if (b.operands() < least || b.operands() > most) b.unsupported("number of operands");
 }
 
-void init(Builder& b) {
+// The end of the modifiers and a first operand that names the object.
+Space take_object(Builder& b, uint32_t operands, Inst& at) {
     const Space space = take_space(b);
     if (!b.take("b64")) b.unsupported("type");
-    b.done(), need_operands(b, 2, 2);
-    Inst at;
+    b.done(), need_operands(b, operands, operands);
     b.address(at, b.operand(0));
+    return space;
+}
+
+void init(Builder& b) {
+    Inst at;
+    const Space space = take_object(b, 2, at);
     const Ref count = b.source(b.operand(1), Type::u32);
     finish(
         b,
@@ -69,11 +75,8 @@ void init(Builder& b) {
 }
 
 void inval(Builder& b) {
-    const Space space = take_space(b);
-    if (!b.take("b64")) b.unsupported("type");
-    b.done(), need_operands(b, 1, 1);
     Inst at;
-    b.address(at, b.operand(0));
+    const Space space = take_object(b, 1, at);
     finish(
         b, [](Warp& w, const Inst& i) { each_object(w, i, [&](int l, Place at) { mbarrier_inval(w, i, l, at); }); },
         space, at, 0);
@@ -83,11 +86,8 @@ void inval(Builder& b) {
 void count_bytes(Builder& b, bool expects) {
     uint32_t extra = 0;
     take_order(b, extra);
-    const Space space = take_space(b);
-    if (!b.take("b64")) b.unsupported("type");
-    b.done(), need_operands(b, 2, 2);
     Inst at;
-    b.address(at, b.operand(0));
+    const Space space = take_object(b, 2, at);
     const Ref bytes = b.source(b.operand(1), Type::u32);
     finish(
         b,
@@ -240,11 +240,9 @@ void cp_async_mbarrier(Builder& b) {
     uint32_t extra = 0;
     if (!b.take("arrive")) b.unsupported("copy");
     if (b.take("noinc")) extra |= kNoinc;
-    const Space space = take_space(b);
-    if (space == Space::cluster || !b.take("b64")) b.unsupported("type or address space");
-    b.done(), need_operands(b, 1, 1);
     Inst at;
-    b.address(at, b.operand(0));
+    const Space space = take_object(b, 1, at);
+    if (space == Space::cluster) b.unsupported("address space");
     finish(
         b,
         [](Warp& w, const Inst& i) {

@@ -54,28 +54,23 @@ bool is_plain(PyObject* o) {
     return is_tensor(o) && checked(PyObject_CallMethodNoArgs(o, words().is_neg)).ptr() == Py_False;
 }
 
-// An op of a few tensors in and one out, and how its kernels are called: ([None,] *tensors, *parameters, *tail).
+// An op of a few tensors in and one out, and how its kernels are called: ([None,] *tensors, *parameters).
 struct Op {
     py::object forward, backward;  // backward: ([None,] g, *saved, *parameters), one tensor or one for each input
-    py::tuple tail;
     Py_ssize_t tensors;
     bool takes_out, keeps_output, autocasts;
     py::object apply;  // of its autograd Function; none: no gradient by this way
 
-    py::object call(const py::object& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b, Py_ssize_t nb,
-                    bool ends) const {
+    py::object call(const py::object& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b,
+                    Py_ssize_t nb) const {
         PyObject* arguments[kMost];
         PyObject** end = arguments;
         if (takes_out) *end++ = Py_None;
         end = std::copy(a, a + na, end);
         end = std::copy(b, b + nb, end);
-        if (ends)
-            for (py::handle t : tail) *end++ = t.ptr();
         return checked(PyObject_Vectorcall(kernel.ptr(), arguments, end - arguments, nullptr));
     }
-    bool fits(Py_ssize_t arguments) const {
-        return arguments >= tensors && arguments + 1 + static_cast<Py_ssize_t>(tail.size()) <= kMost;
-    }
+    bool fits(Py_ssize_t arguments) const { return arguments >= tensors && arguments + 1 <= kMost; }
 };
 
 PyObject* const* items(const py::handle& tuple) { return reinterpret_cast<PyTupleObject*>(tuple.ptr())->ob_item; }
@@ -87,6 +82,11 @@ struct Parameters {
 };
 thread_local Parameters under_way;
 
+struct UnderWay {
+    explicit UnderWay(Parameters p) { under_way = p; }
+    ~UnderWay() { under_way = {}; }  // also where autograd fails before it comes to forward
+};
+
 py::object tuple_of(PyObject* const* begin, Py_ssize_t count) {
     py::object made = checked(PyTuple_New(count));
     for (Py_ssize_t i = 0; i < count; ++i) PyTuple_SET_ITEM(made.ptr(), i, Py_NewRef(begin[i]));
@@ -97,7 +97,7 @@ py::object tuple_of(PyObject* const* begin, Py_ssize_t count) {
 py::object forward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
     PyObject *const ctx = arguments[0], *const *tensors = arguments + 1;
     const Parameters more = std::exchange(under_way, {});
-    const py::object y = op.call(op.forward, tensors, op.tensors, more.begin, more.count, true);
+    const py::object y = op.call(op.forward, tensors, op.tensors, more.begin, more.count);
     PyObject* const output[] = {y.ptr()};
     const py::object save = op.keeps_output ? tuple_of(output, 1) : tuple_of(tensors, op.tensors);
     if (PyObject_SetAttr(ctx, words().to_save, save.ptr()) < 0 ||
@@ -116,7 +116,7 @@ py::object backward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
         PyObject* tensors[kMost] = {g};
         std::copy(items(saved), items(saved) + kept, tensors + 1);
         if (std::all_of(tensors + 1, tensors + 1 + kept, is_tensor)) {  // hooks may unpack anything
-            return op.call(op.backward, tensors, 1 + kept, items(spec), more, false);
+            return op.call(op.backward, tensors, 1 + kept, items(spec), more);
         }
     }
     const py::object function = checked(PyObject_GetAttr(ctx, words().function));
@@ -135,9 +135,9 @@ py::object call(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
     if (says_yes(framework.is_transforming) || (op.autocasts && says_yes(framework.is_autocasting))) return other;
     try {
         if (!wants || !says_yes(framework.is_grad_enabled))
-            return op.call(op.forward, arguments, op.tensors, arguments + op.tensors, count - op.tensors, true);
+            return op.call(op.forward, arguments, op.tensors, arguments + op.tensors, count - op.tensors);
         if (op.apply.is_none()) return other;
-        under_way = {arguments + op.tensors, count - op.tensors};
+        const UnderWay parameters({arguments + op.tensors, count - op.tensors});
         return checked(PyObject_Vectorcall(op.apply.ptr(), arguments, op.tensors, nullptr));
     } catch (py::error_already_set& e) {
         // a kernel refused: the long way explains, or goes to torch
@@ -171,16 +171,10 @@ py::object function(const char* name, const py::object& self) {
     return checked(PyCFunction_New(&method, self.ptr()));
 }
 
-py::tuple direct(py::object forward_kernel, py::object backward_kernel, py::tuple tail, Py_ssize_t tensors,
-                 bool takes_out, bool keeps_output, bool autocasts) {
-    auto* op = new Op{std::move(forward_kernel),
-                      std::move(backward_kernel),
-                      std::move(tail),
-                      tensors,
-                      takes_out,
-                      keeps_output,
-                      autocasts,
-                      py::none()};
+py::tuple direct(py::object forward_kernel, py::object backward_kernel, Py_ssize_t tensors, bool takes_out,
+                 bool keeps_output, bool autocasts) {
+    auto* op = new Op{
+        std::move(forward_kernel), std::move(backward_kernel), tensors, takes_out, keeps_output, autocasts, py::none()};
     const py::capsule self(op, kName, [](PyObject* o) { delete static_cast<Op*>(PyCapsule_GetPointer(o, kName)); });
     const auto set_apply = py::cpp_function([op, self](py::object apply) { op->apply = std::move(apply); });
     return py::make_tuple(function<&call>("call", self), function<&forward, 1>("forward", self),
@@ -202,8 +196,8 @@ void register_direct(py::module_& m) {
     m.def("set_framework", &set_framework, arg("is_grad_enabled"), arg("is_transforming"), arg("is_autocasting"),
           arg("tensor"), arg("parameter"), "torch's functions and types that direct ops ask.");
     m.def(
-        "direct", &direct, arg("forward"), arg("backward"), arg("tail"), arg("tensors"), arg("takes_out"),
-        arg("keeps_output"), arg("autocasts"),
+        "direct", &direct, arg("forward"), arg("backward"), arg("tensors"), arg("takes_out"), arg("keeps_output"),
+        arg("autocasts"),
         "(call, forward, apply, set_apply) of an op from its kernels: what the user calls, a torch.autograd.Function's "
         "forward, its context's apply, and what tells `call` the Function's apply.");
 }

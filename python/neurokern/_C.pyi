@@ -22,8 +22,7 @@ def set_framework(
 ) -> None: ...
 def direct(
     forward: Callable[..., Tensor],
-    backward: Callable[..., Any],
-    tail: tuple[Any, ...],
+    backward: Callable[..., Any] | None,
     tensors: int,
     takes_out: bool,
     keeps_output: bool,

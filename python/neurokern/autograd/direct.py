@@ -15,7 +15,6 @@ def direct(
     backward: Callable[..., Any] | None = None,
     function: type[Function] | None = None,
     *,
-    tail: tuple[Any, ...] = (),
     tensors: int = 1,
     takes_out: bool = True,
     keeps_output: bool = False,
@@ -28,7 +27,7 @@ def direct(
     of the default backend and of not compiling.
 
     Args:
-        forward: kernel, called as ``([None,] *tensors, *parameters, *tail)``.
+        forward: kernel, called as ``([None,] *tensors, *parameters)``.
         backward: kernel, called as ``([None,] g, *saved, *parameters)``; a gradient for each tensor.
         function: its ``backward(ctx, g)`` runs when the gradient is to have a graph, or is no plain tensor. It finds
             the tensors, or the output, in ``ctx.saved_tensors`` and the parameters in ``ctx.spec``.
@@ -36,7 +35,7 @@ def direct(
         keeps_output: what is saved is the output instead of the tensors.
         autocasts: autocast changes what this op takes.
     """
-    options = tail, tensors, takes_out, keeps_output, autocasts
+    options = tensors, takes_out, keeps_output, autocasts
     call, forward_turn, backward_turn, set_apply = _C.direct(forward, backward, *options)
     if function is not None:
         name = f"Direct{function.__name__.removeprefix('_')}"

@@ -17,6 +17,9 @@ from neurokern.testing import OpSpec, all_specs, ptx, twins  # noqa: E402
 # the emulator's tests that belong to `make check`; the others take two minutes
 QUICK_EMULATOR_TESTS = {f"test_emulator_{part}" for part in ("async", "checkers", "counters", "memory")}
 
+# fused with a linear layer, two activations stand for all in `make check`
+QUICK_FUSED = {"linear-relu", "linear-gelu"}
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # workers of xdist inherit the environment: one seed for all, fresh each run unless it is given
@@ -36,7 +39,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.name.startswith("test_emulator_") and item.path.stem not in QUICK_EMULATOR_TESTS:
             item.add_marker(pytest.mark.slow)
-        target = getattr(item, "callspec", None) and item.callspec.params.get("target")
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        if (spec := params.get("spec")) and spec.id.startswith("linear-") and spec.id not in QUICK_FUSED:
+            item.add_marker(pytest.mark.slow)
+        target = params.get("target")
         if isinstance(target, Target):
             if target.backend == "triton":
                 item.add_marker(pytest.mark.triton)

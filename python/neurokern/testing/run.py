@@ -286,12 +286,18 @@ def _redrawn(sample: Sample, make: Maker) -> Sample:
     return Sample(sample.why, tuple(map(other, sample.args)), {k: other(v) for k, v in sample.kwargs.items()})
 
 
+@lru_cache(maxsize=256)
+def _elementwise_profiles(spec: OpSpec, dtype: torch.dtype, device: str) -> list[Profile]:
+    """torch's errors over all the spec's samples: a few MiB, asked for again with every layout and shape."""
+    return expected(spec, dtype, device, 0, 1 if spec.differentiable else 0)[0].profiles
+
+
 def _profiles(
     spec: OpSpec, dtype: torch.dtype, device: str, outputs: int, sample: Sample, make: Maker
 ) -> list[Profile]:
     """torch's errors: of all the spec's samples for an elementwise function, of float32 twins for a float64 sum."""
     if elementwise(spec):
-        return expected(spec, dtype, device, 0, 1 if spec.differentiable else 0)[0].profiles
+        return _elementwise_profiles(spec, dtype, device)
     error = Maker(torch.float32, make.generator, device)
     pool: list[list[Result]] = [[] for _ in range(outputs)]
     for _ in range(DRAWS):

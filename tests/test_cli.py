@@ -39,6 +39,10 @@ def test_info_says_why_cuda_is_missing_where_there_is_no_driver(capsys):
         (["bench", "--jsn", "x"], "--json"),
         (["check", "--op"], "--op"),
         (["demo", "--epochs", "many"], "--epochs"),
+        (["time", "F.relu(x"], "never closed"),
+        (["time", "1", "--threads", "one"], "--threads"),
+        (["time", "1", "--backend", "cdua"], "'cuda'"),
+        (["time", "1", "--device", "gpu"], "cpu"),
     ],
 )
 def test_a_wrong_call_is_one_line_on_stderr_and_exit_code_2(capsys, arguments, says):
@@ -51,7 +55,7 @@ def test_a_wrong_call_is_one_line_on_stderr_and_exit_code_2(capsys, arguments, s
 
 
 def test_help_is_there_for_every_command(capsys):
-    for command in ([], ["info"], ["check"], ["bench"], ["demo"]):
+    for command in ([], ["info"], ["check"], ["bench"], ["time"], ["demo"]):
         assert main([*command, "--help"]) == 0
         assert "Usage: neurokern" in capsys.readouterr().out
 
@@ -87,3 +91,23 @@ def test_the_demo_fails_when_accuracy_or_agreement_misses_its_bound(capsys, monk
     err = capsys.readouterr().err
     assert "perceptron: test accuracy" in err
     assert "MLP: the loss curves differ" in err
+
+
+class TestTime:
+    """`neurokern time`: one statement on ours and on torch's."""
+
+    def test_ours_runs_on_our_kernels_and_torchs_does_not(self, capsys):
+        assert main(["time", "layer(x); F.relu(x)", "-s", "x = randn(3, 5)", "-s", "layer = nn.Linear(5, 2)"]) == 0
+        assert re.search(r"1 .*cpu:matmul_f32_\w+, cpu:relu", capsys.readouterr().out)
+        assert main(["time", "torch.relu(x)", "-s", "x = randn(3)"]) == 0
+        assert "none of our kernels ran" in capsys.readouterr().out
+
+    def test_a_function_that_torch_lacks_needs_a_statement_for_torch(self, capsys):
+        swiglu = ["time", "F.swiglu(x)", "-s", "x = randn(4, 6)"]
+        assert main(swiglu) == 1
+        assert "--torch" in capsys.readouterr().err
+        assert main([*swiglu, "--torch", "F.silu(x)"]) == 0
+
+    def test_an_error_of_the_statement_is_one_line(self, capsys):
+        assert main(["time", "F.relu(y)"]) == 1
+        assert capsys.readouterr().err == "neurokern: NameError: name 'y' is not defined\n"

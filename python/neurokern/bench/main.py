@@ -62,7 +62,7 @@ def chosen_cases(o: Options) -> list[tuple[Suite, list[Case]]]:
 
 
 def thread_counts(o: Options) -> list[int]:
-    """``"1,2"`` as numbers; default: 1 and 2 (as many as there are), only the larger when quick.
+    """The numbers asked for; default: 1 and 2 (as many as there are), only the larger when quick.
 
     Raises:
         Failure: not numbers above zero.
@@ -72,12 +72,21 @@ def thread_counts(o: Options) -> list[int]:
     if o.threads is None:
         most = min(2, torch.get_num_threads())
         return [most] if o.quick else sorted({1, most})
+    return numbers(o.threads)
+
+
+def numbers(threads: str) -> list[int]:
+    """``"1,2"`` as numbers.
+
+    Raises:
+        Failure: not numbers above zero.
+    """
     try:
-        counts = [int(part) for part in o.threads.split(",")]
+        counts = [int(part) for part in threads.split(",")]
     except ValueError:
         counts = [0]
     if min(counts) < 1:
-        raise Failure(f"--threads is {o.threads!r}, expected numbers above zero, as in 1,2", 2)
+        raise Failure(f"--threads is {threads!r}, expected numbers above zero, as in 1,2", 2)
     return counts
 
 

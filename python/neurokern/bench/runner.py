@@ -63,7 +63,7 @@ class Run:
         """Measure cases of a suite at every number of threads; `told` hears each case's name before it starts."""
         records = []
         for threads in self.threads:
-            with _threads(threads), backend(self.chosen):
+            with with_threads(threads), backend(self.chosen):
                 for case in cases:
                     if time.monotonic() > self._deadline:
                         self.left_out += 1
@@ -85,7 +85,7 @@ class Run:
             if self.device == "cpu" and len(times.ours) > 1 and times.ratio < suite.bound.worst * 1.03:
                 # near or below its bound, noise may have the word: measure again for longer, and count every pair
                 times.extend(paired(ours, theirs, self.device, self.effort))
-            kernel = _kernel(ours[0])
+            kernel = kernels_of(ours[0])
             del ours, theirs
             record |= self._figures(case, times, out, threads)
             record["kernel"] = kernel
@@ -121,7 +121,7 @@ class Run:
             f.write(json.dumps(record) + "\n")
 
 
-def _kernel(call: Callable[[], Any]) -> str:
+def kernels_of(call: Callable[[], Any]) -> str:
     """Which kernels one call runs."""
     with trace() as launches:
         call()
@@ -133,7 +133,8 @@ def _finite(value: float) -> float | None:
 
 
 @contextmanager
-def _threads(n: int) -> Iterator[None]:
+def with_threads(n: int) -> Iterator[None]:
+    """torch's number of threads within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

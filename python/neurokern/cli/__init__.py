@@ -1,4 +1,4 @@
-"""The command line: ``neurokern info | check | bench | demo`` (also ``python -m neurokern``).
+"""The command line: ``neurokern info | check | bench | time | demo`` (also ``python -m neurokern``).
 
 Each command lives in a file of its own and is imported when it is called. A command returns normally, or raises
 `Failure` to end with one line on standard error and a non-zero exit code.

@@ -94,6 +94,31 @@ def bench(
     )
 
 
+@app.command("time")
+def time_(
+    statement: Annotated[str, typer.Argument(help="Python code, as in 'F.relu(x)' or 'layer(x)'.")],
+    setup: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--setup", "-s", help="Code that runs before, as in 'x = randn(300, 1000)' (more than once: lines)."
+        ),
+    ] = None,
+    torch: Annotated[str | None, typer.Option(help="Another statement for torch's side.")] = None,
+    device: Annotated[str, typer.Option(help="Whose clock: cpu or cuda.")] = "cpu",
+    threads: Annotated[str, typer.Option(help="Numbers of CPU threads, as in 1,2.")] = "1",
+    backend: Annotated[str, typer.Option(help="Backend of ours: auto, cpu, cuda or triton.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of torch's random numbers in the setup.")] = 0,
+) -> None:
+    """Time a statement on our functions and on torch's, the two taking turns.
+
+    The code knows torch, randn, F (neurokern.functional, then torch's functions) and nn (neurokern.nn, then torch.nn).
+    """
+    from ..bench.main import numbers
+    from ..bench.statement import time_statement
+
+    time_statement(statement, setup or (), torch, device, numbers(threads), backend, seed)
+
+
 @app.command()
 def demo(
     epochs: Annotated[int | None, typer.Option(help="Epochs for every network, instead of each one's own.")] = None,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..testing.compare import ulp
 from .machine import DTYPES, last_level_cache
 
 #: a case whose tensors take less than this stays in cache between calls, as it would in a network
@@ -139,11 +140,8 @@ def errors(case: Case, pool: Pool) -> tuple[float, float]:
 
 def ulps(got: Tensor, exact: Tensor, typical: bool) -> float:
     """Largest difference in units of the last place of `exact`, or of a typical element where that is larger."""
-    limits = torch.finfo(got.dtype)
-    size = exact.abs().clamp_min(limits.tiny)
+    size = exact.abs()
     if typical:
         size = size.clamp_min(float(exact.square().mean().sqrt()))
-    # a unit in the last place of x in [2^e, 2^(e+1)) is eps * 2^e
-    unit = limits.eps * torch.exp2(torch.floor(torch.log2(size)))
-    worst = ((got.double() - exact).abs() / unit).max()
+    worst = ((got.double() - exact).abs() / ulp(size, got.dtype)).max()
     return math.inf if torch.isnan(worst) else float(worst)

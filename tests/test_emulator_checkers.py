@@ -172,6 +172,20 @@ PLANTED = {
         "@%p ld.shared.u32 %y, [%a];",
         "race", 32,
     ),
+    "race: a warp that arrives at a barrier and does not wait": (
+        "st.shared.u32 [%a], %y; xor.b32 %a, %a, 128; setp.lt.u32 %p, %t, 32; @%p bar.sync 3, 64; "
+        "@!%p bar.arrive 3, 64; !@!%p ld.shared.u32 %y, [%a];",
+        "st.shared.u32 [%a], %y; xor.b32 %a, %a, 128; setp.lt.u32 %p, %t, 32; @%p bar.sync 3, 64; "
+        "@!%p bar.arrive 3, 64; @%p ld.shared.u32 %y, [%a];",
+        "race", 32,
+    ),
+    "race: what a warp does after it arrived": (
+        "xor.b32 %b, %a, 128; setp.lt.u32 %p, %t, 32; @%p bar.sync 3, 64; @!%p bar.arrive 3, 64; "
+        "@!%p st.shared.u32 [%a], %y; !@%p ld.shared.u32 %y, [%b];",
+        "xor.b32 %b, %a, 128; setp.lt.u32 %p, %t, 32; @!%p st.shared.u32 [%a], %y; @%p bar.sync 3, 64; "
+        "@!%p bar.arrive 3, 64; @%p ld.shared.u32 %y, [%b];",
+        "race", 0,
+    ),
     "race: two lanes of one store": (
         "shr.u32 %b, %t, 1; shl.b32 %b, %b, 2; mov.u32 %c, tile; add.u32 %b, %b, %c; !st.shared.u32 [%b], %y;",
         "shr.u32 %y, %t, 1; shl.b32 %b, %y, 2; mov.u32 %c, tile; add.u32 %b, %b, %c; st.shared.u32 [%b], %y;",

@@ -102,10 +102,11 @@ void Block::complete(Barrier& b, int number) {
     for (Warp& w : warps) {
         const bool waits = w.state == State::at_barrier && w.barrier == number;
         if (waits) w.state = State::ready, w.barrier = -1, w.ones = b.ones, w.zeros = b.zeros;
-        if (waits || (b.passed >> (w.index & 31) & 1)) joined[count++] = w.number;
+        if (waits) joined[count++] = w.number;
     }
-    if (launch->options.check_shared) {
+    if (launch->options.check_shared && count != 0) {
         cluster->order.barrier({joined, count});
+        cluster->clocks.acquire(joined[0], b.known, false);
         cluster->clocks.barrier({joined, count});
     }
     ++cluster->events;
@@ -151,7 +152,10 @@ void arrive(Warp& w, const Inst& i, uint32_t number, uint32_t count, bool waits)
     if (waits) {
         w.state = State::at_barrier, w.barrier = static_cast<int>(number), w.stop = true;
     } else {
-        b.passed |= 1u << (w.index & 31);
+        if (block.launch->options.check_shared) {
+            block.cluster->order.barrier({&w.number, 1});
+            block.cluster->clocks.release(w.number, b.known, false);  // what it does from here on nobody learns of
+        }
     }
     if (b.arrived >= b.expected) {
         block.complete(b, static_cast<int>(number));

@@ -59,7 +59,7 @@ struct Barrier {
     uint32_t arrived = 0;          // threads
     uint32_t expected = 0;         // threads; 0: nobody waits
     bool counted = false;          // the instruction says how many
-    uint32_t passed = 0;           // a bit for each warp that arrived without waiting
+    Clocks::Knowledge known;       // of the warps that arrived without waiting, when they did
     uint32_t ones = 0, zeros = 0;  // predicates of the threads, for barriers that reduce
 };
 

@@ -29,7 +29,7 @@ namespace {
 constexpr const char* kKindNames[] = {"softmax", "log_softmax", "softmin"};
 constexpr int64_t kTaskColumns = 64;                // columns that one task takes; a multiple of every kernel's width
 constexpr int64_t kFewColumns = 8;                  // fewer are gathered into rows instead
-constexpr int64_t kStreamBytes = int64_t{8} << 20;  // size of an output from which it passes by the caches
+constexpr int64_t kStreamBytes = int64_t{8} << 20;  // output that passes by the caches; a gradient often reads it soon
 constexpr int64_t kLongRow = 4096;                  // bytes; shorter rows are streamed only if they are whole lines
 
 enum class Way { rows, columns, gathered };
@@ -75,6 +75,7 @@ void rows(const SoftmaxProblem& p, int64_t begin, int64_t end) {
                    count, p.n, s.stride[0][0], s.stride[1][0], p.tensors == 3 ? s.stride[2][0] : 0, p.kind, p.stream});
         begin += count;
     }
+    if (p.stream) cpu::drain_stores();
 }
 
 // Rows one at a time; those that are not contiguous are collected first, and the output spread afterwards.

@@ -1,7 +1,6 @@
 #include "runs.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
 #include "../elementwise.h"
@@ -76,9 +75,8 @@ void run_part(Run r, const Elementwise& e, int size) {
     if (r.n > 0) e.kernel(r);
 }
 
-// Streaming stores are not ordered with the signal that this thread's share is done.
 void drain(const Run& r) {
-    if (r.past) std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (r.past) cpu::drain_stores();
 }
 
 // Where a walk through the index space stands: coordinates, and each operand's offset in elements.

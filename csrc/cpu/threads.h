@@ -33,6 +33,9 @@ void parallel(int threads, F&& f) {
     if (error) std::rethrow_exception(error);
 }
 
+// Stores past the caches are not ordered with the signal that this thread's share is done.
+inline void drain_stores() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+
 // Splits [0, n) into one range per thread, each a multiple of `grain` long (but the last).
 template <class F>
 void parallel_for(int64_t n, int64_t grain, F&& f) {

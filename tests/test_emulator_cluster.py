@@ -9,7 +9,10 @@ import pytest
 from neurokern.ops import emulation
 from neurokern.testing.ptx import DeviceError, on_hopper
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 SYNC = "barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;"
 # %t thread, %r rank, %a a tile of 512 bytes, %w the thread's word of it, %m an mbarrier, %n the thread's word of the
@@ -215,6 +218,7 @@ class TestLaunches:
         directives = ".blocksareclusters .reqntid 32 .reqnctapercluster 2, 1, 1"
         assert run(self.RANK, blocks=4, grid=2, cluster=None, directives=directives)[:, 0].tolist() == [2, 12, 2, 12]
 
+    @pytest.mark.emulator_only("errors")
     @pytest.mark.parametrize(
         ("options", "message"),
         [

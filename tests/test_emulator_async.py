@@ -147,7 +147,7 @@ COPY = """
 
 def copy(text: str) -> np.ndarray:
     source = (np.arange(256) + 1).astype(np.uint32)
-    out = np.zeros(32, np.uint32)
+    out = np.full(32, 99, np.uint32)
     emulator().launch(COPY.format(text=text), [source, out])
     return out
 

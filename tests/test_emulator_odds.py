@@ -145,12 +145,14 @@ def test_product_and_saturated_sum(seed: int) -> None:
 
 MATRIX = """.shared .align 16 .b8 tile[1024]; mov.u32 %a, tile; mad.lo.u32 %b, %t, 4, %a; st.shared.b32 [%b], %x;
   bar.warp.sync -1; cvt.u64.u32 %m, %a; cvta.shared.u64 %m, %m;
-  mad.wide.u32 %m, %t, 16, %m; setp.lt.u32 %q, %t, 8; @!%q sub.u64 %m, %m, %m;
+  sub.u32 %b, 7, %t; mad.wide.u32 %m, %b, 16, %m; setp.lt.u32 %q, %t, 8; @!%q sub.u64 %m, %m, %m;
   ldmatrix.sync.aligned.m8n8.x1.b16 {%y}, [%m];"""
 
 
 def test_matrices_by_generic_addresses() -> None:
-    assert run(MATRIX, np.arange(32), 32).tolist() == list(range(32))
+    """Rows in reverse."""
+    want = np.arange(32).reshape(8, 4)[::-1]
+    assert run(MATRIX, np.arange(32), 32).tolist() == want.reshape(-1).tolist()
 
 
 @pytest.mark.emulator_only("errors")

@@ -71,7 +71,7 @@ def which_nan(m: TensorMap) -> Within | None:
 
 def load(m: TensorMap, at: list[int], bytes_: int, offsets: tuple[int, ...] = (), space: str = "cluster") -> np.ndarray:
     """The bytes of shared memory after a load of the tile at these coordinates."""
-    out = np.zeros(bytes_, np.uint8)
+    out = np.full(bytes_, 0x5A, np.uint8)
     hint, policy = "", ""
     if len(at) == 2:
         hint, policy = ".L2::cache_hint", "createpolicy.fractional.L2::evict_last.b64 %k, 1.0;"

@@ -110,6 +110,15 @@ class TestVotes:
             want = f(v) if f else int(getattr(np, f"bitwise_{op}").reduce(x))
             assert set(run(f"redux.sync.{op}.{t} %y, %x, -1;", x).tolist()) == {want % 2**32}
 
+    def test_elect(self) -> None:
+        """One leader, whom all lanes know."""
+        text = """elect.sync %a|%p, -1; vote.sync.ballot.b32 %b, %p, -1; popc.b32 %y, %b; bfind.u32 %b, %b;
+  sub.u32 %a, %a, %b; mad.lo.u32 %y, %a, 100, %y;"""
+        out = LANES.astype(np.uint32)
+        emulator().launch(body(text).replace("sm_80", "sm_90a"), [out])
+        assert set(out.tolist()) == {1}
+
+    @pytest.mark.emulator_only("the ISA does not say who is elected, nor who is active")
     def test_elect_and_activemask(self) -> None:
         assert run("elect.sync %y|%p, -1; @%p mov.u32 %y, 77;", LANES).tolist() == [77, *[0] * 31]
         text = "setp.lt.u32 %p, %l, 5; @!%p bra JOIN; activemask.b32 %y; JOIN:"

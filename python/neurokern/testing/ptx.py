@@ -293,7 +293,7 @@ def run_elementwise(
     pairs = list(inputs.items()) if isinstance(inputs, dict) else list(inputs)
     n = len(pairs[0][1])
     arrays = [np.ascontiguousarray(v.astype(DTYPES[bits_of(t)])) for t, v in pairs]
-    out = np.zeros(n, DTYPES[bits_of(result)])
+    out = np.full(n, -1, np.int64).astype(DTYPES[bits_of(result)])
     ptx = header + elementwise(instruction, result, [t for t, _ in pairs])
     if within is None and result == "f64":
         within = "f64", 0.0, 0.0

@@ -289,7 +289,7 @@ class TestImageToColumn:
             assert x.tolist() == want.tolist(), (m, at)
 
 
-PLACES = """.const .align 64 .b8 in_const[128]; .global .align 64 .b8 in_global[128];
+PLACES = """.const .align 64 .b8 in_const[128]; .global .align 128 .b8 in_global[128];
 .visible .entry kernel(.param .align 64 .b8 map[128], .param .u64 tile_data) {{
   .reg .pred %p, %q; .reg .b32 %t, %a, %m, %x; .reg .b64 %d, %e, %o, %v; .shared .align 128 .b8 tile[128];
   .shared .align 8 .b64 bar;

@@ -197,7 +197,17 @@ class TestTiles:
         store(m, [20, 3], tile.reshape(-1).view(np.uint8), name)
         assert x.tolist() == want.tolist()
 
-    @pytest.mark.parametrize("type_", [6, 7, 8])
+    @pytest.mark.emulator_only("errors")
+    @pytest.mark.parametrize(("op", "type_"), [("add", 8), ("add", 1), ("add", 5), ("add", 11), ("inc", 3), ("or", 6),
+                                               ("max", 7)])  # fmt: skip
+    def test_what_no_gpu_reduces(self, op: str, type_: int) -> None:
+        x = np.zeros((16, 16), TYPES[type_])
+        m = TensorMap(x, type_, [16, 16], [16 * x.itemsize], [16, 4])
+        name = f"cp.reduce.async.bulk.tensor.{{rank}}d.global.shared::cta.{op}.{{mode}}.bulk_group"
+        with pytest.raises(DeviceError, match=f"no reduction {op} of the tensor map's type"):
+            store(m, [0, 4], x[:4].reshape(-1).view(np.uint8), name)
+
+    @pytest.mark.parametrize("type_", [6, 7])
     def test_reduce_floating(self, type_: int, seed: int) -> None:
         generator = np.random.default_rng(seed)
         x, tile = (generator.standard_normal(s).astype(TYPES[type_]) for s in ((16, 16), (4, 16)))

@@ -51,8 +51,11 @@ stage bench 180 "$PYTHON" -m neurokern.bench --device cuda --minutes 2.5 --json 
 # the emulator's instruction tests once more, each launch repeated on the GPU and compared; a line of the record each
 export NEUROKERN_SNIPPETS=$OUT/gpu-snippets.jsonl
 rm -f "$NEUROKERN_SNIPPETS"
+# 2,040 texts, which the driver compiles (so ptxas need not), by guess in 10 to 50 ms each, beside 25 s of Python: for one process
+# 45 to 130 s, for four a quarter of it
 # shellcheck disable=SC2086  (several words, or none)
-stage snippets 90 "$PYTHON" -m pytest $parallel -q -m gpu tests/test_emulator_*.py
+stage snippets 120 env NEUROKERN_PTXAS= "$PYTHON" -m pytest $parallel -q -m gpu tests/test_emulator_*.py
+[ -s "$NEUROKERN_SNIPPETS" ] && "$PYTHON" -m neurokern.testing.twins "$NEUROKERN_SNIPPETS"
 # shellcheck disable=SC2086
 stage test 300 "$PYTHON" -m pytest $parallel -q -m "gpu and not large" --ignore-glob='*/test_emulator_*' tests
 

@@ -71,12 +71,14 @@ def snippets(request: pytest.FixtureRequest):
     if request.param == "emulated":
         yield
         return
-    if request.node.get_closest_marker("emulator_only"):
-        pytest.skip("the rules leave the result open")
+    if only := request.node.get_closest_marker("emulator_only"):
+        pytest.skip(only.args[0])
     try:
         device = ptx.driver()
     except (OSError, ptx.DeviceError) as error:
         pytest.skip(f"no GPU: {error}")
+    if device.lost:
+        pytest.skip(f"the GPU was lost in {device.lost}")
     record = os.environ.get("NEUROKERN_SNIPPETS")
     with twins.compared(device, Path(record) if record else None, request.node.nodeid):
         yield

@@ -7,7 +7,10 @@ import pytest
 from neurokern.ops import emulation
 from neurokern.testing.ptx import DeviceError, on_hopper
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 # %t thread, %p in thread 0 alone, %a a tile of 512 bytes, %w the thread's word of it, %m an mbarrier for one arrival,
 # %g and %o the arguments, %h and %n the thread's words of them
@@ -64,9 +67,9 @@ class TestCopies:
         ],
     )
     def test_load(self, instruction: str) -> None:
-        got = run(
-            f"mov.b64 %l, 0; {EXPECT} @%p cp.async.bulk.{instruction} {WAIT} {OUT}", words(), np.zeros(32, np.uint32)
-        )
+        body = f"{EXPECT} @%p cp.async.bulk.{instruction} {WAIT} {OUT}"
+        policy = "createpolicy.fractional.L2::evict_last.b64 %l, 1.0;"
+        got = run(policy + body, words(), np.zeros(32, np.uint32))
         assert got.tolist() == words().tolist()
 
     def test_bytes_may_land_before_they_are_expected(self) -> None:
@@ -122,7 +125,10 @@ class TestCopies:
 
     def test_prefetch_only_reads(self) -> None:
         body = "cp.async.bulk.prefetch.L2.global [%g], 128;"
-        run(body, words(), np.zeros(32, np.uint32))
+        assert run(body, words(), words()).tolist() == words().tolist()
+
+    @pytest.mark.emulator_only("errors")
+    def test_prefetch_out_of_bounds(self) -> None:
         with pytest.raises(DeviceError, match="out of bounds"):
             run("cp.async.bulk.prefetch.L2.global [%g], 144;", words(), np.zeros(32, np.uint32))
 
@@ -187,6 +193,7 @@ WHILE = "bar.sync 1, 64; " * 3
 SPLIT = "setp.ge.u32 %q, %t, 32; @%q bra OTHER; {0} bra JOIN; OTHER: {1} JOIN: mov.u32 %x, 0;"
 
 
+@pytest.mark.emulator_only("races, and the emulator's options")
 @pytest.mark.usefixtures("unchecked")
 class TestLateness:
     """Without its wait a kernel sees what was there before: always, unless the moment of landing is drawn."""

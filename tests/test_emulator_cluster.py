@@ -9,7 +9,10 @@ import pytest
 from neurokern.ops import emulation
 from neurokern.testing.ptx import DeviceError, on_hopper
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 SYNC = "barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;"
 # %t thread, %r rank, %a a tile of 512 bytes, %w the thread's word of it, %m an mbarrier, %n the thread's word of the
@@ -149,10 +152,10 @@ class TestAsynchronousStores:
         """All blocks reduce into the first."""
         body = f"""mov.u32 %x, 77; st.shared.b32 [%w], %x; {INIT} setp.eq.u32 %q, %r, 0; and.pred %p, %p, %q;
   {self.EXPECT.format(512)} {SYNC} mapa.shared::cluster.u32 %b, %m, 0; mapa.shared::cluster.u32 %z, %w, 0;
-  mad.lo.u32 %x, %r, 13, %t;
+  mad.lo.u32 %x, %r, 13, %t; or.b32 %x, %x, 64;
   red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.{op} [%z], %x, [%b];
   setp.ne.u32 %q, %r, 0; @%q bra END; {self.WAIT} ld.shared.b32 %x, [%w]; {OUT} END: {SYNC}"""
-        given = np.array([[77] * 32, *([13 * r + t for t in range(32)] for r in range(4))])
+        given = np.array([[77] * 32, *([13 * r + t | 64 for t in range(32)] for r in range(4))])
         assert run(body)[0].tolist() == self.OPERATIONS[op](given).tolist()
 
 
@@ -215,6 +218,7 @@ class TestLaunches:
         directives = ".blocksareclusters .reqntid 32 .reqnctapercluster 2, 1, 1"
         assert run(self.RANK, blocks=4, grid=2, cluster=None, directives=directives)[:, 0].tolist() == [2, 12, 2, 12]
 
+    @pytest.mark.emulator_only("errors")
     @pytest.mark.parametrize(
         ("options", "message"),
         [

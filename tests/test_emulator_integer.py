@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 from neurokern.ops import emulation
-from neurokern.testing.ptx import DTYPES, bits_of, run_elementwise
+from neurokern.testing.ptx import DTYPES, HEADER, HOPPER, bits_of, run_elementwise
 
 pytestmark = [
     pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
@@ -59,12 +60,15 @@ def check(
     model: Callable[..., int],
     seed: int,
     limit: dict[int, int] | None = None,
+    nonzero: int | None = None,
 ) -> None:
-    """model(numbers of the sources) modulo the result's width."""
+    """model(numbers of the sources) modulo the result's width; `nonzero`: an operand that must be."""
     generator = np.random.default_rng(seed)
     inputs = [draw(t, generator) for t in sources]
     for k, most in (limit or {}).items():
         inputs[k] = (inputs[k] % most).astype(inputs[k].dtype)
+    if nonzero is not None:
+        inputs[nonzero] |= inputs[nonzero] == 0
     n = min(map(len, inputs))
     inputs = [i[:n] for i in inputs]
     got = run_elementwise(instruction, result, list(zip(sources, inputs, strict=True)))
@@ -89,15 +93,23 @@ SAME: dict[str, Callable[..., int]] = {
     "mul.lo": lambda x, y: x * y,
     "min": min,
     "max": max,
-    "div": lambda x, y: toward_zero(x, y) if y else -1,
-    "rem": lambda x, y: x - toward_zero(x, y) * y if y else x,
+    "div": toward_zero,
+    "rem": lambda x, y: x - toward_zero(x, y) * y,
 }
 
 
 @pytest.mark.parametrize("type_", TYPES)
 @pytest.mark.parametrize("op", SAME)
 def test_arithmetic(op: str, type_: str, seed: int) -> None:
-    check(f"{op}.{type_} {{d}}, {{a}}, {{b}};", type_, [type_, type_], SAME[op], seed)
+    nonzero = 1 if op in ("div", "rem") else None
+    check(f"{op}.{type_} {{d}}, {{a}}, {{b}};", type_, [type_, type_], SAME[op], seed, nonzero=nonzero)
+
+
+@pytest.mark.emulator_only("the ISA does not say what a division by zero gives")
+@pytest.mark.parametrize("type_", TYPES)
+def test_division_by_zero(type_: str, seed: int) -> None:
+    for op, model in (("div", lambda x, y: -1), ("rem", lambda x, y: x)):
+        check(f"{op}.{type_} {{d}}, {{a}}, {{b}};", type_, [type_, type_], model, seed, limit={1: 1})
 
 
 @pytest.mark.parametrize("type_", TYPES)
@@ -256,7 +268,7 @@ def test_comparisons(type_: str, seed: int) -> None:
 def test_floating_comparisons(type_: str, seed: int) -> None:
     from neurokern.testing.exact import FORMATS, cases
 
-    f = FORMATS[type_]
+    f, run = FORMATS[type_], partial(run_elementwise, header=HOPPER if type_ == "bf16" else HEADER)
     x, y = cases(f, np.random.default_rng(seed), 2)
     a, b = ([f.value(int(v)) for v in i] for i in (x, y))
     either = [math.isnan(p) or math.isnan(q) for p, q in zip(a, b, strict=True)]
@@ -264,11 +276,11 @@ def test_floating_comparisons(type_: str, seed: int) -> None:
         plain = [eval(f"p {symbol} q", {"p": p, "q": q}) for p, q in zip(a, b, strict=True)]
         # the ordered ones are false for NaN, those with u true
         for suffix, on_nan in (("", False), ("u", True)):
-            got = run_elementwise(PREDICATE.format(c=name + suffix, t=type_), "u32", [(type_, x), (type_, y)])
+            got = run(PREDICATE.format(c=name + suffix, t=type_), "u32", [(type_, x), (type_, y)])
             want = [on_nan if e else p for e, p in zip(either, plain, strict=True)]
             assert got.tolist() == [int(w) for w in want], f"setp.{name}{suffix}.{type_}, seed {seed}"
     for name, want in (("num", [not e for e in either]), ("nan", either)):
-        got = run_elementwise(PREDICATE.format(c=name, t=type_), "u32", [(type_, x), (type_, y)])
+        got = run(PREDICATE.format(c=name, t=type_), "u32", [(type_, x), (type_, y)])
         assert got.tolist() == [int(w) for w in want], name
 
 
@@ -283,7 +295,8 @@ def test_comparisons_of_pairs(type_: str, seed: int) -> None:
     text = "setp.{c}.{t}x2 %q|%r, {{a}}, {{b}}; .reg .u32 %x; selp.u32 %x, 1, 0, %q; selp.u32 {{d}}, 2, 0, %r;"
     text += " or.b32 {{d}}, {{d}}, %x;"
     for name, symbol in COMPARISONS.items():
-        got = run_elementwise(text.format(c=name, t=type_), "u32", [(f"{type_}x2", a), (f"{type_}x2", b)])
+        header = HOPPER if type_ == "bf16" else HEADER
+        got = run_elementwise(text.format(c=name, t=type_), "u32", [(f"{type_}x2", v) for v in (a, b)], header)
         p, q = ([f.value(int(v)) for v in i] for i in (x, y))
         one = [eval(f"u {symbol} v and not (u != u or v != v)", {"u": u, "v": v}) for u, v in zip(p, q, strict=True)]
         assert got.tolist() == [int(low) | 2 * int(high) for low, high in zip(one[::2], one[1::2], strict=True)], name

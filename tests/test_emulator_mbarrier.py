@@ -10,7 +10,10 @@ import pytest
 from neurokern.ops import emulation
 from neurokern.testing.ptx import on_hopper
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 
 @dataclass
@@ -191,6 +194,7 @@ OTHERS: red.shared.add.u32 [%a], %t; mbarrier.arrive.shared::cta.b64 _, [%m]; re
         )
         assert out[0] == sum(range(32))
 
+    @pytest.mark.emulator_only("counters")
     def test_a_wait_counts_twice(self) -> None:
         """It fails once and then lasts, however long that is."""
         counts = []

@@ -12,9 +12,13 @@ from neurokern.testing import fragments, wgmma
 from neurokern.testing.fragments import BITS
 from neurokern.testing.ptx import DeviceError, emulator
 from neurokern.testing.ptxas import complaint
+from neurokern.testing.twins import Within, sums
 from neurokern.testing.wgmma import HEADER, names
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 FP8 = list(itertools.product(["e4m3", "e5m2"], repeat=2))
 BYTES = list(itertools.product(["s8", "u8"], repeat=2))
@@ -61,38 +65,41 @@ def check(got: np.ndarray, want: np.ndarray, total: str) -> None:
     assert (np.abs(value.numpy() - expected) <= half * 1.0001 * np.abs(expected) + least).all()
 
 
-def totals(rows: int, total: str, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def totals(rows: int, total: str, generator: np.random.Generator, whole: bool) -> tuple[np.ndarray, np.ndarray]:
     """C as a matrix, and as registers."""
     if total == "s32":
         c = torch.from_numpy(generator.integers(-(2**20), 2**20, (rows, 8)).astype(np.int32))
     else:
-        c = torch.from_numpy(generator.standard_normal((rows, 8))).to(wgmma.TORCH[total])
+        x = generator.integers(-9, 10, (rows, 8)).astype(float) if whole else generator.standard_normal((rows, 8))
+        c = torch.from_numpy(x).to(wgmma.TORCH[total])
     row, column = fragments.total_places(rows, total == "f16")
     held = c[torch.from_numpy(row), torch.from_numpy(column)].contiguous()
     return c.double().numpy(), held.view(torch.uint8).numpy().reshape(32, -1).view(np.uint32).copy()
 
 
-def launch(instruction: str, a: np.ndarray, b: np.ndarray, c: np.ndarray, m: np.ndarray | None = None) -> None:
-    m = np.zeros((32, 0), np.uint32) if m is None else m.reshape(32, 1)
-    text = kernel(instruction, (a.shape[1], b.shape[1], c.shape[1], m.shape[1]))
-    assert complaint(text) == ""
-    emulator().launch(text, [a, b, c, m if m.size else 0])
-
-
-def run(tail: str, head: str, a: np.ndarray, b: np.ndarray, c: np.ndarray, m: np.ndarray | None = None) -> None:
+def run(
+    tail: str, head: str, a: np.ndarray, b: np.ndarray, c: np.ndarray, m: np.ndarray | None = None,
+    within: Within | None = None,
+) -> None:  # fmt: skip
     lists = ", ".join(names(n, x.shape[1]) for n, x in zip("cabc", (c, a, b, c), strict=True))
-    launch(f"{head} {lists}{tail};", a, b, c, m)
+    m = np.zeros((32, 0), np.uint32) if m is None else m.reshape(32, 1)
+    text = kernel(f"{head} {lists}{tail};", (a.shape[1], b.shape[1], c.shape[1], m.shape[1]))
+    assert complaint(text) == ""
+    emulator().launch(text, [a, b, c, m if m.size else 0], within=within)
 
 
 @pytest.mark.parametrize("case", DENSE, ids=lambda c: f"m{c[0]}n8k{c[1]}-{c[2]}-{c[3]}-{c[4]}")
 def test_dense(case: tuple, seed: int) -> None:
+    """Random numbers, and whole ones, whose sums are exact in any order."""
     m, k, ka, kb, total = case
     generator = np.random.default_rng(seed)
-    (a, exact_a), (b, exact_b) = fragments.draw(ka, (m, k), generator), fragments.draw(kb, (8, k), generator)
-    for operation in (".and.popc", ".xor.popc") if ka == "b1" else ("",):
-        exact_c, c = totals(m, total, generator)
+    operations = (".and.popc", ".xor.popc") if ka == "b1" else ("",)
+    for operation, whole in itertools.product(operations, [False] if total == "s32" else [False, True]):
+        (a, exact_a), (b, exact_b) = (fragments.draw(t, (n, k), generator, whole) for t, n in ((ka, m), (kb, 8)))
+        exact_c, c = totals(m, total, generator, whole)
         head = f"mma.sync.aligned.m{m}n8k{k}.row.col.{total}.{ka}.{kb}.{total}{operation}"
-        run("", head, fragments.left(a, BITS[ka]), fragments.right(b, BITS[kb]), c)
+        within = sums(ka, total, exact_a, exact_b.T, exact_c, fragments.total_places(m, total == "f16"))
+        run("", head, fragments.left(a, BITS[ka]), fragments.right(b, BITS[kb]), c, within=within)
         product = exact_a @ exact_b.T
         if operation == ".xor.popc":
             product = (a[:, None, :] != b[None, :, :]).sum(-1)
@@ -106,16 +113,18 @@ def test_sparse(case: tuple, ordered: str, seed: int) -> None:
     generator = np.random.default_rng(seed)
     bits = BITS[ka]
     chunks = k // {32: 2, 4: 8}.get(bits, 4)
-    for selector in range(16 // chunks):
-        codes, exact_a, nibbles = fragments.sparse(ka, k, generator)
-        b, exact_b = fragments.draw(kb, (8, k), generator)
-        exact_c, c = totals(16, total, generator)
+    for selector, whole in itertools.product(range(16 // chunks), [False] if total == "s32" else [False, True]):
+        codes, exact_a, nibbles = fragments.sparse(ka, k, generator, whole)
+        b, exact_b = fragments.draw(kb, (8, k), generator, whole)
+        exact_c, c = totals(16, total, generator, whole)
         head = f"mma.sp{ordered}.sync.aligned.m16n8k{k}.row.col.{total}.{ka}.{kb}.{total}"
         meta = fragments.metadata(nibbles, bits, selector)
-        run(f", %m0, {selector}", head, fragments.left(codes, bits), fragments.right(b, bits), c, meta)
+        within = sums(ka, total, exact_a, exact_b.T, exact_c, fragments.total_places(16, total == "f16"))
+        run(f", %m0, {selector}", head, fragments.left(codes, bits), fragments.right(b, bits), c, meta, within)
         check(c, exact_a @ exact_b.T + exact_c, total)
 
 
+@pytest.mark.emulator_only("errors")
 def test_metadata_that_names_an_element_twice() -> None:
     """Invalid, and out of order where order is promised: errors that name the chunk."""
     zeros = np.zeros((32, 4), np.uint32)
@@ -156,10 +165,11 @@ def test_sparse_wgmma(kind: str, partner: str, k: int, registers: bool, seed: in
     generator = np.random.default_rng(seed)
     bits, total = BITS[kind], "s32" if kind == "s8" else "f32"
     n = 32
-    for selector, swizzle in itertools.product(range(2 if bits >= 16 else 1), (0, 64, 128)):
-        parts = [fragments.sparse(kind, k, generator) for _ in range(4)]
+    selectors = range(2 if bits >= 16 else 1)
+    for selector, swizzle, whole in itertools.product(selectors, (0, 64, 128), (False, True)):
+        parts = [fragments.sparse(kind, k, generator, whole) for _ in range(4)]
         codes, exact_a = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-        b, exact_b = fragments.draw(partner, (n, k), generator)
+        b, exact_b = fragments.draw(partner, (n, k), generator, whole)
         dtype = {8: torch.uint8, 16: torch.int16, 32: torch.int32}[bits]
         store = {8: np.uint8, 16: np.uint16, 32: np.uint32}[bits]
         layout_a = wgmma.spacious(32, False, 64, k // 2, bits // 8)
@@ -179,7 +189,9 @@ def test_sparse_wgmma(kind: str, partner: str, k: int, registers: bool, seed: in
         text = wgmma.kernel(body, n // 2, 4 if registers else 0)
         assert complaint(text) == ""
         x, y = layout_a.descriptor(0), layout_b.descriptor(16384)
-        emulator().launch(text, [image, len(image), d, a, x, y, meta], block=(128, 1, 1), shared=len(image))
+        within = sums(kind, total, exact_a, exact_b.T, 0.0, wgmma.accumulator_places(n, False))
+        arguments = [image, len(image), d, a, x, y, meta]
+        emulator().launch(text, arguments, block=(128, 1, 1), shared=len(image), within=within)
         wgmma.check(d, torch.from_numpy(exact_a @ exact_b.T), total, n)
 
 
@@ -187,13 +199,14 @@ QUADS = [(a, b, *t) for a, b in itertools.product(["row", "col"], repeat=2) for 
                                                                                      ("f32", "f16"))]  # fmt: skip
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["random", "whole"])
 @pytest.mark.parametrize("case", QUADS, ids="-".join)
-def test_products_of_quads(case: tuple[str, str, str, str], seed: int) -> None:
+def test_products_of_quads(case: tuple[str, str, str, str], whole: bool, seed: int) -> None:
     """mma.m8n8k4 of f16: four products at once, the places of elements by the ISA's formulas."""
     order_a, order_b, total, start = case
     g = torch.Generator().manual_seed(seed)
-    a, b = wgmma.draw("f16", (4, 8, 4), g), wgmma.draw("f16", (4, 4, 8), g)
-    c = wgmma.draw(start, (4, 8, 8), g)
+    a, b = wgmma.draw("f16", (4, 8, 4), g, whole), wgmma.draw("f16", (4, 4, 8), g, whole)
+    c = wgmma.draw(start, (4, 8, 8), g, whole)
     held_a, held_b = torch.zeros(32, 4, dtype=torch.float16), torch.zeros(32, 4, dtype=torch.float16)
     places = {}
     for lane in range(32):
@@ -223,7 +236,7 @@ def test_products_of_quads(case: tuple[str, str, str, str], seed: int) -> None:
         + " ret;\n}"
     )
     assert complaint(text) == ""
-    emulator().launch(text, [*registers, out])
+    emulator().launch(text, [*registers, out], within=sums("f16", total, a.double(), b.double(), c.double()))
     got = torch.from_numpy(out).view(wgmma.TORCH[total]).view(32, 8).double()
     want = a.double() @ b.double() + c.double()
     half, least = {"f16": (2.0**-11, 2.0**-25), "f32": (2.0**-24, 2.0**-40)}[total]

@@ -8,14 +8,21 @@ import random
 import numpy as np
 import pytest
 from neurokern.ops import emulation
-from neurokern.testing.ptx import DeviceError, TensorMap, emulator, on_hopper
+from neurokern.testing.ptx import DeviceError, TensorMap, Within, emulator, on_hopper
+from neurokern.testing.twins import but_nan
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 # CUtensorMapDataType
 TYPES = {0: "u1", 1: "u2", 2: "u4", 3: "i4", 4: "u8", 5: "i8", 6: "f2", 7: "f4", 8: "f8", 9: "u2", 10: "f4", 11: "f4",
          12: "f4"}  # fmt: skip
 NAN = {6: 0x7FFF, 7: 0x7FFFFFFF, 8: 0x7FFFFFFFFFFFFFFF, 9: 0x7FFF}
+FLOATING = {6: "f16", 7: "f32", 8: "f64", 9: "bf16", 10: "f32", 11: "f32", 12: "f32"}
+
+ROUNDING = pytest.mark.emulator_only("how a copy rounds to tf32 is not told")
 
 # %d: the map, %a: the tile, %m: an mbarrier that is ready, %p: in thread 0 alone, %c: coordinates, %h: im2col offsets
 KERNEL = """.visible .entry kernel(.param .align 64 .b8 map[128], .param .u64 tile_data, .param .u64 at) {{
@@ -29,6 +36,7 @@ KERNEL = """.visible .entry kernel(.param .align 64 .b8 map[128], .param .u64 ti
   ret;
 }}"""
 LOAD = """@%p mbarrier.arrive.expect_tx.shared::cta.b64 _, [%m], {bytes};
+  {policy}
   @%p cp.async.bulk.tensor.{rank}d.shared::{space}.global.{mode}.mbarrier::complete_tx::bytes{hint}
     [%a], [%d, {{{at}}}], [%m]{extra};
 W: mbarrier.try_wait.parity.shared::cta.b64 %q, [%m], 0; @!%q bra W;
@@ -56,15 +64,22 @@ def coordinates(at: list[int], offsets: tuple[int, ...] = ()) -> np.ndarray:
     return raw
 
 
+def which_nan(m: TensorMap) -> Within | None:
+    """Which NaN is filled in, or comes out of one that is loaded, is not told."""
+    return but_nan(FLOATING[m.type]) if m.type in FLOATING else None
+
+
 def load(m: TensorMap, at: list[int], bytes_: int, offsets: tuple[int, ...] = (), space: str = "cluster") -> np.ndarray:
     """The bytes of shared memory after a load of the tile at these coordinates."""
-    out = np.zeros(bytes_, np.uint8)
-    hint = ".L2::cache_hint" if len(at) == 2 else ""
+    out = np.full(bytes_, 0x5A, np.uint8)
+    hint, policy = "", ""
+    if len(at) == 2:
+        hint, policy = ".L2::cache_hint", "createpolicy.fractional.L2::evict_last.b64 %k, 1.0;"
     extra = ", {" + ", ".join(f"%h{n}" for n in range(len(offsets))) + "}" if offsets else ""
     body = LOAD.format(bytes=bytes_, rank=len(at), space=space, mode="im2col" if offsets else "tile", hint=hint,
-                       at=", ".join(f"%c{n}" for n in range(len(at))), words=bytes_ // 4,
-                       extra=extra + (", 0" if hint else ""))  # fmt: skip
-    on_hopper(kernel(body, bytes_, len(at)), [m, out, coordinates(at, offsets)])
+                       policy=policy, at=", ".join(f"%c{n}" for n in range(len(at))), words=bytes_ // 4,
+                       extra=extra + (", %k" if hint else ""))  # fmt: skip
+    on_hopper(kernel(body, bytes_, len(at)), [m, out, coordinates(at, offsets)], within=which_nan(m))
     return out
 
 
@@ -182,7 +197,17 @@ class TestTiles:
         store(m, [20, 3], tile.reshape(-1).view(np.uint8), name)
         assert x.tolist() == want.tolist()
 
-    @pytest.mark.parametrize("type_", [6, 7, 8])
+    @pytest.mark.emulator_only("errors")
+    @pytest.mark.parametrize(("op", "type_"), [("add", 8), ("add", 1), ("add", 5), ("add", 11), ("inc", 3), ("or", 6),
+                                               ("max", 7)])  # fmt: skip
+    def test_what_no_gpu_reduces(self, op: str, type_: int) -> None:
+        x = np.zeros((16, 16), TYPES[type_])
+        m = TensorMap(x, type_, [16, 16], [16 * x.itemsize], [16, 4])
+        name = f"cp.reduce.async.bulk.tensor.{{rank}}d.global.shared::cta.{op}.{{mode}}.bulk_group"
+        with pytest.raises(DeviceError, match=f"no reduction {op} of the tensor map's type"):
+            store(m, [0, 4], x[:4].reshape(-1).view(np.uint8), name)
+
+    @pytest.mark.parametrize("type_", [6, 7])
     def test_reduce_floating(self, type_: int, seed: int) -> None:
         generator = np.random.default_rng(seed)
         x, tile = (generator.standard_normal(s).astype(TYPES[type_]) for s in ((16, 16), (4, 16)))
@@ -193,10 +218,15 @@ class TestTiles:
               "cp.reduce.async.bulk.tensor.{rank}d.global.shared::cta.add.{mode}.bulk_group")  # fmt: skip
         assert x.tobytes() == want.tobytes()
 
-    @pytest.mark.parametrize("type_", [10, 11, 12])
-    def test_elements_that_change_on_their_way(self, type_: int) -> None:
+    @pytest.mark.parametrize(
+        ("type_", "rounded"),
+        [(10, True), (11, False), (12, False), *(pytest.param(t, True, marks=ROUNDING) for t in (11, 12))],
+    )
+    def test_elements_that_change_on_their_way(self, type_: int, rounded: bool) -> None:
         """Subnormal numbers to zero, or single precision to the 10 bits of tf32; NaN and infinity stay."""
         bits = np.array([0, 1, 0x80000001, 0x3F800FFF, 0x3F801000, 0x7F800000, 0xFFC00001, 0x00400000], np.uint32)
+        if not rounded:
+            bits &= np.uint32(0xFFFFE000)
         m = TensorMap(bits, type_, [8], [], [8])
         want = bits.astype(np.uint64)
         if type_ != 11:
@@ -269,7 +299,7 @@ class TestImageToColumn:
             assert x.tolist() == want.tolist(), (m, at)
 
 
-PLACES = """.const .align 64 .b8 in_const[128]; .global .align 64 .b8 in_global[128];
+PLACES = """.const .align 64 .b8 in_const[128]; .global .align 128 .b8 in_global[128];
 .visible .entry kernel(.param .align 64 .b8 map[128], .param .u64 tile_data) {{
   .reg .pred %p, %q; .reg .b32 %t, %a, %m, %x; .reg .b64 %d, %e, %o, %v; .shared .align 128 .b8 tile[128];
   .shared .align 8 .b64 bar;
@@ -299,6 +329,7 @@ class TestWhereMapsLie:
         on_hopper(PLACES.format(place=place), [TensorMap(x, 2, [64], [], [32]), out])
         assert out.tolist() == list(range(2, 34))
 
+    @pytest.mark.emulator_only("errors")
     @pytest.mark.parametrize(
         ("place", "message"),
         [
@@ -358,7 +389,7 @@ class TestReplace:
     def run(self, fields: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
         text = "\n".join(f"tensormap.replace.tile.{f.split()[0]}.shared::cta.b1024.{v};" for f, v in fields.items())
         x, out = np.arange(20 * 24, dtype=np.float32).reshape(20, 24), np.zeros(1024, np.uint8)
-        on_hopper(REPLACE.format(replace=text), [x, np.zeros(128, np.uint8), out])
+        on_hopper(REPLACE.format(replace=text), [x, np.zeros(128, np.uint8), out], within=but_nan("f32"), fresh=[1])
         return x, out
 
     def test_the_same_as_the_drivers(self) -> None:
@@ -366,6 +397,7 @@ class TestReplace:
         m = TensorMap(x, 7, [20, 20], [96], [16, 32], [1, 2], swizzle=2, fill=1)
         assert out.tobytes() == expected(m, x[:, :20], [16, 16], [1, 3]).tobytes()
 
+    @pytest.mark.emulator_only("errors")
     @pytest.mark.parametrize(
         ("field", "value", "message"),
         [
@@ -422,6 +454,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.emulator_only("errors, and nothing runs")
 class TestEncoding:
     def test_what_is_right_passes(self) -> None:
         encode()

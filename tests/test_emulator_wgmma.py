@@ -10,9 +10,13 @@ import torch
 from neurokern.ops import emulation
 from neurokern.testing import wgmma
 from neurokern.testing.ptx import DeviceError
+from neurokern.testing.twins import sums
 from neurokern.testing.wgmma import SYNC, TORCH, Layout, draw, exact, names, put, run, spacious
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 FENCE = "wgmma.fence.sync.aligned;"
 CASES = [
@@ -39,20 +43,22 @@ def instruction(
 class Problem:
     """Operands in shared memory, with their layouts and descriptors, and accumulators."""
 
-    def __init__(self, n: int, types: tuple[str, str, str], layouts: tuple[Layout, Layout], seed: int) -> None:
+    def __init__(
+        self, n: int, types: tuple[str, str, str], layouts: tuple[Layout, Layout], seed: int, whole: bool = False
+    ) -> None:
         self.n, (self.ta, self.tb, self.total) = n, types
         g = torch.Generator().manual_seed(seed)
         size = TORCH[self.ta].itemsize
         k = 32 // size
-        self.a, self.b = draw(self.ta, (64, k), g), draw(self.tb, (n, k), g)
-        self.c = draw(self.total, (64, n), g)
+        self.a, self.b = draw(self.ta, (64, k), g, whole), draw(self.tb, (n, k), g, whole)
+        self.c = draw(self.total, (64, n), g, whole)
         addresses_a = layouts[0].addresses(64, k, size)
         start = -(-(int(addresses_a.max()) + 16) // 1024) * 1024
         addresses_b = layouts[1].addresses(n, k, size, start)
         self.image = np.full(-(-(int(addresses_b.max()) + 16) // 16) * 16, 0x5A, np.uint8)
         put(self.image, self.a, addresses_a), put(self.image, self.b, addresses_b)
         self.x, self.y = layouts[0].descriptor(0), layouts[1].descriptor(start)
-        row, column = wgmma.accumulator_places(n, self.total == "f16")
+        self.places = row, column = wgmma.accumulator_places(n, self.total == "f16")
         c = self.c[torch.from_numpy(row + 0 * column), torch.from_numpy(column + 0 * row)].contiguous()
         self.d = c.view(torch.uint8).numpy().reshape(128, -1).view(np.uint32).copy()
 
@@ -61,7 +67,8 @@ class Problem:
 
     def run(self, body: str, registers: bool = False, scale: int = 1) -> None:
         a = wgmma.a_fragments(self.a) if registers else None
-        run(body, self.d, self.image, a, self.x, self.y, scale)
+        within = sums(self.ta, self.total, self.a.double(), self.b.double().T, self.c.double(), self.places)
+        run(body, self.d, self.image, a, self.x, self.y, scale, within=within)
 
     def check(self, want: torch.Tensor) -> None:
         wgmma.check(self.d, want, self.total, self.n)
@@ -75,9 +82,10 @@ def plain(n: int, types: tuple[str, str, str]) -> tuple[Layout, Layout]:
 @pytest.mark.parametrize("registers", [False, True], ids=["shared", "registers"])
 @pytest.mark.parametrize("types", CASES, ids="-".join)
 def test_types(types: tuple[str, str, str], registers: bool, seed: int) -> None:
-    """Shapes of an odd number of 8 columns where the type has them, A from both places."""
-    for n in (8, 24, 176, 256):
-        p = Problem(n, types, plain(n, types), seed)
+    """Shapes of an odd number of 8 columns where the type has them, A from both places; random numbers, and whole ones,
+    whose sums are exact in any order."""
+    for n, whole in itertools.product((8, 24, 176, 256), (False, True)):
+        p = Problem(n, types, plain(n, types), seed, whole)
         left = names("a", 4) if registers else "%x"
         p.run(f"{FENCE} {instruction(n, *types, left=left, trans=(0,) if registers else (0, 0))} {SYNC}", registers)
         p.check(p.product() + p.c.double())
@@ -126,7 +134,8 @@ def test_a_pattern_that_begins_off_its_boundary(swizzle: int, base: int, seed: i
     put(image, a, layout.addresses(64, 16, 2, first, base)), put(image, b, layout.addresses(8, 16, 2, second, base))
     d = np.zeros((128, 4), np.uint32)
     body = f"{FENCE} {instruction(8, 'bf16', 'bf16', 'f32')} {SYNC}"
-    run(body, d, image, None, layout.descriptor(first, base), layout.descriptor(second, base))
+    within = sums("bf16", "f32", a.double(), b.double().T, 0.0, wgmma.accumulator_places(8, False))
+    run(body, d, image, None, layout.descriptor(first, base), layout.descriptor(second, base), within=within)
     wgmma.check(d, a.double() @ b.double().T, "f32", 8)
 
 
@@ -140,7 +149,8 @@ def test_steps_along_k(seed: int) -> None:
     d = np.full((128, 20), 0x7FC00000, np.uint32)  # NaN, which scale-d = 0 leaves out
     step = "add.s64 %x, %x, 2; add.s64 %y, %y, 2;"
     first, rest = (instruction(40, "f16", "f16", "f32", scale) for scale in ("0", "1"))
-    run(f"{FENCE} {first} {(step + rest) * 3} {SYNC}", d, image, None, layout.descriptor(0), layout.descriptor(8192))
+    x, y, within = layout.descriptor(0), layout.descriptor(8192), sums("f16", "f32", a.double(), b.double().T)
+    run(f"{FENCE} {first} {(step + rest) * 3} {SYNC}", d, image, None, x, y, within=within)
     want = torch.zeros(64, 40, dtype=torch.float64)
     for k in range(0, 64, 16):  # each product is rounded to single precision
         want = (want + a[:, k : k + 16].double() @ b[:, k : k + 16].double().T).float().double()
@@ -216,13 +226,15 @@ def test_several_warpgroups_each_for_itself(seed: int) -> None:
     twice = instruction(8, *types)
     body = f"""{FENCE} {twice} wgmma.commit_group.sync.aligned; {twice} wgmma.commit_group.sync.aligned;
   wgmma.wait_group.sync.aligned 1; wgmma.wait_group.sync.aligned 0;"""
-    run(body, d, p.image, None, p.x, p.y, threads=256)
+    within = sums("bf16", "f32", torch.cat([p.a, p.a], 1).double(), torch.cat([p.b, p.b], 1).double().T, p.c.double())
+    run(body, d, p.image, None, p.x, p.y, threads=256, within=within)
     for half in (d[:128], d[128:]):
         want = (p.product() + p.c.double()).float().double() + p.product()
         row, column = wgmma.accumulator_places(8, False)
         np.testing.assert_allclose(half.view(np.float32), want.numpy()[row, column], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.emulator_only("counters")
 @pytest.mark.parametrize("swizzle", wgmma.MODES)
 @pytest.mark.parametrize("majors", [(False, False), (True, True)], ids=["k", "mn"])
 def test_counters(majors: tuple[bool, bool], swizzle: int, seed: int) -> None:
@@ -252,6 +264,7 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.emulator_only("errors")
 @pytest.mark.parametrize("what", REFUSED)
 def test_refused_when_loaded(what: str) -> None:
     text = wgmma.kernel(REFUSED[what], 4)

@@ -12,9 +12,13 @@ from neurokern.testing import fragments
 from neurokern.testing.fragments import BITS
 from neurokern.testing.ptx import DeviceError, emulator
 from neurokern.testing.ptxas import complaint
+from neurokern.testing.twins import sums
 from neurokern.testing.wgmma import HEADER, names
 
-pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+    pytest.mark.usefixtures("snippets"),
+]
 
 SIXTEEN = ((16, 16), (8, 32), (32, 8))
 # type of A and B, of C, of D; M and N; K; registers of A, of B
@@ -29,11 +33,13 @@ CASES = [
 TORCH = {"f16": torch.float16, "f32": torch.float32, "f64": torch.float64, "s32": torch.int32}
 
 
-def draw(kind: str, shape: tuple[int, int], generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    kind: str, shape: tuple[int, int], generator: np.random.Generator, whole: bool
+) -> tuple[np.ndarray, np.ndarray]:
     if kind == "f64":
-        x = generator.standard_normal(shape)
+        x = generator.integers(-2, 3, shape).astype(float) if whole else generator.standard_normal(shape)
         return x.view(np.int64), x
-    return fragments.draw(kind, shape, generator)
+    return fragments.draw(kind, shape, generator, whole)
 
 
 def stored(codes: np.ndarray, bits: int, stride: int) -> np.ndarray:
@@ -87,15 +93,17 @@ DONE: bar.warp.sync -1; mov.u32 %s, tile;"""
 @pytest.mark.parametrize("layouts", ["rcr", "ccc", "rrc", "crr"])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"m{c[3][0]}n{c[3][1]}k{c[4]}-{c[0]}-{c[1]}-{c[2]}")
 def test_tiles(case: tuple, layouts: str, seed: int) -> None:
-    """With gaps between rows and without, from global, shared and generic addresses."""
+    """With gaps between rows and without, from global, shared and generic addresses; some numbers with sums that are
+    exact in any order."""
     kind, start, result, (m, n), k, _, _ = case
     bits = 64 if kind == "f64" else BITS[kind]
     if bits < 8 and layouts != "rcr":
         pytest.skip("PTX has no such layout")
     generator = np.random.default_rng(seed)
-    for gap, spaces in ((0, (".global", ".global")), (32, (".shared", "")), (128, ("", ".global"))):
-        codes_a, a = draw(kind, (m, k), generator)
-        codes_b, b = draw(kind, (n, k), generator)
+    ways = ((0, (".global", ".global"), False), (32, (".shared", ""), True), (128, ("", ".global"), True))
+    for gap, spaces, whole in ways:
+        codes_a, a = draw(kind, (m, k), generator, whole)
+        codes_b, b = draw(kind, (n, k), generator, whole)
         c = torch.from_numpy(generator.integers(-99, 99, (m, n)).astype(float)).to(TORCH[start])
         extent = (k if layouts[0] == "r" else m, k if layouts[1] == "c" else n, n if layouts[2] == "r" else m)
         strides = [e + gap for e in (*extent, extent[2])]
@@ -113,7 +121,9 @@ def test_tiles(case: tuple, layouts: str, seed: int) -> None:
         for operation in (".and.popc", ".xor.popc") if kind == "b1" else ("",):
             text = kernel(case, layouts, spaces, strides if gap else (0, 0, 0, 0), operation)
             assert complaint(text) == ""
-            emulator().launch(text, [image_a, image_b, image_c, image_d])
+            scale = 2 if kind == "f64" else 1
+            within = sums(kind, result, scale * a, b.T, scale * c.double())
+            emulator().launch(text, [image_a, image_b, image_c, image_d], within=within)
             product = a @ b.T if operation != ".xor.popc" else (a[:, None] != b[None]).sum(-1)
             want = torch.from_numpy(product + c.double().numpy()) * (2 if kind == "f64" else 1)
             got = out[:, : held.shape[1]].double()
@@ -126,7 +136,7 @@ def test_tiles(case: tuple, layouts: str, seed: int) -> None:
 def test_sums_saturate(seed: int) -> None:
     case = ("s8", "s32", "s32", (16, 16), 16, 2, 2)
     generator = np.random.default_rng(seed)
-    (codes_a, a), (codes_b, b) = (draw("s8", (16, 16), generator) for _ in range(2))
+    (codes_a, a), (codes_b, b) = (fragments.draw("s8", (16, 16), generator) for _ in range(2))
     c = np.where(np.arange(16)[:, None] % 2 == 0, 2**31 - 3, -(2**31) + 3) * np.ones(16, np.int64)
     for suffix in ("", ".satfinite"):
         d = np.zeros((16, 16), np.int32)
@@ -139,6 +149,7 @@ def test_sums_saturate(seed: int) -> None:
         np.testing.assert_array_equal(d, want)
 
 
+@pytest.mark.emulator_only("errors")
 def test_tiles_out_of_bounds() -> None:
     """An access behind the end is found, with the instruction that makes it."""
     case = CASES[0]

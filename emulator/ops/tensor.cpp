@@ -15,6 +15,15 @@ namespace {
 constexpr Type kElements[] = {Type::none, Type::u16, Type::u32,  Type::s32, Type::u64, Type::s64, Type::f16,
                               Type::f32,  Type::f64, Type::bf16, Type::f32, Type::f32, Type::f32};
 
+// What the ISA lets an operation reduce; others (16-bit integers, f64, tf32) are an illegal instruction on a GPU.
+bool reducible(Name op, Element e) {
+    using enum Element;
+    const bool integer = e == u32 || e == s32 || e == u64 || e == s64, half = e == f16 || e == bf16;
+    if (op == "inc" || op == "dec") return e == u32;
+    if (op == "add") return (integer && e != s64) || half || e == f32 || e == f32_ftz;
+    return integer || (half && (op == "min" || op == "max"));
+}
+
 // The object, in global, constant or parameter memory, as it is when the copy is issued.
 TensorMap load_map(Warp& w, const Inst& i, int lane, uint64_t address) {
     const Launch& l = *w.block->launch;
@@ -65,9 +74,9 @@ void run_tensor(Warp& w, const Inst& i) {
         need_multiple(w, i, l, "the address in shared memory", value(w, stores ? f.from : f.to, l), 128);
         if (f.loads) return issue_to_shared(w, i, l, f, std::move(t));
         if (!f.reduction.empty()) {
-            t.combine = find_combine(f.reduction, kElements[static_cast<size_t>(m.element)]);
-            if (t.combine == nullptr)
+            if (!reducible(f.reduction, m.element))
                 fail(w, i, launch_failed, l, concat("no reduction ", f.reduction, " of the tensor map's type"));
+            t.combine = find_combine(f.reduction, kElements[static_cast<size_t>(m.element)]);
         }
         issue_to_global(w, i, l, f, std::move(t));
     });

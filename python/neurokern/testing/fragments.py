@@ -12,12 +12,16 @@ BITS = {"f16": 16, "bf16": 16, "tf32": 32, "e4m3": 8, "e5m2": 8, "s8": 8, "u8": 
 RANGES = {"s8": (-128, 128), "u8": (0, 256), "s4": (-8, 8), "u4": (0, 16), "b1": (0, 2)}
 
 
-def draw(kind: str, shape: tuple[int, ...], generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Random elements: their codes, and what they stand for in double precision."""
+def draw(
+    kind: str, shape: tuple[int, ...], generator: np.random.Generator, whole: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random elements: their codes, and what they stand for in double precision. `whole`: -2 to 2, whose sums no order
+    of addition rounds."""
     if kind in RANGES:
         values = generator.integers(*RANGES[kind], shape)
         return values.astype(np.int64) & (2 ** BITS[kind] - 1), values.astype(np.float64)
-    x = torch.from_numpy(generator.standard_normal(shape)).to(TORCH[kind])
+    x = generator.integers(-2, 3, shape).astype(float) if whole else generator.standard_normal(shape)
+    x = torch.from_numpy(x).to(TORCH[kind])
     view = {8: torch.uint8, 16: torch.int16, 32: torch.int32}[BITS[kind]]
     codes = x.view(view).numpy().astype(np.int64) & (2 ** BITS[kind] - 1)
     if kind == "tf32":  # without the low 13 bits
@@ -59,9 +63,11 @@ def total_places(rows: int, pairs: bool) -> tuple[np.ndarray, np.ndarray]:
     return row + 8 * (i // 2), column + i % 2
 
 
-def sparse(kind: str, k: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sparse(
+    kind: str, k: int, generator: np.random.Generator, whole: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Codes of 16 x k/2 elements, the 16 x k matrix that they stand for, and the four bits of each chunk."""
-    codes, values = draw(kind, (16, k // 2), generator)
+    codes, values = draw(kind, (16, k // 2), generator, whole)
     full = np.zeros((16, k))
     if kind == "tf32":
         second = generator.integers(0, 2, (16, k // 2))

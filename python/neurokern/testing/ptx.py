@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,11 @@ from .ptxas import complaint
 
 HEADER = ".version 9.0\n.target sm_80\n.address_size 64\n"
 HOPPER = HEADER.replace("sm_80", "sm_90a")
+NOT_READY, TIMEOUT = 600, 702  # CUresult
+PATIENCE = 20  # seconds that a snippet may take on a GPU
+
+# format, relative and absolute error (one for all numbers, or one for each) of a result that is not bit for bit
+Within = tuple[str, float, float | np.ndarray]
 
 
 class DeviceError(RuntimeError):
@@ -81,6 +87,8 @@ class _Config(ctypes.Structure):
 class Device:
     """A device behind a library of the driver API."""
 
+    lost = ""  # what happened to it: nothing can be done with it any more
+
     def __init__(self, library: str) -> None:
         self.library = ctypes.CDLL(library)
         self.call("cuInit", 0)
@@ -128,6 +136,17 @@ class Device:
             size = _Attribute(4, 0, (ctypes.c_uint32 * 16)(*cluster))
             config = _Config(grid, block, shared, None, ctypes.pointer(size), 1)
             self.call("cuLaunchKernelEx", ctypes.byref(config), function, pointers, None)
+        self.wait()
+
+    def wait(self) -> None:
+        """For what was launched; a kernel that does not end can't be stopped, nor memory freed beside it."""
+        if hasattr(self.library, "cuStreamQuery"):
+            end = time.monotonic() + PATIENCE
+            while self.library.cuStreamQuery(None) == NOT_READY:
+                if time.monotonic() > end:
+                    self.lost = f"a kernel runs for more than {PATIENCE} s"
+                    raise DeviceError(TIMEOUT, self.lost)
+                time.sleep(1e-4)
         self.call("cuCtxSynchronize")
 
     def launch(
@@ -140,13 +159,13 @@ class Device:
         name: str = "kernel",
         valid: Sequence[int] | None = None,
         fresh: Sequence[int] = (),
-        within: tuple[str, float, float] | None = None,
+        within: Within | None = None,
         cluster: tuple[int, int, int] | None = None,
     ) -> None:
         """Arrays (those of tensor maps, too) are copied there and back; integers are 64-bit parameters.
 
         Args:
-            within: format, relative and absolute error by which another device's results may differ (see `twins`).
+            within: by how much another device's results may differ (see `twins`).
             valid: bytes given of each array.
             fresh: numbers of arguments whose memory is only allocated and holds nothing.
         """
@@ -178,7 +197,7 @@ class Device:
             for a, address, bytes_ in places.values():
                 self.call("cuMemcpyDtoH_v2", a.ctypes.data_as(ctypes.c_void_p), address, ctypes.c_size_t(bytes_))
         finally:
-            for _, address, _ in places.values():
+            for _, address, _ in places.values() if not self.lost else ():
                 self.call("cuMemFree_v2", address)
 
 
@@ -268,12 +287,15 @@ def run_elementwise(
     result: str,
     inputs: dict[str, np.ndarray] | Sequence[tuple[str, np.ndarray]],
     header: str = HEADER,
+    within: Within | None = None,
 ) -> np.ndarray:
-    """`inputs`: (PTX type, bits) of each operand."""
+    """`inputs`: (PTX type, bits) of each operand. Of double precision the rules leave open which NaN comes out."""
     pairs = list(inputs.items()) if isinstance(inputs, dict) else list(inputs)
     n = len(pairs[0][1])
     arrays = [np.ascontiguousarray(v.astype(DTYPES[bits_of(t)])) for t, v in pairs]
-    out = np.zeros(n, DTYPES[bits_of(result)])
+    out = np.full(n, -1, np.int64).astype(DTYPES[bits_of(result)])
     ptx = header + elementwise(instruction, result, [t for t, _ in pairs])
-    emulator().launch(ptx, [out, n, *arrays], grid=((n + 127) // 128, 1, 1), block=(128, 1, 1))
+    if within is None and result == "f64":
+        within = "f64", 0.0, 0.0
+    emulator().launch(ptx, [out, n, *arrays], grid=((n + 127) // 128, 1, 1), block=(128, 1, 1), within=within)
     return out

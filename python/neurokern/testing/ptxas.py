@@ -13,7 +13,9 @@ from pathlib import Path
 
 @lru_cache(maxsize=1)
 def find() -> str | None:
-    """ptxas of the machine's toolkit, or else Triton's."""
+    """ptxas of the machine's toolkit, or else Triton's; NEUROKERN_PTXAS names another, or, empty, none."""
+    if (given := os.environ.get("NEUROKERN_PTXAS")) is not None:
+        return given or None
     places = [shutil.which("ptxas"), os.environ.get("CUDA_HOME", "/usr/local/cuda") + "/bin/ptxas"]
     triton = importlib.util.find_spec("triton")
     if triton and triton.origin:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .ptx import emulator
+from .ptx import Within, emulator
 from .ptxas import complaint
 
 HEADER = ".version 8.6\n.target sm_90a\n.address_size 64\n"
@@ -88,11 +88,14 @@ def put(image: np.ndarray, matrix: torch.Tensor, address: np.ndarray) -> None:
         image[address + e] = data[:, :, e]
 
 
-def draw(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+def draw(kind: str, shape: tuple[int, ...], generator: torch.Generator, whole: bool = False) -> torch.Tensor:
+    """`whole`: -2 to 2, whose sums no order of addition rounds."""
     dtype = TORCH[kind]
     if kind in ("s8", "u8", "s32"):
         low, high = {"s8": (-128, 128), "u8": (0, 256), "s32": (-(10**6), 10**6)}[kind]
         return torch.randint(low, high, shape, generator=generator, dtype=torch.int32).to(dtype)
+    if whole:
+        return torch.randint(-2, 3, shape, generator=generator, dtype=torch.float64).to(dtype)
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
@@ -158,14 +161,14 @@ COPIED: fence.proxy.async; bar.sync 0;
 
 def run(
     body: str, d: np.ndarray, image: np.ndarray, a: np.ndarray | None = None, x: int = 0, y: int = 0, scale: int = 1,
-    threads: int = 128, extra: int = 0,
+    threads: int = 128, extra: int = 0, within: Within | None = None,
 ) -> None:  # fmt: skip
     """`d`: [thread, register], in and out; `extra`: bytes of shared memory behind the image."""
     text = kernel(body, d.shape[1], 0 if a is None else 4)
     assert complaint(text) == ""
     registers = np.zeros((128, 4), np.uint32) if a is None else a
     arguments = [np.ascontiguousarray(image), len(image), d, registers, x, y, scale]
-    emulator().launch(text, arguments, block=(threads, 1, 1), shared=len(image) + extra)
+    emulator().launch(text, arguments, block=(threads, 1, 1), shared=len(image) + extra, within=within)
 
 
 def check(got: np.ndarray, want: torch.Tensor, total: str, n: int) -> None:

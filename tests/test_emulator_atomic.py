@@ -122,7 +122,7 @@ def test_subnormal_sums(space: str) -> None:
         assert (data[0], data[2]) == (want, a), (hex(a), hex(b), hex(data[0]))
 
 
-@pytest.mark.emulator_only
+@pytest.mark.emulator_only("errors")
 class TestRefusals:
     def test_a_vector_off_its_alignment(self) -> None:
         text = kernel("red.global.v4.f32.add [{at}+8], {new};", "f32", 4, "%m")

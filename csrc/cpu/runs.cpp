@@ -17,6 +17,7 @@ namespace {
 constexpr int kApart = 192;       // bytes, so that blocks do not lie 4 KiB apart, where loads wait for stores
 constexpr int kBlock = 512;       // elements that pass through the stack at a time
 constexpr int64_t kLongRow = 64;  // shorter rows are gathered several at a time
+constexpr int64_t kOwnRow = 1024;  // from so long rows on an input that repeats is read where it lies
 constexpr int64_t kStreamBytes = int64_t{4} << 20;  // size of an output from which it passes by the caches
 constexpr int64_t kAheadFrom = int64_t{64} << 10;   // size of an input from which it is fetched ahead
 constexpr int64_t kAhead = 4096;                    // bytes, so that the next page is looked up in time
@@ -220,7 +221,7 @@ struct Strided {
 bool run_periodic(const Elementwise& e, const IndexSpace& s) {
     const int last = e.operands() - 1, size = size_of(e.tensor[0]->dtype);
     const int64_t period = period_of(s, last, last), n = s.numel();
-    if (period == 0) return false;
+    if (period == 0 || (s.stride[last][0] == 1 && s.size[0] >= kOwnRow)) return false;
     const int64_t stretch = stretch_of(period);
     const auto buffer = repeated(s, last, e.tensor[last]->data, size, period, stretch);
     Run whole = start(e, n, n * size);

@@ -15,7 +15,7 @@ struct Backward {
     static void run(const cpu::Run& r) {
         using V = wide<compute_vec<T>, width<T>>;
         const auto p = params<T>(r.p);
-        walk<T, ins, outs, width<T>>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
+        walk<T, ins, outs, width<T>, true, Op::exact_slope>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
             out[0] = Op::template vjp<V>(in[0], in[1], p);
         });
     }

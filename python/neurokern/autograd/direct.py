@@ -18,6 +18,7 @@ def direct(
     backward: Callable[..., Any] | None = None,
     function: type[Function] | None = None,
     *,
+    recorded: Callable[..., Any] | None = None,
     tensors: int = 1,
     takes_out: bool = True,
     keeps_output: bool = False,
@@ -32,14 +33,17 @@ def direct(
     Args:
         forward: kernel, called as ``([None,] *tensors, *parameters)``.
         backward: kernel, called as ``([None,] g, *saved, *parameters)``; a gradient for each tensor.
+        recorded: ``forward`` where autograd records it; it may return (output, besides), and then ``backward`` is
+            given ``besides`` as its last argument.
         function: its ``backward(ctx, g)`` runs when the gradient is to have a graph, or is no plain tensor. It finds
-            the tensors, or the output, in ``ctx.saved_tensors`` and the parameters in ``ctx.spec``.
+            the tensors, or the output, in ``ctx.saved_tensors`` and the parameters in ``ctx.spec``, and behind
+            them what was kept besides.
         takes_out: whether the kernels take None for an output to be made.
         keeps_output: what is saved is the output instead of the tensors.
         autocasts: autocast changes what this op takes.
     """
     options = tensors, takes_out, keeps_output, autocasts
-    call, forward_turn, backward_turn, set_apply = _C.direct(forward, backward, *options)
+    call, forward_turn, backward_turn, set_apply = _C.direct(forward, recorded or forward, backward, *options)
     if function is not None:
         name = f"Direct{function.__name__.removeprefix('_')}"
         # what autograd looks up by name at each call, found in the class itself instead of far up among its bases

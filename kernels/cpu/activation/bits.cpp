@@ -17,7 +17,7 @@ struct Keeping {
     static constexpr int ins = 1, outs = 1;
     static constexpr bool direct = true;
     static void run(const cpu::Run& r) {
-        using V = wide<compute_vec<T>, byte_width<T>>;
+        using V = wide<number<T, Op::exact>, byte_width<T>>;
         const auto p = params<T>(r.p), q = forward_params<Op, T>(r.p);
         unsigned char* bits = r.bits;
         walk<T, ins, outs, byte_width<T>, false, Op::exact>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
@@ -34,7 +34,7 @@ struct Kept {
     static constexpr int ins = 1, outs = 1;
     static constexpr bool direct = true;
     static void run(const cpu::Run& r) {
-        using V = wide<compute_vec<T>, byte_width<T>>;
+        using V = wide<number<T, Op::exact_slope>, byte_width<T>>;
         const auto p = params<T>(r.p);
         const unsigned char* bits = r.bits;
         walk<T, ins, outs, byte_width<T>, false, Op::exact_slope>(

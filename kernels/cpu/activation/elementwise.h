@@ -4,8 +4,8 @@
 #pragma once
 
 #include "../../math.h"
+#include "../simd/exact.h"
 #include "../simd/params.h"
-#include "../simd/wide.h"
 #include "register.h"
 
 namespace nk::NK_ISA {
@@ -63,7 +63,7 @@ NK_HD bool in_place(const cpu::Run& r) {
 // so that the body is compiled once. Exact: outputs are numbers of T already.
 template <class T, int Ins, int Outs, int Width, bool Pure = true, bool Exact = false, class Body>
 NK_HD void walk(const cpu::Run& r, Body body) {
-    using V = wide<compute_vec<T>, Width>;
+    using V = wide<number<T, Exact>, Width>;
     constexpr int step = V::lanes;
     static_assert(step <= cpu::kRepeat, "a repeated value must fill a step");
     const T* in[Ins];

@@ -11,6 +11,7 @@
 #include "cpu/threads.h"
 #include "driver/launch.h"
 #include "elementwise.h"
+#include "native.h"
 #include "register.h"
 #include "tensor_caster.h"
 #include "trace.h"
@@ -410,6 +411,9 @@ void register_activation(py::module_& m) {
     m.def("unary_backward", &unary_backward, arg("out"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0,
           arg("p1") = 0.0, arg("kept") = py::none(),
           "out = g * act'(x), as unary; out may be g or x itself; kept: by unary_recorded, from the same x.");
+    set_native<&unary>(m, "unary");
+    set_native<&unary_recorded>(m, "unary_recorded");
+    set_native<&unary_backward>(m, "unary_backward");
     m.def("unary_backward2", &unary_backward2, arg("out"), arg("gg"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0,
           arg("p1") = 0.0, "out = gg * g * act''(x), as unary.");
     m.def("gated", &gated, arg("out"), arg("a"), arg("b"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
@@ -420,8 +424,11 @@ void register_activation(py::module_& m) {
           "A new tensor: act(one half of x along dim) * the other; first: act is on the first half.");
     m.def("glu_backward", &glu_backward, arg("g"), arg("x"), arg("dim"), arg("act"), arg("first"),
           "A new tensor: the gradient of glu for x.");
+    set_native<&glu>(m, "glu");
+    set_native<&glu_backward>(m, "glu_backward");
     m.def("prelu", &prelu, arg("out"), arg("x"), arg("w"),
           "out = x where x > 0, else w * x, as unary; w has one value, or one for each index of dim 1.");
+    set_native<&prelu>(m, "prelu");
     m.def("rrelu", &rrelu, arg("out"), arg("x"), arg("noise"),
           "out = x where x > 0, else noise * x, as unary; noise has x's shape.");
     m.def(

@@ -3,8 +3,13 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <new>
+#include <stdexcept>
 #include <utility>
+#include <vector>
 
+#include "check.h"
+#include "native.h"
 #include "register.h"
 
 namespace nk {
@@ -54,23 +59,62 @@ bool is_plain(PyObject* o) {
     return is_tensor(o) && checked(PyObject_CallMethodNoArgs(o, words().is_neg)).ptr() == Py_False;
 }
 
+std::vector<std::pair<PyObject*, Native>> natives;  // bound functions, which the module keeps, and what they bind
+
+// The exceptions that pybind11 translates where a kernel is called through it.
+[[noreturn]] void translate() {
+    try {
+        throw;
+    } catch (const py::error_already_set&) {
+        throw;
+    } catch (const TypeError& e) {
+        PyErr_SetString(PyExc_TypeError, e.what());
+    } catch (const std::out_of_range& e) {
+        PyErr_SetString(PyExc_IndexError, e.what());
+    } catch (const std::invalid_argument& e) {
+        PyErr_SetString(PyExc_ValueError, e.what());
+    } catch (const std::bad_alloc& e) {
+        PyErr_SetString(PyExc_MemoryError, e.what());
+    } catch (const std::exception& e) {
+        PyErr_SetString(PyExc_RuntimeError, e.what());
+    }
+    throw py::error_already_set();
+}
+
+struct Kernel {
+    py::object object;
+    Native native = nullptr;
+
+    explicit Kernel(py::object o) : object(std::move(o)) {
+        for (const auto& [function, known] : natives)
+            if (function == object.ptr()) native = known;
+    }
+    py::object call(PyObject* const* arguments, Py_ssize_t count) const {
+        if (native == nullptr) return checked(PyObject_Vectorcall(object.ptr(), arguments, count, nullptr));
+        try {
+            return native(arguments, count);
+        } catch (...) {
+            translate();
+        }
+    }
+};
+
 // An op of a few tensors in and one out, and how its kernels are called: ([None,] *tensors, *parameters).
 struct Op {
     // recorded: forward where autograd records it, and may return (output, what to hand to backward besides);
     // backward: ([None,] g, *saved, *parameters[, besides]), one tensor or one for each input
-    py::object forward, recorded, backward;
+    Kernel forward, recorded, backward;
     Py_ssize_t tensors;
     bool takes_out, keeps_output, autocasts;
     py::object apply;  // of its autograd Function; none: no gradient by this way
 
-    py::object call(const py::object& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b,
-                    Py_ssize_t nb) const {
+    py::object call(const Kernel& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b, Py_ssize_t nb) const {
         PyObject* arguments[kMost];
         PyObject** end = arguments;
         if (takes_out) *end++ = Py_None;
         end = std::copy(a, a + na, end);
         end = std::copy(b, b + nb, end);
-        return checked(PyObject_Vectorcall(kernel.ptr(), arguments, end - arguments, nullptr));
+        return kernel.call(arguments, end - arguments);
     }
     bool fits(Py_ssize_t arguments) const { return arguments >= tensors && arguments + 3 <= kMost; }
 };
@@ -182,9 +226,9 @@ py::object function(const char* name, const py::object& self) {
 
 py::tuple direct(py::object forward_kernel, py::object recorded_kernel, py::object backward_kernel, Py_ssize_t tensors,
                  bool takes_out, bool keeps_output, bool autocasts) {
-    auto* op = new Op{std::move(forward_kernel),
-                      std::move(recorded_kernel),
-                      std::move(backward_kernel),
+    auto* op = new Op{Kernel(std::move(forward_kernel)),
+                      Kernel(std::move(recorded_kernel)),
+                      Kernel(std::move(backward_kernel)),
                       tensors,
                       takes_out,
                       keeps_output,
@@ -205,6 +249,8 @@ void set_framework(py::object is_grad_enabled, py::object is_transforming, py::o
 }
 
 }  // namespace
+
+void set_native(py::handle function, Native native) { natives.emplace_back(function.ptr(), native); }
 
 void register_direct(py::module_& m) {
     using py::arg;

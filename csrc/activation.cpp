@@ -118,7 +118,7 @@ Elementwise elementwise(Pass pass, Activation a, double p0, double p1, const Ten
     return {kernel, 1, 0, {p0, p1}, cost_of(a, pass, out.dtype, t.level), {}};
 }
 
-py::object unary(py::handle out_, py::handle x_, int act, double p0, double p1) {
+py::object run_unary(py::handle out_, py::handle x_, int act, double p0, double p1, bool recorded) {
     constexpr const char* op = "unary";
     const Argument x(x_, op, "x");
     const OutputArgument out(out_, op, "out", x_, x);
@@ -136,8 +136,13 @@ py::object unary(py::handle out_, py::handle x_, int act, double p0, double p1) 
     e.ins = 1;
     e.tensor[0] = &out.view;
     e.tensor[1] = &x.view;
+    e.soon = !recorded;
     run(op, name_of(a), e);
     return out.object;
+}
+
+py::object unary(py::handle out, py::handle x, int act, double p0, double p1) {
+    return run_unary(out, x, act, p0, p1, false);
 }
 
 // What is kept of x for the backward pass where that needs one bit of each element: a third less to read there.
@@ -171,11 +176,11 @@ py::object unary_recorded(py::handle out_, py::handle x_, int act, double p0, do
     constexpr const char* op = "unary";
     const Activation a = checked_activation(op, act);
     const cpu::RunKernel(&row)[kFloatTypes] = cpu::table().activation.keeping[act];
-    if (row[0] == nullptr || !out_.is_none()) return unary(out_, x_, act, p0, p1);
+    if (row[0] == nullptr || !out_.is_none()) return run_unary(out_, x_, act, p0, p1, true);
     const Argument x(x_, op, "x");
     const int64_t n = x->numel();
     if (n < Bits::kFrom || !is_floating(x->dtype) || !x->is_contiguous() || driver::launches_on(x->device))
-        return unary(out_, x_, act, p0, p1);
+        return run_unary(out_, x_, act, p0, p1, true);
     const OutputArgument out(out_, op, "out", x_, x);
     const py::capsule kept = Bits::make(a, x, n);
     Elementwise e = elementwise(Pass::forward, a, p0, p1, out);

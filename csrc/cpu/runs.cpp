@@ -19,7 +19,7 @@ constexpr int kBlock = 512;        // elements that pass through the stack at a 
 constexpr int64_t kLongRow = 64;   // shorter rows are gathered several at a time
 constexpr int64_t kOwnRow = 1024;  // from so long rows on an input that repeats is read where it lies
 constexpr int64_t kStreamBytes = int64_t{4} << 20;  // size of an output from which it passes by the caches
-constexpr int64_t kAheadFrom = int64_t{64} << 10;   // size of an input from which it is fetched ahead
+constexpr int64_t kAheadFrom = int64_t{256} << 10;  // size of an input from which it is fetched ahead
 constexpr int64_t kAhead = 4096;                    // bytes, so that the next page is looked up in time
 constexpr double kRegion = 10000.0;                 // nanoseconds of work that pay for waking a thread
 
@@ -47,7 +47,9 @@ Run part_of(const Run& r, const Elementwise& e, int64_t begin, int64_t n, int si
 // Whether outputs of so many bytes go past the caches, which saves reading their lines before they are overwritten. In
 // place they are in the cache anyway.
 bool goes_past(const Elementwise& e, int64_t bytes) {
-    if (bytes < kStreamBytes) return false;
+    // One core gains by what it need not read; several are bound by memory itself, which an output in cache spares.
+    const int threads = e.soon ? threads_for(e.tensor[0]->numel(), e.cost) : 1;
+    if (bytes < kStreamBytes * threads) return false;
     for (int t = 0; t < e.outs; ++t)
         for (int j = 0; j < e.ins; ++j)
             if (e.tensor[t]->data == e.tensor[e.outs + j]->data) return false;

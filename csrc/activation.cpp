@@ -1,6 +1,8 @@
 // Elementwise activations, their derivatives, gated units and PReLU: check, then run on the CPU or launch on CUDA.
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "check.h"
@@ -9,6 +11,7 @@
 #include "cpu/threads.h"
 #include "driver/launch.h"
 #include "elementwise.h"
+#include "native.h"
 #include "register.h"
 #include "tensor_caster.h"
 #include "trace.h"
@@ -115,7 +118,7 @@ Elementwise elementwise(Pass pass, Activation a, double p0, double p1, const Ten
     return {kernel, 1, 0, {p0, p1}, cost_of(a, pass, out.dtype, t.level), {}};
 }
 
-py::object unary(py::handle out_, py::handle x_, int act, double p0, double p1) {
+py::object run_unary(py::handle out_, py::handle x_, int act, double p0, double p1, bool recorded) {
     constexpr const char* op = "unary";
     const Argument x(x_, op, "x");
     const OutputArgument out(out_, op, "out", x_, x);
@@ -133,11 +136,65 @@ py::object unary(py::handle out_, py::handle x_, int act, double p0, double p1) 
     e.ins = 1;
     e.tensor[0] = &out.view;
     e.tensor[1] = &x.view;
+    e.soon = !recorded;
     run(op, name_of(a), e);
     return out.object;
 }
 
-py::object unary_backward(py::handle out_, py::handle g_, py::handle x_, int act, double p0, double p1) {
+py::object unary(py::handle out, py::handle x, int act, double p0, double p1) {
+    return run_unary(out, x, act, p0, p1, false);
+}
+
+// What is kept of x for the backward pass where that needs one bit of each element: a third less to read there.
+struct Bits {
+    static constexpr const char* kName = "neurokern.bits";
+    static constexpr int64_t kFrom = 4096;  // elements; fewer are not worth the memory's price
+    cpu::Level level;                       // the order of the bits is the kernels' own
+    Activation activation;
+    DType dtype;
+    int64_t elements;
+    unsigned char* data() { return reinterpret_cast<unsigned char*>(this + 1); }
+
+    static py::capsule make(Activation a, const TensorView& x, int64_t n) {
+        auto* bits = static_cast<Bits*>(std::malloc(sizeof(Bits) + static_cast<size_t>((n + 63) / 64 * 8)));
+        if (bits == nullptr) throw std::bad_alloc();
+        *bits = {cpu::table().level, a, x.dtype, n};
+        return py::capsule(bits, kName, [](PyObject* o) { std::free(PyCapsule_GetPointer(o, kName)); });
+    }
+    // Those that were kept for this, or null.
+    static Bits* of(py::handle kept, Activation a, const TensorView& out, const TensorView& g) {
+        if (!PyCapsule_CheckExact(kept.ptr())) return nullptr;
+        auto* b = static_cast<Bits*>(PyCapsule_GetPointer(kept.ptr(), kName));
+        if (b == nullptr) throw py::error_already_set();
+        const bool fits =
+            b->level == cpu::table().level && b->activation == a && b->dtype == out.dtype && b->elements == out.numel();
+        return fits && cpu::is_plain({nullptr, 1, 1, {}, 0, {&out, &g}}) ? b : nullptr;
+    }
+};
+
+py::object unary_recorded(py::handle out_, py::handle x_, int act, double p0, double p1) {
+    constexpr const char* op = "unary";
+    const Activation a = checked_activation(op, act);
+    const cpu::RunKernel(&row)[kFloatTypes] = cpu::table().activation.keeping[act];
+    if (row[0] == nullptr || !out_.is_none()) return run_unary(out_, x_, act, p0, p1, true);
+    const Argument x(x_, op, "x");
+    const int64_t n = x->numel();
+    if (n < Bits::kFrom || !is_floating(x->dtype) || !x->is_contiguous() || driver::launches_on(x->device))
+        return run_unary(out_, x_, act, p0, p1, true);
+    const OutputArgument out(out_, op, "out", x_, x);
+    const py::capsule kept = Bits::make(a, x, n);
+    Elementwise e = elementwise(Pass::forward, a, p0, p1, out);
+    e.kernel = row[static_cast<int>(out->dtype)];
+    e.ins = 1;
+    e.tensor[0] = &out.view;
+    e.tensor[1] = &x.view;
+    e.bits = kept.get_pointer<Bits>()->data();
+    run(op, name_of(a), e);
+    return py::make_tuple(out.object, kept);
+}
+
+py::object unary_backward(py::handle out_, py::handle g_, py::handle x_, int act, double p0, double p1,
+                          py::handle kept) {
     constexpr const char* op = "unary_backward";
     const Argument g(g_, op, "g"), x(x_, op, "x");
     const OutputArgument out(out_, op, "out", x_, x);
@@ -156,6 +213,11 @@ py::object unary_backward(py::handle out_, py::handle g_, py::handle x_, int act
     e.tensor[0] = &out.view;
     e.tensor[1] = &g.view;
     e.tensor[2] = &x.view;
+    if (Bits* bits = Bits::of(kept, a, out, g)) {
+        e.kernel = cpu::table().activation.kept[act][static_cast<int>(out->dtype)];
+        e.ins = 1;
+        e.bits = bits->data();
+    }
     run(op, name_of(a), e);
     return out.object;
 }
@@ -349,8 +411,14 @@ void register_activation(py::module_& m) {
     using py::arg;
     m.def("unary", &unary, arg("out").none(true), arg("x"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
           "out = act(x); out may be x itself; None: a new tensor. Returns out.");
+    m.def("unary_recorded", &unary_recorded, arg("out").none(true), arg("x"), arg("act"), arg("p0") = 0.0,
+          arg("p1") = 0.0, "As unary; or (out, kept) where the backward pass has a use for what was kept.");
     m.def("unary_backward", &unary_backward, arg("out"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0,
-          arg("p1") = 0.0, "out = g * act'(x), as unary; out may be g or x itself.");
+          arg("p1") = 0.0, arg("kept") = py::none(),
+          "out = g * act'(x), as unary; out may be g or x itself; kept: by unary_recorded, from the same x.");
+    set_native<&unary>(m, "unary");
+    set_native<&unary_recorded>(m, "unary_recorded");
+    set_native<&unary_backward>(m, "unary_backward");
     m.def("unary_backward2", &unary_backward2, arg("out"), arg("gg"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0,
           arg("p1") = 0.0, "out = gg * g * act''(x), as unary.");
     m.def("gated", &gated, arg("out"), arg("a"), arg("b"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
@@ -361,8 +429,11 @@ void register_activation(py::module_& m) {
           "A new tensor: act(one half of x along dim) * the other; first: act is on the first half.");
     m.def("glu_backward", &glu_backward, arg("g"), arg("x"), arg("dim"), arg("act"), arg("first"),
           "A new tensor: the gradient of glu for x.");
+    set_native<&glu>(m, "glu");
+    set_native<&glu_backward>(m, "glu_backward");
     m.def("prelu", &prelu, arg("out"), arg("x"), arg("w"),
           "out = x where x > 0, else w * x, as unary; w has one value, or one for each index of dim 1.");
+    set_native<&prelu>(m, "prelu");
     m.def("rrelu", &rrelu, arg("out"), arg("x"), arg("noise"),
           "out = x where x > 0, else noise * x, as unary; noise has x's shape.");
     m.def(

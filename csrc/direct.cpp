@@ -3,8 +3,13 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <new>
+#include <stdexcept>
 #include <utility>
+#include <vector>
 
+#include "check.h"
+#include "native.h"
 #include "register.h"
 
 namespace nk {
@@ -54,23 +59,64 @@ bool is_plain(PyObject* o) {
     return is_tensor(o) && checked(PyObject_CallMethodNoArgs(o, words().is_neg)).ptr() == Py_False;
 }
 
+std::vector<std::pair<PyObject*, Native>> natives;  // bound functions, which the module keeps, and what they bind
+
+// The exceptions that pybind11 translates where a kernel is called through it.
+[[noreturn]] void translate() {
+    try {
+        throw;
+    } catch (const py::error_already_set&) {
+        throw;
+    } catch (const TypeError& e) {
+        PyErr_SetString(PyExc_TypeError, e.what());
+    } catch (const std::out_of_range& e) {
+        PyErr_SetString(PyExc_IndexError, e.what());
+    } catch (const std::invalid_argument& e) {
+        PyErr_SetString(PyExc_ValueError, e.what());
+    } catch (const std::bad_alloc& e) {
+        PyErr_SetString(PyExc_MemoryError, e.what());
+    } catch (const std::exception& e) {
+        PyErr_SetString(PyExc_RuntimeError, e.what());
+    }
+    throw py::error_already_set();
+}
+
+struct Kernel {
+    py::object object;
+    Native native = nullptr;
+
+    explicit Kernel(py::object o) : object(std::move(o)) {
+        for (const auto& [function, known] : natives)
+            if (function == object.ptr()) native = known;
+    }
+    py::object call(PyObject* const* arguments, Py_ssize_t count) const {
+        if (native == nullptr) return checked(PyObject_Vectorcall(object.ptr(), arguments, count, nullptr));
+        try {
+            return native(arguments, count);
+        } catch (...) {
+            translate();
+        }
+    }
+};
+
 // An op of a few tensors in and one out, and how its kernels are called: ([None,] *tensors, *parameters).
 struct Op {
-    py::object forward, backward;  // backward: ([None,] g, *saved, *parameters), one tensor or one for each input
+    // recorded: forward where autograd records it, and may return (output, what to hand to backward besides);
+    // backward: ([None,] g, *saved, *parameters[, besides]), one tensor or one for each input
+    Kernel forward, recorded, backward;
     Py_ssize_t tensors;
     bool takes_out, keeps_output, autocasts;
     py::object apply;  // of its autograd Function; none: no gradient by this way
 
-    py::object call(const py::object& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b,
-                    Py_ssize_t nb) const {
+    py::object call(const Kernel& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b, Py_ssize_t nb) const {
         PyObject* arguments[kMost];
         PyObject** end = arguments;
         if (takes_out) *end++ = Py_None;
         end = std::copy(a, a + na, end);
         end = std::copy(b, b + nb, end);
-        return checked(PyObject_Vectorcall(kernel.ptr(), arguments, end - arguments, nullptr));
+        return kernel.call(arguments, end - arguments);
     }
-    bool fits(Py_ssize_t arguments) const { return arguments >= tensors && arguments + 1 <= kMost; }
+    bool fits(Py_ssize_t arguments) const { return arguments >= tensors && arguments + 3 <= kMost; }
 };
 
 PyObject* const* items(const py::handle& tuple) { return reinterpret_cast<PyTupleObject*>(tuple.ptr())->ob_item; }
@@ -97,11 +143,18 @@ py::object tuple_of(PyObject* const* begin, Py_ssize_t count) {
 py::object forward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
     PyObject *const ctx = arguments[0], *const *tensors = arguments + 1;
     const Parameters more = std::exchange(under_way, {});
-    const py::object y = op.call(op.forward, tensors, op.tensors, more.begin, more.count);
+    py::object y = op.call(op.recorded, tensors, op.tensors, more.begin, more.count);
+    PyObject* spec[kMost + 1];
+    PyObject** end = std::copy(more.begin, more.begin + more.count, spec);
+    py::object besides;
+    if (PyTuple_CheckExact(y.ptr())) {
+        *end++ = (besides = py::reinterpret_borrow<py::object>(items(y)[1])).ptr();
+        y = py::reinterpret_borrow<py::object>(items(y)[0]);
+    }
     PyObject* const output[] = {y.ptr()};
     const py::object save = op.keeps_output ? tuple_of(output, 1) : tuple_of(tensors, op.tensors);
     if (PyObject_SetAttr(ctx, words().to_save, save.ptr()) < 0 ||
-        PyObject_SetAttr(ctx, words().spec, tuple_of(more.begin, more.count).ptr()) < 0)
+        PyObject_SetAttr(ctx, words().spec, tuple_of(spec, end - spec).ptr()) < 0)
         throw py::error_already_set();
     return y;
 }
@@ -171,10 +224,16 @@ py::object function(const char* name, const py::object& self) {
     return checked(PyCFunction_New(&method, self.ptr()));
 }
 
-py::tuple direct(py::object forward_kernel, py::object backward_kernel, Py_ssize_t tensors, bool takes_out,
-                 bool keeps_output, bool autocasts) {
-    auto* op = new Op{
-        std::move(forward_kernel), std::move(backward_kernel), tensors, takes_out, keeps_output, autocasts, py::none()};
+py::tuple direct(py::object forward_kernel, py::object recorded_kernel, py::object backward_kernel, Py_ssize_t tensors,
+                 bool takes_out, bool keeps_output, bool autocasts) {
+    auto* op = new Op{Kernel(std::move(forward_kernel)),
+                      Kernel(std::move(recorded_kernel)),
+                      Kernel(std::move(backward_kernel)),
+                      tensors,
+                      takes_out,
+                      keeps_output,
+                      autocasts,
+                      py::none()};
     const py::capsule self(op, kName, [](PyObject* o) { delete static_cast<Op*>(PyCapsule_GetPointer(o, kName)); });
     const auto set_apply = py::cpp_function([op, self](py::object apply) { op->apply = std::move(apply); });
     return py::make_tuple(function<&call>("call", self), function<&forward, 1>("forward", self),
@@ -191,13 +250,15 @@ void set_framework(py::object is_grad_enabled, py::object is_transforming, py::o
 
 }  // namespace
 
+void set_native(py::handle function, Native native) { natives.emplace_back(function.ptr(), native); }
+
 void register_direct(py::module_& m) {
     using py::arg;
     m.def("set_framework", &set_framework, arg("is_grad_enabled"), arg("is_transforming"), arg("is_autocasting"),
           arg("tensor"), arg("parameter"), "torch's functions and types that direct ops ask.");
     m.def(
-        "direct", &direct, arg("forward"), arg("backward"), arg("tensors"), arg("takes_out"), arg("keeps_output"),
-        arg("autocasts"),
+        "direct", &direct, arg("forward"), arg("recorded"), arg("backward"), arg("tensors"), arg("takes_out"),
+        arg("keeps_output"), arg("autocasts"),
         "(call, forward, apply, set_apply) of an op from its kernels: what the user calls, a torch.autograd.Function's "
         "forward, its context's apply, and what tells `call` the Function's apply.");
 }

@@ -13,6 +13,7 @@
 #include "cpu/threads.h"
 #include "driver/launch.h"
 #include "elementwise.h"
+#include "native.h"
 #include "register.h"
 #include "tensor_caster.h"
 #include "trace.h"
@@ -258,6 +259,8 @@ void register_softmax(py::module_& m) {
           "Returns out.");
     m.def("softmax_backward", &softmax_backward, arg("gx"), arg("g"), arg("y"), arg("dim"), arg("kind"),
           "gx: the gradient of softmax from its output y, as softmax.");
+    set_native<&softmax>(m, "softmax");
+    set_native<&softmax_backward>(m, "softmax_backward");
 }
 
 }  // namespace nk

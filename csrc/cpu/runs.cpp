@@ -13,11 +13,12 @@ namespace nk::cpu {
 
 namespace {
 
-constexpr int kApart = 192;       // bytes, so that blocks do not lie 4 KiB apart, where loads wait for stores
-constexpr int kBlock = 512;       // elements that pass through the stack at a time
-constexpr int64_t kLongRow = 64;  // shorter rows are gathered several at a time
+constexpr int kApart = 192;        // bytes, so that blocks do not lie 4 KiB apart, where loads wait for stores
+constexpr int kBlock = 512;        // elements that pass through the stack at a time
+constexpr int64_t kLongRow = 64;   // shorter rows are gathered several at a time
+constexpr int64_t kOwnRow = 1024;  // from so long rows on an input that repeats is read where it lies
 constexpr int64_t kStreamBytes = int64_t{4} << 20;  // size of an output from which it passes by the caches
-constexpr int64_t kAheadFrom = int64_t{64} << 10;   // size of an input from which it is fetched ahead
+constexpr int64_t kAheadFrom = int64_t{256} << 10;  // size of an input from which it is fetched ahead
 constexpr int64_t kAhead = 4096;                    // bytes, so that the next page is looked up in time
 constexpr double kRegion = 10000.0;                 // nanoseconds of work that pay for waking a thread
 
@@ -36,6 +37,7 @@ struct alignas(64) Repeated {
 Run part_of(const Run& r, const Elementwise& e, int64_t begin, int64_t n, int size) {
     Run part = r;
     part.n = n;
+    if (r.bits != nullptr) part.bits = r.bits + begin / 8;
     for (int t = 0; t < e.outs; ++t) part.out[t] = static_cast<char*>(r.out[t]) + begin * size;
     for (int j = 0; j < e.ins; ++j) part.in[j] = static_cast<const char*>(r.in[j]) + begin * size * r.step[j];
     return part;
@@ -44,7 +46,9 @@ Run part_of(const Run& r, const Elementwise& e, int64_t begin, int64_t n, int si
 // Whether outputs of so many bytes go past the caches, which saves reading their lines before they are overwritten. In
 // place they are in the cache anyway.
 bool goes_past(const Elementwise& e, int64_t bytes) {
-    if (bytes < kStreamBytes) return false;
+    // One core gains by what it need not read; several are bound by memory itself, which an output in cache spares.
+    const int threads = e.soon ? threads_for(e.tensor[0]->numel(), e.cost) : 1;
+    if (bytes < kStreamBytes * threads) return false;
     for (int t = 0; t < e.outs; ++t)
         for (int j = 0; j < e.ins; ++j)
             if (e.tensor[t]->data == e.tensor[e.outs + j]->data) return false;
@@ -58,13 +62,14 @@ Run start(const Elementwise& e, int64_t n, int64_t bytes) {
     r.past = goes_past(e, bytes);
     r.p[0] = e.p[0];
     r.p[1] = e.p[1];
+    r.bits = e.bits;
     return r;
 }
 
 // Streaming stores need aligned outputs: what lies before the first aligned element is stored the usual way.
 void run_part(Run r, const Elementwise& e, int size) {
     const auto place = [](const void* p) { return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % 64); };
-    if (r.past && place(r.out[0]) != 0) {
+    if (r.past && place(r.out[0]) != 0 && r.bits == nullptr) {  // bits go with steps of 64 elements
         r.past = false;
         const int64_t head = std::min(r.n, (64 - place(r.out[0])) / size);
         e.kernel(part_of(r, e, 0, head, size));
@@ -218,7 +223,7 @@ struct Strided {
 bool run_periodic(const Elementwise& e, const IndexSpace& s) {
     const int last = e.operands() - 1, size = size_of(e.tensor[0]->dtype);
     const int64_t period = period_of(s, last, last), n = s.numel();
-    if (period == 0) return false;
+    if (period == 0 || (s.stride[last][0] == 1 && s.size[0] >= kOwnRow)) return false;
     const int64_t stretch = stretch_of(period);
     const auto buffer = repeated(s, last, e.tensor[last]->data, size, period, stretch);
     Run whole = start(e, n, n * size);

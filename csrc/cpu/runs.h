@@ -15,6 +15,8 @@ struct Elementwise {
     double p[2];
     double cost;  // nanoseconds per element on one thread, roughly: decides on threads
     const TensorView* tensor[kMaxOperands];
+    bool soon = false;              // outputs are read soon, as in inference: they stay in cache up to a larger size
+    unsigned char* bits = nullptr;  // of a kernel that keeps or reads them; only with run_plain and a new output
 
     int operands() const { return outs + ins; }
 };

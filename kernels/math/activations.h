@@ -18,9 +18,16 @@ struct Params {
     S p0, p1;
 };
 
+// What a kernel for numbers of 16 bits may count on: that nothing is left to round.
+struct Rounded {
+    static constexpr bool exact = false;        // f(x) is x, a constant or one of the parameters named below
+    static constexpr bool exact_slope = false;  // g*f' is g or 0
+    static constexpr bool gives_p0 = false, gives_p1 = false;  // an exact f(x) can be that parameter, rounded
+};
+
 // f' is a formula, and the gradient is its product with g.
 template <class Op>
-struct Smooth {
+struct Smooth : Rounded {
     template <class V, class P>
     static NK_HD V vjp(V g, V x, P p) {
         return g * Op::template d<V>(x, p);
@@ -29,7 +36,7 @@ struct Smooth {
 
 // The gradient is selected piece by piece, and f' is the gradient of 1.
 template <class Op>
-struct Piecewise {
+struct Piecewise : Rounded {
     template <class V, class P>
     static NK_HD V d(V x, P p) {
         return Op::template vjp<V>(num<V>(1), x, p);
@@ -37,6 +44,17 @@ struct Piecewise {
     template <class V, class P>
     static NK_HD V dd(V, P) {
         return num<V>(0);
+    }
+};
+
+// f' has two values, told apart by one bit: the gradient is picked by it, from x or from bits that were kept.
+//   bit(x, p)          a mask
+//   pick(bit, g, p)    g*f'
+template <class Op>
+struct TwoSlopes : Piecewise<Op> {
+    template <class V, class P>
+    static NK_HD V vjp(V g, V x, P p) {
+        return Op::template pick<V>(Op::template bit<V>(x, p), g, p);
     }
 };
 
@@ -53,24 +71,36 @@ struct Piecewise {
     template <class V, class P> \
     static NK_HD V vjp(V g, [[maybe_unused]] V x, [[maybe_unused]] P p)
 
+#define NK_BIT                  \
+    template <class V, class P> \
+    static NK_HD auto bit(V x, [[maybe_unused]] P p)
+#define NK_PICK                          \
+    template <class V, class M, class P> \
+    static NK_HD V pick(M bit, V g, [[maybe_unused]] P p)
+
 struct Identity : Piecewise<Identity> {
     NK_F { return x; }
     NK_VJP { return g; }
 };
 
-struct Relu : Piecewise<Relu> {
+struct Relu : TwoSlopes<Relu> {
+    static constexpr bool exact = true, exact_slope = true;
     NK_F { return max(num<V>(0), x); }
-    NK_VJP { return select(x <= num<V>(0), num<V>(0), g); }
+    NK_BIT { return x <= num<V>(0); }
+    NK_PICK { return select(bit, num<V>(0), g); }
 };
 
-struct Relu6 : Piecewise<Relu6> {
+struct Relu6 : TwoSlopes<Relu6> {
+    static constexpr bool exact = true, exact_slope = true;
     NK_F { return min(num<V>(6), max(num<V>(0), x)); }
-    NK_VJP { return select((x <= num<V>(0)) | (x >= num<V>(6)), num<V>(0), g); }
+    NK_BIT { return (x <= num<V>(0)) | (x >= num<V>(6)); }
+    NK_PICK { return select(bit, num<V>(0), g); }
 };
 
-struct LeakyRelu : Piecewise<LeakyRelu> {
+struct LeakyRelu : TwoSlopes<LeakyRelu> {
     NK_F { return select(x > num<V>(0), x, x * V(p.p0)); }
-    NK_VJP { return select(x > num<V>(0), g, g * V(p.p0)); }
+    NK_BIT { return x > num<V>(0); }
+    NK_PICK { return select(bit, g, g * V(p.p0)); }
 };
 
 struct Elu : Piecewise<Elu> {
@@ -199,9 +229,10 @@ struct Logsigmoid : Smooth<Logsigmoid> {
     NK_DD { return -Sigmoid::d<V>(x, p); }
 };
 
-struct Hardsigmoid : Piecewise<Hardsigmoid> {
+struct Hardsigmoid : TwoSlopes<Hardsigmoid> {
     NK_F { return min(num<V>(6), max(num<V>(0), x + num<V>(3))) * num<V>(1.0 / 6); }
-    NK_VJP { return select((x > num<V>(-3)) & (x < num<V>(3)), g * num<V>(1.0 / 6), num<V>(0)); }
+    NK_BIT { return (x > num<V>(-3)) & (x < num<V>(3)); }
+    NK_PICK { return select(bit, g * num<V>(1.0 / 6), num<V>(0)); }
 };
 
 struct Hardswish : Piecewise<Hardswish> {
@@ -213,19 +244,25 @@ struct Hardswish : Piecewise<Hardswish> {
     NK_DD { return select((x > num<V>(-3)) & (x < num<V>(3)), num<V>(1.0 / 3), num<V>(0)); }
 };
 
-struct Hardtanh : Piecewise<Hardtanh> {
+struct Hardtanh : TwoSlopes<Hardtanh> {
+    static constexpr bool exact = true, exact_slope = true, gives_p0 = true, gives_p1 = true;
     NK_F { return min(V(p.p1), max(V(p.p0), x)); }
-    NK_VJP { return select((x <= V(p.p0)) | (x >= V(p.p1)), num<V>(0), g); }
+    NK_BIT { return (x <= V(p.p0)) | (x >= V(p.p1)); }
+    NK_PICK { return select(bit, num<V>(0), g); }
 };
 
-struct Hardshrink : Piecewise<Hardshrink> {
+struct Hardshrink : TwoSlopes<Hardshrink> {
+    static constexpr bool exact = true, exact_slope = true;
     NK_F { return select(abs(x) <= V(p.p0), num<V>(0), x); }
-    NK_VJP { return select(abs(x) <= V(p.p0), num<V>(0), g); }
+    NK_BIT { return abs(x) <= V(p.p0); }
+    NK_PICK { return select(bit, num<V>(0), g); }
 };
 
-struct Softshrink : Piecewise<Softshrink> {
+struct Softshrink : TwoSlopes<Softshrink> {
+    static constexpr bool exact_slope = true;
     NK_F { return select(x > V(p.p0), x - V(p.p0), select(x < V(-p.p0), x + V(p.p0), x * num<V>(0))); }
-    NK_VJP { return Hardshrink::vjp<V>(g, x, p); }
+    NK_BIT { return Hardshrink::bit<V>(x, p); }
+    NK_PICK { return select(bit, num<V>(0), g); }
 };
 
 // x - tanh(x), by its own series where the difference would cancel.
@@ -282,9 +319,11 @@ struct Softplus : Smooth<Softplus> {
     }
 };
 
-struct Threshold : Piecewise<Threshold> {
+struct Threshold : TwoSlopes<Threshold> {
+    static constexpr bool exact = true, exact_slope = true, gives_p1 = true;
     NK_F { return select(x <= V(p.p0), V(p.p1), x); }
-    NK_VJP { return select(x <= V(p.p0), num<V>(0), g); }
+    NK_BIT { return x <= V(p.p0); }
+    NK_PICK { return select(bit, num<V>(0), g); }
 };
 
 struct Tanh : Smooth<Tanh> {
@@ -302,10 +341,15 @@ struct SquaredRelu : Piecewise<SquaredRelu> {
     NK_DD { return select(x <= num<V>(0), num<V>(0), num<V>(2)); }
 };
 
+template <class Op>
+inline constexpr bool two_slopes = __is_base_of(TwoSlopes<Op>, Op);
+
 #undef NK_F
 #undef NK_D
 #undef NK_DD
 #undef NK_VJP
+#undef NK_BIT
+#undef NK_PICK
 
 // f(Op{}) for the activation of that id.
 template <class F>

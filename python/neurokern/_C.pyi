@@ -22,6 +22,7 @@ def set_framework(
 ) -> None: ...
 def direct(
     forward: Callable[..., Tensor],
+    recorded: Callable[..., Any],
     backward: Callable[..., Any] | None,
     tensors: int,
     takes_out: bool,
@@ -31,7 +32,10 @@ def direct(
 
 # activation
 def unary(out: Tensor | None, x: Tensor, act: int, p0: float = 0.0, p1: float = 0.0) -> Tensor: ...
-def unary_backward(out: Tensor | None, g: Tensor, x: Tensor, act: int, p0: float = 0.0, p1: float = 0.0) -> Tensor: ...
+def unary_recorded(out: None, x: Tensor, act: int, p0: float = 0.0, p1: float = 0.0) -> Tensor | tuple[Tensor, Any]: ...
+def unary_backward(
+    out: Tensor | None, g: Tensor, x: Tensor, act: int, p0: float = 0.0, p1: float = 0.0, kept: Any = None
+) -> Tensor: ...
 def unary_backward2(
     out: Tensor | None, gg: Tensor, g: Tensor, x: Tensor, act: int, p0: float = 0.0, p1: float = 0.0
 ) -> Tensor: ...

@@ -13,9 +13,9 @@ struct Backward {
     static constexpr int ins = 2, outs = 1;
     static constexpr bool direct = true;
     static void run(const cpu::Run& r) {
-        using V = wide<compute_vec<T>, width<T>>;
+        using V = wide<number<T, Op::exact_slope>, width<T>>;
         const auto p = params<T>(r.p);
-        walk<T, ins, outs, width<T>>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
+        walk<T, ins, outs, width<T>, true, Op::exact_slope>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
             out[0] = Op::template vjp<V>(in[0], in[1], p);
         });
     }

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "../../math.h"
+#include "../simd/exact.h"
 #include "../simd/params.h"
-#include "../simd/wide.h"
 #include "register.h"
 
 namespace nk::NK_ISA {
@@ -60,10 +60,10 @@ NK_HD bool in_place(const cpu::Run& r) {
 // Computes outputs from inputs, Width vectors of each at a time: body(in[Ins], out[Outs]). What is left after the last
 // whole step is computed as a step that overlaps it; where that can't be (in place, or the body does more than its
 // outputs tell: not Pure) or there is none, it goes through zero-filled blocks. The same loop is run once more for it,
-// so that the body is compiled once.
-template <class T, int Ins, int Outs, int Width, bool Pure = true, class Body>
+// so that the body is compiled once. Exact: outputs are numbers of T already.
+template <class T, int Ins, int Outs, int Width, bool Pure = true, bool Exact = false, class Body>
 NK_HD void walk(const cpu::Run& r, Body body) {
-    using V = wide<compute_vec<T>, Width>;
+    using V = wide<number<T, Exact>, Width>;
     constexpr int step = V::lanes;
     static_assert(step <= cpu::kRepeat, "a repeated value must fill a step");
     const T* in[Ins];
@@ -89,7 +89,7 @@ NK_HD void walk(const cpu::Run& r, Body body) {
                 load_wide(in[j], v[j]);
             }
             body(v, y);
-            for (int j = 0; j < Outs; ++j) put_wide(out[j], y[j], past);
+            for (int j = 0; j < Outs; ++j) put_wide<Exact>(out[j], y[j], past);
             for (int j = 0; j < Ins; ++j) in[j] += advance[j];
             for (int j = 0; j < Outs; ++j) out[j] += step;
         }

@@ -17,9 +17,10 @@ struct Run {
     const void* in[3];
     int64_t step[3];
     int64_t n;
-    double p[2];    // the activation's parameters
-    int64_t ahead;  // bytes by which inputs are fetched ahead; 0 where they are in cache anyway
-    bool past;      // outputs go past the caches; they are aligned to 64 bytes then
+    double p[2];          // the activation's parameters
+    int64_t ahead;        // bytes by which inputs are fetched ahead; 0 where they are in cache anyway
+    unsigned char* bits;  // one for each element, of a kernel that keeps them or reads them; in steps of 64 elements
+    bool past;            // outputs go past the caches; they are aligned to 64 bytes then
 };
 using RunKernel = void (*)(const Run&);
 
@@ -70,6 +71,8 @@ inline constexpr const char* kMathNames[] = {"exp", "expm1", "log", "log1p", "ta
 
 struct ActivationEntries {
     RunKernel run[kPasses][kActivations][kFloatTypes];
+    RunKernel keeping[kActivations][kFloatTypes];  // x -> f(x) and bits, where f' has two values; null elsewhere
+    RunKernel kept[kActivations][kFloatTypes];     // g, bits -> g*f'
     RunKernel prelu[kFloatTypes];
     void (*prelu_backward[kFloatTypes])(const PreluBackward&);
     void (*softmax_rows[kFloatTypes])(const SoftmaxRows&);

@@ -13,9 +13,9 @@ struct Forward {
     static constexpr int ins = 1, outs = 1;
     static constexpr bool direct = true;
     static void run(const cpu::Run& r) {
-        using V = wide<compute_vec<T>, width<T>>;
-        const auto p = params<T>(r.p);
-        walk<T, ins, outs, width<T>>(
+        using V = wide<number<T, Op::exact>, width<T>>;
+        const auto p = forward_params<Op, T>(r.p);
+        walk<T, ins, outs, width<T>, true, Op::exact>(
             r, [&](const V* in, V* out) __attribute__((always_inline)) { out[0] = Op::template f<V>(in[0], p); });
     }
 };

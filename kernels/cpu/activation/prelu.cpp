@@ -11,7 +11,7 @@ template <class T>
 void prelu(const cpu::Run& r) {
     using V = wide<compute_vec<T>, kWidth>;
     walk<T, 2, 1, kWidth>(r, [](const V* in, V* out) __attribute__((always_inline)) {
-        out[0] = select(in[0] > V(0), in[0], in[0] * in[1]);
+        out[0] = in[0] * select(in[0] > V(0), V(1), in[1]);  // x is loaded once less than to select it
     });
 }
 

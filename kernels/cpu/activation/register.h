@@ -8,6 +8,7 @@ namespace nk::NK_ISA {
 
 void register_forward(cpu::ActivationEntries& e);
 void register_backward(cpu::ActivationEntries& e);
+void register_bits(cpu::ActivationEntries& e);
 void register_backward2(cpu::ActivationEntries& e);
 void register_gated(cpu::ActivationEntries& e);
 void register_gated_backward(cpu::ActivationEntries& e);

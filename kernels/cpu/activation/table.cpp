@@ -7,6 +7,7 @@ void register_activation([[maybe_unused]] cpu::ActivationEntries& e) {
 #ifndef NK_ISA_avx512bf16
     register_forward(e);
     register_backward(e);
+    register_bits(e);
     register_backward2(e);
     register_gated(e);
     register_gated_backward(e);

@@ -5,6 +5,7 @@
 //   + - * / and unary -       elementwise
 //   < <= > >= ==              a mask, with & | and !; comparisons with NaN are false
 //   select(m, a, b)           m ? a : b
+//   pack(m), unpack(bits, m)  a mask as one bit for each lane, from the lowest
 //   by_sign(x, a, b)          a where x's sign is set, else b
 //   rough_reciprocal(x)       1/x to 12 bits (float)
 //   max, min                  b where a or b is NaN, so max(bound, x) keeps a NaN in x
@@ -17,6 +18,7 @@
 //   the
 //                             odd ones, which saves moving them apart and together; a NaN must come from a bf16 or
 //                             from the machine, so that rounding can't carry it out of the NaNs
+//   put_pair_exact(p, a, b, past)        put_pair where a and b are numbers of T already
 //   put(p, v, past)           store; past: past the caches, p aligned to the vector.
 //   reduce_add(v), reduce_max(v)         reduce_max gives NaN when a lane is NaN
 #pragma once
@@ -93,6 +95,11 @@ template <class T, class V>
 NK_HD void put_pair(T* p, V a, V b, bool past) {
     put(p, a, past);
     put(p + V::lanes, b, past);
+}
+
+template <class T, class V>
+NK_HD void put_pair_exact(T* p, V a, V b, bool past) {
+    put_pair(p, a, b, past);
 }
 
 }  // namespace nk::NK_ISA

@@ -52,6 +52,18 @@ NK_HD mask<double> operator>(vec<double> a, vec<double> b) { return {_mm256_cmp_
 NK_HD mask<double> operator>=(vec<double> a, vec<double> b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_GE_OQ)}; }
 NK_HD mask<double> operator==(vec<double> a, vec<double> b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_EQ_OQ)}; }
 
+NK_HD uint64_t pack(mask<float> m) { return static_cast<unsigned>(_mm256_movemask_ps(m.m)); }
+NK_HD uint64_t pack(mask<double> m) { return static_cast<unsigned>(_mm256_movemask_pd(m.m)); }
+NK_HD void unpack(uint64_t bits, mask<float>& m) {
+    const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i own = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lane);
+    m.m = _mm256_castsi256_ps(_mm256_cmpeq_epi32(own, lane));
+}
+NK_HD void unpack(uint64_t bits, mask<double>& m) {
+    const __m256i lane = _mm256_setr_epi64x(1, 2, 4, 8);
+    const __m256i own = _mm256_and_si256(_mm256_set1_epi64x(static_cast<int64_t>(bits)), lane);
+    m.m = _mm256_castsi256_pd(_mm256_cmpeq_epi64(own, lane));
+}
 NK_HD vec<float> select(mask<float> m, vec<float> a, vec<float> b) { return _mm256_blendv_ps(b.v, a.v, m.m); }
 NK_HD vec<double> select(mask<double> m, vec<double> a, vec<double> b) { return _mm256_blendv_pd(b.v, a.v, m.m); }
 NK_HD vec<float> by_sign(vec<float> x, vec<float> a, vec<float> b) { return _mm256_blendv_ps(b.v, a.v, x.v); }

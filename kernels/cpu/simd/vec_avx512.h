@@ -65,6 +65,10 @@ NK_HD mask<double> operator>(vec<double> a, vec<double> b) { return {_mm512_cmp_
 NK_HD mask<double> operator>=(vec<double> a, vec<double> b) { return {_mm512_cmp_pd_mask(a.v, b.v, _CMP_GE_OQ)}; }
 NK_HD mask<double> operator==(vec<double> a, vec<double> b) { return {_mm512_cmp_pd_mask(a.v, b.v, _CMP_EQ_OQ)}; }
 
+NK_HD uint64_t pack(mask<float> m) { return m.m; }
+NK_HD uint64_t pack(mask<double> m) { return m.m; }
+NK_HD void unpack(uint64_t bits, mask<float>& m) { m.m = static_cast<__mmask16>(bits); }
+NK_HD void unpack(uint64_t bits, mask<double>& m) { m.m = static_cast<__mmask8>(bits); }
 NK_HD vec<float> select(mask<float> m, vec<float> a, vec<float> b) { return _mm512_mask_blend_ps(m.m, b.v, a.v); }
 NK_HD vec<double> select(mask<double> m, vec<double> a, vec<double> b) { return _mm512_mask_blend_pd(m.m, b.v, a.v); }
 // By the sign bit spread over the number: comparisons with a mask take a turn of the units that multiply.
@@ -166,11 +170,17 @@ NK_HD void load_pair(const bf16* p, vec<float>& a, vec<float>& b) {
     a = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
     b = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
 }
-NK_HD void put_pair(bf16* p, vec<float> a, vec<float> b, bool past) {
-    const __m512i low = _mm512_srli_epi32(round_bf16_number(a), 16),
-                  upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
-    const __m512i both = _mm512_ternarylogic_epi32(upper, round_bf16_number(b), low, 0xca);
+// The upper halves of a and b, in turns.
+NK_HD void put_upper(bf16* p, __m512i a, __m512i b, bool past) {
+    const __m512i low = _mm512_srli_epi32(a, 16), upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+    const __m512i both = _mm512_ternarylogic_epi32(upper, b, low, 0xca);
     past ? _mm512_stream_si512(reinterpret_cast<__m512i*>(p), both) : _mm512_storeu_si512(p, both);
+}
+NK_HD void put_pair(bf16* p, vec<float> a, vec<float> b, bool past) {
+    put_upper(p, round_bf16_number(a), round_bf16_number(b), past);
+}
+NK_HD void put_pair_exact(bf16* p, vec<float> a, vec<float> b, bool past) {
+    put_upper(p, _mm512_castps_si512(a.v), _mm512_castps_si512(b.v), past);
 }
 NK_HD __m256i narrow_f16(vec<float> a) { return _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 NK_HD void store(float* p, vec<float> a) { _mm512_storeu_ps(p, a.v); }

@@ -49,6 +49,14 @@ NK_HD mask<S> operator==(vec<S> a, vec<S> b) {
     return {a.v == b.v};
 }
 template <class S>
+NK_HD uint64_t pack(mask<S> m) {
+    return m.m;
+}
+template <class S>
+NK_HD void unpack(uint64_t bits, mask<S>& m) {
+    m.m = (bits & 1) != 0;
+}
+template <class S>
 NK_HD vec<S> select(mask<S> m, vec<S> a, vec<S> b) {
     return m.m ? a : b;
 }

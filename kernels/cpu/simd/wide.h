@@ -56,6 +56,23 @@ template <class M>
 NK_HD two_masks<M> operator|(two_masks<M> a, two_masks<M> b) {
     return {a.lo | b.lo, a.hi | b.hi};
 }
+
+template <class M>
+inline constexpr int mask_lanes = 0;
+template <class S>
+inline constexpr int mask_lanes<mask<S>> = vec<S>::lanes;
+template <class M>
+inline constexpr int mask_lanes<two_masks<M>> = 2 * mask_lanes<M>;
+template <class M>
+NK_HD uint64_t pack(two_masks<M> m) {
+    return pack(m.lo) | pack(m.hi) << mask_lanes<M>;
+}
+template <class M>
+NK_HD void unpack(uint64_t bits, two_masks<M>& m) {
+    unpack(bits, m.lo);
+    unpack(bits >> mask_lanes<M>, m.hi);
+}
+
 template <class V>
 NK_HD two<V> operator-(two<V> a) {
     return {-a.lo, -a.hi};
@@ -118,18 +135,22 @@ NK_HD void load_wide(const T* p, two<two<V>>& v) {
     load_wide(p, v.lo);
     load_wide(p + two<V>::lanes, v.hi);
 }
-template <class T, class S>
+// Exact: the numbers need no rounding.
+template <bool Exact = false, class T, class S>
 NK_HD void put_wide(T* p, vec<S> v, bool past) {
     put(p, v, past);
 }
-template <class T, class S>
+template <bool Exact = false, class T, class S>
 NK_HD void put_wide(T* p, two<vec<S>> v, bool past) {
-    put_pair(p, v.lo, v.hi, past);
+    if constexpr (Exact)
+        put_pair_exact(p, v.lo, v.hi, past);
+    else
+        put_pair(p, v.lo, v.hi, past);
 }
-template <class T, class V>
+template <bool Exact = false, class T, class V>
 NK_HD void put_wide(T* p, two<two<V>> v, bool past) {
-    put_wide(p, v.lo, past);
-    put_wide(p + two<V>::lanes, v.hi, past);
+    put_wide<Exact>(p, v.lo, past);
+    put_wide<Exact>(p + two<V>::lanes, v.hi, past);
 }
 
 template <class T, class V>

@@ -47,12 +47,12 @@ class _UnaryById(Unary):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        act, p0, p1 = ctx.spec
+        act, p0, p1 = ctx.spec[:3]
         return unary_backward(g, x, _NAMES[act], p0, p1)
 
 
 _NAMES = {number: name for name, number in ops.ACTIVATIONS.items()}
-direct_unary = direct(_C.unary, _C.unary_backward, _UnaryById)
+direct_unary = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded)
 
 
 class UnaryInplace(Function):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import getattr_static
 from typing import Any
 
 from torch.autograd import Function
 
 from .. import _C
+
+_ASKED_FOR = ("setup_context", "clear_saved_tensors_on_access", "boxed_grads_call")
 
 
 def direct(
@@ -15,6 +18,7 @@ def direct(
     backward: Callable[..., Any] | None = None,
     function: type[Function] | None = None,
     *,
+    recorded: Callable[..., Any] | None = None,
     tensors: int = 1,
     takes_out: bool = True,
     keeps_output: bool = False,
@@ -29,17 +33,22 @@ def direct(
     Args:
         forward: kernel, called as ``([None,] *tensors, *parameters)``.
         backward: kernel, called as ``([None,] g, *saved, *parameters)``; a gradient for each tensor.
+        recorded: ``forward`` where autograd records it; it may return (output, besides), and then ``backward`` is
+            given ``besides`` as its last argument.
         function: its ``backward(ctx, g)`` runs when the gradient is to have a graph, or is no plain tensor. It finds
-            the tensors, or the output, in ``ctx.saved_tensors`` and the parameters in ``ctx.spec``.
+            the tensors, or the output, in ``ctx.saved_tensors`` and the parameters in ``ctx.spec``, and behind
+            them what was kept besides.
         takes_out: whether the kernels take None for an output to be made.
         keeps_output: what is saved is the output instead of the tensors.
         autocasts: autocast changes what this op takes.
     """
     options = tensors, takes_out, keeps_output, autocasts
-    call, forward_turn, backward_turn, set_apply = _C.direct(forward, backward, *options)
+    call, forward_turn, backward_turn, set_apply = _C.direct(forward, recorded or forward, backward, *options)
     if function is not None:
         name = f"Direct{function.__name__.removeprefix('_')}"
-        made: Any = type(function)(name, (function,), {"forward": staticmethod(forward_turn)})
+        # what autograd looks up by name at each call, found in the class itself instead of far up among its bases
+        near = {n: getattr_static(function, n) for n in _ASKED_FOR if hasattr(function, n)}
+        made: Any = type(function)(name, (function,), {**near, "forward": staticmethod(forward_turn)})
         made._backward_cls.apply = backward_turn  # what the engine calls on the context
         # `made.apply` less its look for functorch's wrappers, which `call` has taken
         set_apply(super(Function, made).apply)

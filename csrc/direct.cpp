@@ -1,10 +1,12 @@
 // The common way through an op, from the user's call to the kernel and back through autograd, as C functions: each
 // frame of Python that it saves costs as much as a kernel does on thousands of elements.
-#include <pybind11/pybind11.h>
+#include "direct.h"
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
+#include "check.h"
 #include "register.h"
 
 namespace nk {
@@ -54,21 +56,58 @@ bool is_plain(PyObject* o) {
     return is_tensor(o) && checked(PyObject_CallMethodNoArgs(o, words().is_neg)).ptr() == Py_False;
 }
 
+struct NativeRow {
+    PyObject* function;
+    Native native;
+    Py_ssize_t arguments;
+};
+std::vector<NativeRow>& natives() {
+    static std::vector<NativeRow> rows;
+    return rows;
+}
+
+// A kernel as the module shows it, and as it is where that is known.
+struct Kernel {
+    py::object function;
+    Native native = nullptr;
+    Py_ssize_t arguments = 0;
+    explicit Kernel(py::object f) : function(std::move(f)) {
+        for (const NativeRow& row : natives())
+            if (row.function == function.ptr()) native = row.native, arguments = row.arguments;
+    }
+    py::object operator()(PyObject* const* a, Py_ssize_t count) const {
+        if (native == nullptr || count != arguments)
+            return checked(PyObject_Vectorcall(function.ptr(), a, count, nullptr));
+        try {
+            return native(a);
+        } catch (const TypeError& e) {  // as pybind11 translates them
+            PyErr_SetString(PyExc_TypeError, e.what());
+        } catch (const std::out_of_range& e) {
+            PyErr_SetString(PyExc_IndexError, e.what());
+        } catch (const std::invalid_argument& e) {
+            PyErr_SetString(PyExc_ValueError, e.what());
+        } catch (const std::runtime_error& e) {
+            if (dynamic_cast<const py::error_already_set*>(&e) != nullptr) throw;
+            PyErr_SetString(PyExc_RuntimeError, e.what());
+        }
+        throw py::error_already_set();
+    }
+};
+
 // An op of a few tensors in and one out, and how its kernels are called: ([None,] *tensors, *parameters).
 struct Op {
-    py::object forward, backward;  // backward: ([None,] g, *saved, *parameters), one tensor or one for each input
+    Kernel forward, backward;  // backward: ([None,] g, *saved, *parameters), one tensor or one for each input
     Py_ssize_t tensors;
     bool takes_out, keeps_output, autocasts;
     py::object apply;  // of its autograd Function; none: no gradient by this way
 
-    py::object call(const py::object& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b,
-                    Py_ssize_t nb) const {
+    py::object call(const Kernel& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b, Py_ssize_t nb) const {
         PyObject* arguments[kMost];
         PyObject** end = arguments;
         if (takes_out) *end++ = Py_None;
         end = std::copy(a, a + na, end);
         end = std::copy(b, b + nb, end);
-        return checked(PyObject_Vectorcall(kernel.ptr(), arguments, end - arguments, nullptr));
+        return kernel(arguments, end - arguments);
     }
     bool fits(Py_ssize_t arguments) const { return arguments >= tensors && arguments + 1 <= kMost; }
 };
@@ -173,8 +212,13 @@ py::object function(const char* name, const py::object& self) {
 
 py::tuple direct(py::object forward_kernel, py::object backward_kernel, Py_ssize_t tensors, bool takes_out,
                  bool keeps_output, bool autocasts) {
-    auto* op = new Op{
-        std::move(forward_kernel), std::move(backward_kernel), tensors, takes_out, keeps_output, autocasts, py::none()};
+    auto* op = new Op{Kernel(std::move(forward_kernel)),
+                      Kernel(std::move(backward_kernel)),
+                      tensors,
+                      takes_out,
+                      keeps_output,
+                      autocasts,
+                      py::none()};
     const py::capsule self(op, kName, [](PyObject* o) { delete static_cast<Op*>(PyCapsule_GetPointer(o, kName)); });
     const auto set_apply = py::cpp_function([op, self](py::object apply) { op->apply = std::move(apply); });
     return py::make_tuple(function<&call>("call", self), function<&forward, 1>("forward", self),
@@ -190,6 +234,10 @@ void set_framework(py::object is_grad_enabled, py::object is_transforming, py::o
 }
 
 }  // namespace
+
+void set_native(const py::object& function, Native native, Py_ssize_t arguments) {
+    natives().push_back({function.ptr(), native, arguments});
+}
 
 void register_direct(py::module_& m) {
     using py::arg;

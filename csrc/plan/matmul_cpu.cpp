@@ -17,6 +17,7 @@ constexpr int64_t kBlockBytes = 512 << 10;  // packed b: half of the second cach
 constexpr int64_t kSumBytes = 160 << 10;    // sums between blocks of k: some of the other half
 constexpr int64_t kOwnBytes = 800 << 10;    // of the second cache, for packed b and all sums
 constexpr int64_t kStripBytes = 4 << 20;    // packed b over all of k: last cache
+constexpr int64_t kLastBytes = 16 << 20;    // of the last cache, a core's share
 constexpr double kFork = 10000;             // to start and end a parallel region
 constexpr double kStep = 0.7;               // loop overhead of one step of the microkernel
 constexpr double kCall = 25;                // of calling it once
@@ -174,12 +175,17 @@ void consider_paths(const MatmulProblem& p, const MatmulTile& t, bool swap, Matm
     plan.path = converts ? MatmulPath::stream : MatmulPath::direct;
     plan.pack_b = false;
     plan.pack_a = converts || !a_once;
-    if (t.wide_mr && p.m <= t.wide_mr) {  // first, so that it wins where memory is the limit
+    // Where memory is the limit the first one wins: narrow panels from memory, wide ones from the last cache.
+    auto wide = [&] {
+        if (!t.wide_mr || p.m > t.wide_mr) return;
         plan.mr = t.wide_mr, plan.nv = t.wide_nv;
         consider(p, t, plan, best);
-    }
+    };
+    const int64_t b_bytes = p.k * p.n * size_of(p.dtype);
+    if (b_bytes <= kLastBytes) wide();
     plan.mr = converts ? t.stream_mr : t.mr, plan.nv = t.nv;
-    if (p.m <= plan.mr || p.k * p.n * size_of(p.dtype) <= kBlockBytes / 2) consider(p, t, plan, best);
+    if (p.m <= plan.mr || b_bytes <= kBlockBytes / 2) consider(p, t, plan, best);
+    if (b_bytes > kLastBytes) wide();
 }
 
 }  // namespace

@@ -409,31 +409,27 @@ void math_function(const std::string& name, py::handle out_, py::handle x_) {
 
 void register_activation(py::module_& m) {
     using py::arg;
-    m.def("unary", &unary, arg("out").none(true), arg("x"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
-          "out = act(x); out may be x itself; None: a new tensor. Returns out.");
-    m.def("unary_recorded", &unary_recorded, arg("out").none(true), arg("x"), arg("act"), arg("p0") = 0.0,
-          arg("p1") = 0.0, "As unary; or (out, kept) where the backward pass has a use for what was kept.");
-    m.def("unary_backward", &unary_backward, arg("out"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0,
-          arg("p1") = 0.0, arg("kept") = py::none(),
-          "out = g * act'(x), as unary; out may be g or x itself; kept: by unary_recorded, from the same x.");
-    set_native<&unary>(m, "unary");
-    set_native<&unary_recorded>(m, "unary_recorded");
-    set_native<&unary_backward>(m, "unary_backward");
+    def_native<&unary, 2>(m, "unary", arg("out").none(true), arg("x"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
+                          "out = act(x); out may be x itself; None: a new tensor. Returns out.");
+    def_native<&unary_recorded, 2>(m, "unary_recorded", arg("out").none(true), arg("x"), arg("act"), arg("p0") = 0.0,
+                                   arg("p1") = 0.0,
+                                   "As unary; or (out, kept) where the backward pass has a use for what was kept.");
+    def_native<&unary_backward, 3>(
+        m, "unary_backward", arg("out"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
+        arg("kept") = py::none(),
+        "out = g * act'(x), as unary; out may be g or x itself; kept: by unary_recorded, from the same x.");
     m.def("unary_backward2", &unary_backward2, arg("out"), arg("gg"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0,
           arg("p1") = 0.0, "out = gg * g * act''(x), as unary.");
     m.def("gated", &gated, arg("out"), arg("a"), arg("b"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
           "out = act(a) * b.");
     m.def("gated_backward", &gated_backward, arg("ga"), arg("gb"), arg("g"), arg("a"), arg("b"), arg("act"),
           arg("p0") = 0.0, arg("p1") = 0.0, "ga = g * b * act'(a), gb = g * act(a).");
-    m.def("glu", &glu, arg("x"), arg("dim"), arg("act"), arg("first"),
-          "A new tensor: act(one half of x along dim) * the other; first: act is on the first half.");
-    m.def("glu_backward", &glu_backward, arg("g"), arg("x"), arg("dim"), arg("act"), arg("first"),
-          "A new tensor: the gradient of glu for x.");
-    set_native<&glu>(m, "glu");
-    set_native<&glu_backward>(m, "glu_backward");
-    m.def("prelu", &prelu, arg("out"), arg("x"), arg("w"),
-          "out = x where x > 0, else w * x, as unary; w has one value, or one for each index of dim 1.");
-    set_native<&prelu>(m, "prelu");
+    def_native<&glu>(m, "glu", arg("x"), arg("dim"), arg("act"), arg("first"),
+                     "A new tensor: act(one half of x along dim) * the other; first: act is on the first half.");
+    def_native<&glu_backward>(m, "glu_backward", arg("g"), arg("x"), arg("dim"), arg("act"), arg("first"),
+                              "A new tensor: the gradient of glu for x.");
+    def_native<&prelu>(m, "prelu", arg("out"), arg("x"), arg("w"),
+                       "out = x where x > 0, else w * x, as unary; w has one value, or one for each index of dim 1.");
     m.def("rrelu", &rrelu, arg("out"), arg("x"), arg("noise"),
           "out = x where x > 0, else noise * x, as unary; noise has x's shape.");
     m.def(

@@ -83,16 +83,17 @@ std::vector<std::pair<PyObject*, Native>> natives;  // bound functions, which th
 
 struct Kernel {
     py::object object;
-    Native native = nullptr;
+    Native native;
 
     explicit Kernel(py::object o) : object(std::move(o)) {
         for (const auto& [function, known] : natives)
             if (function == object.ptr()) native = known;
     }
     py::object call(PyObject* const* arguments, Py_ssize_t count) const {
-        if (native == nullptr) return checked(PyObject_Vectorcall(object.ptr(), arguments, count, nullptr));
+        if (native.call == nullptr || count < native.least || count > native.most)
+            return checked(PyObject_Vectorcall(object.ptr(), arguments, count, nullptr));
         try {
-            return native(arguments, count);
+            return native.call(arguments, count);
         } catch (...) {
             translate();
         }

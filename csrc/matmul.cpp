@@ -6,6 +6,7 @@
 #include "../kernels/activation.h"
 #include "check.h"
 #include "driver/launch.h"
+#include "native.h"
 #include "register.h"
 #include "tensor_caster.h"
 
@@ -108,10 +109,15 @@ void as_batch(TensorView& t, const int64_t* shape, int ndim) {
     if (expand(repeated, own, ndim)) t = repeated;
 }
 
-py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
-                  int act, double p0, double p1, double alpha, double beta) {
+// ndim: what both arguments must have, their batches being the same; 0: any, and batches broadcast.
+py::object multiply(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
+                    int act, double p0, double p1, double alpha, double beta, int ndim_given) {
     constexpr const char* op = "matmul";
     Argument x(a, op, "a"), y(b, op, "b");
+    if (ndim_given != 0 &&
+        (x->ndim != ndim_given || y->ndim != ndim_given || !std::equal(x->shape, x->shape + ndim_given - 2, y->shape)))
+        fail_runtime(op, "arguments a ", shape_string(x), " and b ", shape_string(y), ", expected ", ndim_given,
+                     " dimensions of the same batch");
     if (x->ndim < 1 || y->ndim < 1)
         fail_runtime(op, "arguments a ", shape_string(x), " and b ", shape_string(y),
                      ", expected at least 1 dimension");
@@ -144,6 +150,17 @@ py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, p
     }
     run_matmul({o.view, x.view, y.view, c.get(), r.get(), z.get(), act, {p0, p1}, alpha, beta});
     return o.object;
+}
+
+py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
+                  int act, double p0, double p1, double alpha, double beta) {
+    return multiply(out, a, b, bias, residual, preact, act, p0, p1, alpha, beta, 0);
+}
+
+py::object product(py::handle out, py::handle a, py::handle b, py::handle residual, int ndim, double alpha,
+                   double beta) {
+    const py::handle none = Py_None;
+    return multiply(out, a, b, none, residual, none, static_cast<int>(Activation::identity), 0, 0, alpha, beta, ndim);
 }
 
 // weight[N, K] as b[..., K, N]: transposed, and shared by the batch of out.
@@ -222,15 +239,20 @@ void run_matmul(const MatmulCall& call) {
 }
 
 void register_matmul(py::module_& m) {
-    m.def(
-        "matmul", &matmul, py::arg("out"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("residual"),
+    def_native<&matmul>(
+        m, "matmul", py::arg("out"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("residual"),
         py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"), py::arg("alpha"), py::arg("beta"),
         "out = act(alpha * a @ b + bias) + beta * residual, one rounding at the end, with the shapes of torch.matmul; "
         "residual broadcasts to out; preact receives act's argument; out None: a new tensor. Returns out.");
-    m.def("linear", &linear, py::arg("out"), py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
-          py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"),
-          "out[..., N] = act(input[..., K] @ weight[N, K].T + bias) + residual, as matmul; out None: a new tensor. "
-          "Returns out.");
+    def_native<&product>(
+        m, "product", py::arg("out"), py::arg("a"), py::arg("b"), py::arg("residual"), py::arg("ndim"),
+        py::arg("alpha"), py::arg("beta"),
+        "out = alpha * a @ b + beta * residual as matmul; ndim, unless 0: the dimensions of a and b, of one batch.");
+    def_native<&linear>(
+        m, "linear", py::arg("out"), py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
+        py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"),
+        "out[..., N] = act(input[..., K] @ weight[N, K].T + bias) + residual, as matmul; out None: a new tensor. "
+        "Returns out.");
     m.def("linear_preact", &linear_preact, py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
           py::arg("act"), py::arg("p0"), py::arg("p1"), "linear into two new tensors: (out, preact).");
     register_activation_bias(m);

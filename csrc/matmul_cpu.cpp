@@ -79,6 +79,10 @@ void settle_unit_dims(Matrices& v) {
     if (v.k <= 1) v.x[kA].col = v.x[kB].row = 1;
 }
 
+bool near(int64_t apart, int64_t step, int64_t size) {
+    return step == 1 && apart * size <= cpu::kNearBytes && apart * size >= -cpu::kNearBytes;
+}
+
 const void* advance(const void* p, int64_t elements, int64_t size) {
     return p == nullptr ? nullptr : static_cast<const char*>(p) + elements * size;
 }
@@ -87,17 +91,19 @@ MatmulOperand part_of(const MatmulOperand& x, int64_t i, int64_t j, int64_t size
 }
 MatmulOperand turned(const MatmulOperand& x) { return {x.data, x.col, x.row}; }
 
-// The task's matrices moved to batch number `index`.
-void move_to_batch(const Matrices& v, int64_t index, int64_t size, bool swap, MatmulTask& t) {
+// The matrices of `to` at batch number `index`, given those of `t` at the first.
+void move_to_batch(const Matrices& v, int64_t index, int64_t size, bool swap, const MatmulTask& t, MatmulTask& to) {
     int64_t offset[kRoles] = {};
     for (int d = v.dims - 1; d >= 0; --d) {
-        const int64_t at = index % v.size[d];
-        index /= v.size[d];
+        const int64_t at = d > 0 ? index % v.size[d] : index;
+        if (d > 0) index /= v.size[d];
         for (int r = 0; r < kRoles; ++r) offset[r] += at * v.step[d][r];
     }
-    MatmulOperand* operand[kRoles] = {&t.out, swap ? &t.b : &t.a, swap ? &t.a : &t.b, &t.epilogue.residual,
-                                      &t.epilogue.preact};
-    for (int r = 0; r < kRoles; ++r) operand[r]->data = advance(operand[r]->data, offset[r], size);
+    to.out.data = advance(t.out.data, offset[kOut], size);
+    to.a.data = advance(t.a.data, offset[swap ? kB : kA], size);
+    to.b.data = advance(t.b.data, offset[swap ? kA : kB], size);
+    to.epilogue.residual.data = advance(t.epilogue.residual.data, offset[kResidual], size);
+    to.epilogue.preact.data = advance(t.epilogue.preact.data, offset[kPreact], size);
 }
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -166,13 +172,30 @@ void run_part(const Job& job, int64_t index, char* work) {
     const int64_t k0 = cpu::part_begin(w.k, 64, ik, p.tk), k1 = cpu::part_begin(w.k, 64, ik + 1, p.tk);
     if (i0 == i1 || j0 == j1) return;
     MatmulTask t = cut(w, i0, i1, j0, j1, k0, k1, job.size);
-    if (job.v.dims > 0) move_to_batch(job.v, index / (int64_t(p.tk) * p.tn * p.tm), job.size, p.swap, t);
+    if (job.v.dims > 0) move_to_batch(job.v, index / (int64_t(p.tk) * p.tn * p.tm), job.size, p.swap, t, t);
     if (p.tk > 1) {
         t.sums_only = true;
         t.out = {job.partial + (ik * w.m * w.n + i0 * w.n + j0) * job.tile.acc, w.n, 1};
     }
     t.work = work;
     job.kernel(t);
+}
+
+// Bytes of the next matrix's b that are worth fetching ahead: it must leave room in the second cache for this one's.
+constexpr int64_t kAheadFrom = 4 << 10, kAheadUpTo = 256 << 10;
+
+// Undivided matrices [begin, end) of the batch: next to small ones, cutting parts would be most of the work.
+void run_matrices(const Job& job, int64_t begin, int64_t end, char* work) {
+    MatmulTask t = job.whole;
+    t.work = work;
+    const int64_t b_bytes = t.k * t.n * job.size;
+    const bool ahead = job.v.dims == 1 && b_bytes >= kAheadFrom && b_bytes <= kAheadUpTo;
+    const int64_t b_step = job.v.step[0][job.plan.swap ? kA : kB];
+    for (int64_t i = begin; i < end; ++i) {
+        if (job.v.dims > 0) move_to_batch(job.v, i, job.size, job.plan.swap, job.whole, t);
+        t.next_b = ahead && i + 1 < end ? advance(t.b.data, b_step, job.size) : nullptr;
+        job.kernel(t);
+    }
 }
 
 void run_finish(const Job& job, int tid, int count) {
@@ -187,7 +210,9 @@ void run(const Job& job) {
     const int64_t parts = job.v.batch * job.plan.tm * job.plan.tn * job.plan.tk;
     cpu::parallel(job.plan.threads, [&](int tid, int count) {
         char* work = job.work + tid * job.work_each;
-        for (int64_t i = parts * tid / count; i < parts * (tid + 1) / count; ++i) run_part(job, i, work);
+        const int64_t begin = parts * tid / count, end = parts * (tid + 1) / count;
+        if (parts == job.v.batch) return run_matrices(job, begin, end, work);
+        for (int64_t i = begin; i < end; ++i) run_part(job, i, work);
         if (job.plan.tk > 1) {
             if (count > 1) cpu::barrier();
             run_finish(job, tid, count);
@@ -228,6 +253,7 @@ void matmul_cpu(const MatmulCall& c) {
     settle_unit_dims(v);
     const bool plain = !c.bias && !(c.residual && c.beta != 0) && !c.preact && c.alpha == 1 &&
                        c.activation == static_cast<int>(Activation::identity);
+    const int64_t size = size_of(c.out.dtype);
     const MatmulProblem problem{v.batch,
                                 v.m,
                                 v.n,
@@ -239,14 +265,15 @@ void matmul_cpu(const MatmulCall& c) {
                                 v.x[kB].col == 1,
                                 v.x[kOut].row == 1,
                                 v.x[kOut].col == 1,
+                                near(v.x[kA].row, v.x[kA].col, size),
+                                near(v.x[kB].col, v.x[kB].row, size),
                                 plain,
                                 cpu::max_threads()};
     const MatmulPlan plan = planned(problem, tile);
     if (trace::active())
         trace::record({"matmul", "cpu", concat("matmul_", tile.name, "_", tile.isa), to_string(plan, tile), ""});
 
-    Job job{v,       plan, tile,   whole_task(c, v, plan), nullptr, entries.finish[d], size_of(c.out.dtype),
-            nullptr, 0,    nullptr};
+    Job job{v, plan, tile, whole_task(c, v, plan), nullptr, entries.finish[d], size, nullptr, 0, nullptr};
     job.kernel = plan.path == MatmulPath::dot      ? entries.dot[d]
                  : plan.path == MatmulPath::stream ? entries.stream[d]
                                                    : entries.block[d];

@@ -1,33 +1,40 @@
-// Kernels bound to Python that direct.cpp calls as the C++ functions they are, without pybind11's dispatcher between.
+// Kernels bound to Python that direct.cpp calls as the C++ functions they are: pybind11's dispatcher costs as much as a
+// small product.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
+#include <stdexcept>
 #include <type_traits>
 #include <utility>
 
 namespace nk {
 
-using Native = pybind11::object (*)(PyObject* const* arguments, Py_ssize_t count);
+struct Native {
+    pybind11::object (*call)(PyObject* const* arguments, Py_ssize_t count) = nullptr;
+    Py_ssize_t least = 0, most = 0;  // arguments
+};
 
 // csrc/direct.cpp: `native` does what the bound function does.
 void set_native(pybind11::handle function, Native native);
 
+// nullptr: left out.
 template <class T>
 T from_python(PyObject* o) {
     if constexpr (std::is_same_v<T, pybind11::handle>) {
         return o == nullptr ? Py_None : o;
-    } else {
-        if (o == nullptr) return T(0);
-        T value;
-        if constexpr (std::is_same_v<T, double>)
-            value = PyFloat_AsDouble(o);
-        else if constexpr (std::is_same_v<T, bool>)
-            value = PyObject_IsTrue(o) != 0;
-        else
-            value = _PyLong_AsInt(o);
-        if (value == T(-1) && PyErr_Occurred()) throw pybind11::error_already_set();
+    } else if constexpr (std::is_same_v<T, bool>) {
+        return o != nullptr && PyObject_IsTrue(o) != 0;
+    } else if constexpr (std::is_same_v<T, double>) {
+        const double value = o == nullptr ? 0.0 : PyFloat_AsDouble(o);
+        if (value == -1.0 && PyErr_Occurred()) throw pybind11::error_already_set();
         return value;
+    } else {
+        static_assert(std::is_same_v<T, int>);
+        const long value = o == nullptr ? 0 : PyLong_AsLong(o);
+        if (value == -1 && PyErr_Occurred()) throw pybind11::error_already_set();
+        if (value != static_cast<int>(value)) throw std::invalid_argument("an int argument is out of range");
+        return static_cast<int>(value);
     }
 }
 
@@ -35,6 +42,8 @@ template <auto function>
 struct NativeOf;
 template <class... A, pybind11::object (*function)(A...)>
 struct NativeOf<function> {
+    static constexpr Py_ssize_t most = sizeof...(A);
+
     template <size_t... i>
     static pybind11::object spread(PyObject* const* arguments, Py_ssize_t count, std::index_sequence<i...>) {
         return function(from_python<A>(static_cast<Py_ssize_t>(i) < count ? arguments[i] : nullptr)...);
@@ -44,10 +53,13 @@ struct NativeOf<function> {
     }
 };
 
-// Left out at the end of a call: None, 0, false.
-template <auto function>
-void set_native(pybind11::module_& m, const char* name) {
-    set_native(m.attr(name), &NativeOf<function>::call);
+// Binds `function`, for direct ops to call as it is, too; so many of its last arguments have None, 0 or false for
+// default.
+template <auto function, int defaults = 0, class... Extra>
+void def_native(pybind11::module_& m, const char* name, const Extra&... extra) {
+    using Of = NativeOf<function>;
+    m.def(name, function, extra...);
+    set_native(m.attr(name), {&Of::call, Of::most - defaults, Of::most});
 }
 
 }  // namespace nk

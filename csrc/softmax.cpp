@@ -253,14 +253,13 @@ py::object softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int di
 
 void register_softmax(py::module_& m) {
     using py::arg;
-    m.def("softmax", &softmax, arg("out"), arg("x"), arg("dim"), arg("kind"),
-          "out = softmax (kind 0), log_softmax (1) or softmin (2) of x along dim; out may be x itself; None: a new "
-          "tensor. "
-          "Returns out.");
-    m.def("softmax_backward", &softmax_backward, arg("gx"), arg("g"), arg("y"), arg("dim"), arg("kind"),
-          "gx: the gradient of softmax from its output y, as softmax.");
-    set_native<&softmax>(m, "softmax");
-    set_native<&softmax_backward>(m, "softmax_backward");
+    def_native<&softmax>(
+        m, "softmax", arg("out"), arg("x"), arg("dim"), arg("kind"),
+        "out = softmax (kind 0), log_softmax (1) or softmin (2) of x along dim; out may be x itself; None: a new "
+        "tensor. "
+        "Returns out.");
+    def_native<&softmax_backward>(m, "softmax_backward", arg("gx"), arg("g"), arg("y"), arg("dim"), arg("kind"),
+                                  "gx: the gradient of softmax from its output y, as softmax.");
 }
 
 }  // namespace nk

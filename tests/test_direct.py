@@ -126,3 +126,27 @@ def test_wrong_numbers_of_arguments() -> None:
         call()
     with pytest.raises(TypeError, match="do not fit"):
         call(*[torch.zeros(1)] * 40)
+
+
+@pytest.mark.parametrize("alpha, beta", [(2, 3), (True, 1), (0.5, -1.25)])
+def test_products_take_any_number(alpha: float, beta: float) -> None:
+    c, a, b = torch.randn(5, 7), torch.randn(5, 3), torch.randn(3, 7)
+    torch.testing.assert_close(
+        F.addmm(c, a, b, alpha=alpha, beta=beta), torch.addmm(c, a, b, alpha=alpha, beta=beta), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, t: F.mm(m, t),
+        lambda m, t: F.bmm(m, m),
+        lambda m, t: F.bmm(t, t[:1]),
+        lambda m, t: F.addmm(m, t, m),
+        lambda m, t: F.matmul(m, m[:3]),
+    ],
+    ids=["mm of 3-d", "bmm of 2-d", "bmm of two batches", "addmm of 3-d", "sizes"],
+)
+def test_products_refused_by_the_short_way_are_explained_by_the_long(call) -> None:
+    with pytest.raises(RuntimeError, match=r"neurokern\.(mm|bmm|addmm|matmul): .*expected"):
+        call(torch.randn(4, 4), torch.randn(2, 4, 4))

@@ -15,7 +15,9 @@ constexpr int64_t kDepthBytes = 1536;       // of one row of packed a: 14 rows t
 constexpr int64_t kDepthF32 = 192;          // f32 results show how long a sum in one register gets: MKL's length
 constexpr int64_t kBlockBytes = 512 << 10;  // packed b: half of the second cache
 constexpr int64_t kSumBytes = 160 << 10;    // sums between blocks of k: some of the other half
+constexpr int64_t kOwnBytes = 800 << 10;    // of the second cache, for packed b and all sums
 constexpr int64_t kStripBytes = 4 << 20;    // packed b over all of k: last cache
+constexpr int64_t kLastBytes = 16 << 20;    // of the last cache, a core's share
 constexpr double kFork = 10000;             // to start and end a parallel region
 constexpr double kStep = 0.7;               // loop overhead of one step of the microkernel
 constexpr double kCall = 25;                // of calling it once
@@ -23,6 +25,8 @@ constexpr double kTranspose = 0.8, kCopy = 0.2, kGather = 3;  // packing one uni
 constexpr double kCopyRow = 0.12, kCopyAcross = 0.25;         // packing one unit of a
 constexpr double kPages = 2;                                  // times dearer where each access is to another page
 constexpr double kMemory = 6;                                 // bytes a cycle that a core gets from memory
+constexpr double kScatter = 1.5, kScatterFar = 10;            // one output across a row; where it misses the cache
+constexpr double kLastCache = 16, kSpill = 8;                 // from the last cache: in order; sums, all at once
 
 using plan::ceil_div;
 using plan::round_up;
@@ -38,6 +42,43 @@ double step_cost(double rows, int64_t vectors, int nv) {
     return double(vectors / nv) * tile(nv) + (rest ? tile(double(rest)) : 0);
 }
 
+// Width of a packed strip of b and the rows that go over it together: sets nc and mc, returns the cycles that depend on
+// them. `a_cost`: of reading and packing all of a once, which each strip does again.
+double lay_out(const MatmulTile& t, const Part& part, double a_cost, MatmulPlan& plan) {
+    const bool pairs = plan.path == MatmulPath::packed && t.group == 2;
+    const int64_t unit = plan.path == MatmulPath::packed ? t.unit : t.stream_unit;
+    auto units = [&](int64_t k) { return pairs ? ceil_div(k, 2) : k; };
+    const int64_t panels = ceil_div(part.m, plan.mr), blocks = ceil_div(part.k, plan.kc);
+    const int64_t nr = int64_t(plan.nv) * t.lanes, all = round_up(part.n, nr);
+    auto height = [&](int64_t nc) {  // rows whose sums stay in cache between blocks of k
+        const int64_t most = std::max<int64_t>(1, kSumBytes / (std::min(nc, part.n) * t.acc * plan.mr));
+        return blocks <= 1 ? part.m : ceil_div(part.m, ceil_div(panels, most));
+    };
+    if (!plan.pack_b) {
+        plan.nc = all, plan.mc = height(all);
+        return a_cost;
+    }
+    auto strips = [&](int64_t bytes, int64_t depth) {
+        return ceil_div(all, std::max(nr, bytes / (std::max<int64_t>(depth, 1) * unit) / nr * nr));
+    };
+    double best = 1e300;
+    auto weigh = [&](int64_t count, bool by_blocks) {
+        const int64_t nc = round_up(ceil_div(part.n, count), nr);
+        const int64_t mc = by_blocks ? part.m : std::min(height(nc), part.m - 1);
+        double cost = double(count) * a_cost;
+        const double sums = double(part.m * std::min(nc, part.n) * t.acc);
+        if (by_blocks && blocks > 1 && sums + double(units(plan.kc) * nc * unit) > kOwnBytes)
+            cost += double(count * blocks) * sums * 2 / kSpill;
+        if (!by_blocks) cost += double(ceil_div(part.m, mc) * units(part.k) * part.n * unit) / kLastCache;
+        if (cost < best) best = cost, plan.nc = nc, plan.mc = mc;
+    };
+    const int64_t fewest = strips(kBlockBytes, units(plan.kc));
+    for (int64_t count = fewest; count < fewest + 4 && (count == fewest || count <= all / nr); ++count)
+        weigh(count, true);
+    if (blocks > 1 && part.m > 1) weigh(std::max(fewest, strips(kStripBytes, units(part.k))), false);
+    return best;
+}
+
 double block_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part, MatmulPlan& plan) {
     const bool pairs = plan.path == MatmulPath::packed && t.group == 2;
     const int unit = plan.path == MatmulPath::packed ? t.unit : t.stream_unit;
@@ -48,23 +89,6 @@ double block_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part,
     const int64_t kc_max = p.dtype == DType::f32 ? kDepthF32 : kDepthBytes / unit * (pairs ? 2 : 1);
     const int64_t blocks = std::max<int64_t>(1, ceil_div(part.k, kc_max));
     plan.kc = std::max<int64_t>(16, round_up(ceil_div(part.k, blocks), 16));
-    const int64_t nr = int64_t(plan.nv) * t.lanes;
-    auto columns = [&](int64_t bytes, int64_t depth) { return bytes / (std::max<int64_t>(depth, 1) * unit) / nr * nr; };
-    const int64_t depth = pairs ? plan.kc / 2 : plan.kc;
-    auto width = [&](int64_t most) {
-        return plan.pack_b ? round_up(ceil_div(part.n, ceil_div(part.n, std::max(nr, most))), nr)
-                           : round_up(part.n, nr);
-    };
-    auto height = [&] {  // rows whose sums stay in cache between blocks of k
-        const int64_t most = std::max<int64_t>(1, kSumBytes / (std::min(plan.nc, part.n) * t.acc * plan.mr));
-        return blocks == 1 ? part.m : ceil_div(part.m, ceil_div(panels, most));
-    };
-    plan.nc = width(columns(kBlockBytes, depth));
-    plan.mc = height();
-    if (plan.mc < part.m) {  // b is packed for all of k
-        plan.nc = width(std::min(columns(kBlockBytes, depth), columns(kStripBytes, units)));
-        plan.mc = std::min(height(), part.m - 1);
-    }
 
     double cost = double(panels * units) * step_cost(rows, vectors, plan.nv);
     cost += double(panels * ceil_div(vectors, plan.nv) * ceil_div(part.k, plan.kc)) * (kCall + rows * plan.nv);
@@ -72,30 +96,27 @@ double block_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part,
     const double a_bytes = double(part.m * part.k) * size_of(p.dtype);
     const double fetch = b_bytes > kBlockBytes ? b_bytes / kMemory : 0;
     // with a column or two there is next to nothing to do for each element of a; across its rows every step is a page
-    if (!plan.pack_a && a_bytes > kBlockBytes) cost = std::max(cost, a_bytes / kMemory * (p.a_col1 ? 1 : kPages));
+    const double a_fetch = a_bytes > kBlockBytes ? a_bytes / kMemory * (p.a_col1 ? 1 : kPages) : 0;
+    if (!plan.pack_a) cost = std::max(cost, a_fetch);
     if (plan.pack_b) {
         const double each = p.b_col1 ? kCopy : p.b_row1 ? kTranspose : kGather;
         cost += fetch / 2 + double(units * vectors * t.lanes) * each;
     } else {
         cost = std::max(cost, fetch / 2);
     }
-    if (plan.pack_a)
-        cost += double(part.m * units) *
-                (p.a_col1   ? kCopyRow
-                 : p.a_row1 ? kCopyAcross
-                            : kGather) *
-                double(ceil_div(part.n, plan.nc));
-    return cost;
+    const double a_unit = p.a_col1 ? kCopyRow : p.a_row1 ? kCopyAcross : kGather;
+    return cost + lay_out(t, part, a_fetch / 2 + (plan.pack_a ? double(part.m * units) * a_unit : 0), plan);
 }
 
-double dot_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part) {
+double dot_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part, bool pack_a) {
     const int64_t vectors = ceil_div(part.k, int64_t(t.lanes) * t.group);
     const double rows = double(part.m) / double(ceil_div(part.m, t.dot_rows));
     const double step = std::max({4 * rows, 6 + rows, 4.0}) + kStep;
     const double groups = double(ceil_div(part.m, t.dot_rows) * ceil_div(part.n, 4));
     const double b_bytes = double(part.k * part.n) * size_of(p.dtype);
     const double fetch = b_bytes > kBlockBytes ? b_bytes / kMemory : 0;
-    return std::max(fetch / 2, groups * (double(vectors) * step + rows * 10 + 10));
+    const double packing = pack_a ? double(part.m * part.k) * (p.a_col1 ? kCopyRow : kGather) : 0;
+    return packing + std::max(fetch / 2, groups * (double(vectors) * step + rows * 22 + 20));
 }
 
 // The cheapest way to divide one orientation of the problem by one path.
@@ -108,9 +129,10 @@ void consider(const MatmulProblem& p, const MatmulTile& t, MatmulPlan plan, Matm
                 const int64_t grain_n = plan.path == MatmulPath::dot ? 4 : t.lanes;
                 const Part part{ceil_div(p.m, tm), std::min(p.n, round_up(ceil_div(p.n, tn), grain_n)),
                                 ceil_div(p.k, tk)};
-                double cost = plan.path == MatmulPath::dot ? dot_cost(p, t, part) : block_cost(p, t, part, plan);
+                double cost =
+                    plan.path == MatmulPath::dot ? dot_cost(p, t, part, plan.pack_a) : block_cost(p, t, part, plan);
                 const double outputs = double(part.m * part.n);
-                if (!p.out_col1) cost += outputs * 1.5;
+                if (!p.out_col1) cost += outputs * (outputs * size_of(p.dtype) > kSumBytes ? kScatterFar : kScatter);
                 if (!p.plain || size_of(p.dtype) != t.acc) cost += outputs / t.lanes * 6;
                 const int64_t parts = p.batch * tm * tn * tk;
                 const int threads = int(std::min<int64_t>(p.threads, parts));
@@ -143,8 +165,8 @@ void consider_paths(const MatmulProblem& p, const MatmulTile& t, bool swap, Matm
     plan.pack_b = true;
     plan.mr = t.mr, plan.nv = t.nv;
     const bool a_readable = t.same_type && (t.group == 1 || (p.a_col1 && p.k % 2 == 0));
-    const int64_t narrow = 3 * int64_t(t.nv) * t.lanes;
-    plan.pack_a = !(a_readable && p.n <= narrow);
+    const bool a_once = p.n <= 3 * int64_t(t.nv) * t.lanes || p.a_near;
+    plan.pack_a = !(a_readable && a_once);
     consider(p, t, plan, best);
 
     // b as it lies: worth it where it is read once, or small.
@@ -152,13 +174,18 @@ void consider_paths(const MatmulProblem& p, const MatmulTile& t, bool swap, Matm
     const bool converts = t.group == 2 || !t.same_type;
     plan.path = converts ? MatmulPath::stream : MatmulPath::direct;
     plan.pack_b = false;
-    plan.pack_a = converts || p.n > narrow;
-    plan.mr = converts ? t.stream_mr : t.mr;
-    if (p.m <= plan.mr || p.k * p.n * size_of(p.dtype) <= kBlockBytes / 2) consider(p, t, plan, best);
-    if (t.wide_mr && p.m <= t.wide_mr) {
+    plan.pack_a = converts || !a_once;
+    // Where memory is the limit the first one wins: narrow panels from memory, wide ones from the last cache.
+    auto wide = [&] {
+        if (!t.wide_mr || p.m > t.wide_mr) return;
         plan.mr = t.wide_mr, plan.nv = t.wide_nv;
         consider(p, t, plan, best);
-    }
+    };
+    const int64_t b_bytes = p.k * p.n * size_of(p.dtype);
+    if (b_bytes <= kLastBytes) wide();
+    plan.mr = converts ? t.stream_mr : t.mr, plan.nv = t.nv;
+    if (p.m <= plan.mr || b_bytes <= kBlockBytes / 2) consider(p, t, plan, best);
+    if (b_bytes > kLastBytes) wide();
 }
 
 }  // namespace
@@ -171,6 +198,7 @@ MatmulPlan plan_matmul(const MatmulProblem& problem, const MatmulTile& tile) {
     std::swap(turned.m, turned.n);
     turned.a_row1 = problem.b_col1, turned.a_col1 = problem.b_row1;
     turned.b_row1 = problem.a_col1, turned.b_col1 = problem.a_row1;
+    std::swap(turned.a_near, turned.b_near);
     turned.out_row1 = problem.out_col1, turned.out_col1 = problem.out_row1;
     consider_paths(turned, tile, true, best);
     return best;

@@ -8,6 +8,9 @@
 
 namespace nk::cpu {
 
+// Rows no farther apart share the first cache as well as if they were packed.
+inline constexpr int64_t kNearBytes = 1536;
+
 // One product out[m, n] = a[m, k] @ b[k, n], repeated `batch` times. Strides matter only where they are 1.
 struct MatmulProblem {
     int64_t batch, m, n, k;
@@ -15,7 +18,8 @@ struct MatmulProblem {
     bool a_row1, a_col1;  // a is contiguous along m, along k
     bool b_row1, b_col1;  // b is contiguous along k, along n
     bool out_row1, out_col1;
-    bool plain;  // no epilogue
+    bool a_near, b_near;  // rows of a (columns of b) are contiguous and follow each other within kNearBytes
+    bool plain;           // no epilogue
     int threads;
     bool operator==(const MatmulProblem&) const = default;
 };

@@ -55,6 +55,9 @@ def softmax_backward(gx: Tensor | None, g: Tensor, y: Tensor, dim: int, kind: in
 def math(name: str, out: Tensor, x: Tensor) -> None: ...
 
 # matmul
+def product(
+    out: Tensor | None, a: Tensor, b: Tensor, residual: Tensor | None, ndim: int, alpha: float, beta: float
+) -> Tensor: ...
 def matmul(
     out: Tensor | None,
     a: Tensor,

@@ -52,7 +52,6 @@ struct Block {
     }
 
     static void run(const cpu::MatmulTask& t) {
-        const bool plain = t.sums_only || is_plain(t.epilogue);
         // Sums can go straight to an output that is of their type and contiguous along n.
         const bool in_out = (t.sums_only || sizeof(S) == sizeof(Acc)) && (t.out.col == 1 || t.n == 1);
         for (int64_t jc = 0; jc < t.n; jc += t.nc) {
@@ -60,7 +59,7 @@ struct Block {
             if (t.pack_b && !by_blocks(t)) pack_b(t, strip, 0, t.k);
             for (int64_t ic = 0; ic < t.m; ic += t.mc) {
                 const int64_t mc = t.m - ic < t.mc ? t.m - ic : t.mc;
-                Sums sums{reinterpret_cast<Acc*>(t.work + t.work_acc), round_up(strip.n), plain && in_out};
+                Sums sums{reinterpret_cast<Acc*>(t.work + t.work_acc), round_up(strip.n)};
                 if (in_out) {
                     sums.data = static_cast<Acc*>(const_cast<void*>(t.out.data)) + ic * t.out.row + jc;
                     sums.ld = t.out.row;
@@ -82,7 +81,6 @@ struct Block {
     struct Sums {
         Acc* data;  // of the rows and columns at hand
         int64_t ld;
-        bool final;  // they are the output itself, no epilogue follows
     };
 
     // Few enough rows for one pass over b: each block is packed right before its use.
@@ -92,19 +90,35 @@ struct Block {
         return reinterpret_cast<Unit*>(t.work) + (by_blocks(t) ? 0 : units(pc) * round_up(strip.n));
     }
 
-    // k steps from p: a panel for all of them before the next one, so that its columns are read as a few long streams.
+    // k steps from p, in the order in which they lie: all columns of a few rows before the next rows where rows are
+    // contiguous; else a panel for all of k before the next one, so that its columns are read as a few long streams.
+    static constexpr int64_t kRowsAtOnce = 16;
     static NK_INLINE void pack_b(const cpu::MatmulTask& t, const Strip& strip, int64_t p, int64_t k) {
-        for (int64_t j = 0; j < strip.n; j += strip.nr) {
+        const bool across = t.b.col == 1 && strip.n > strip.nr;
+        const int64_t most = across ? kRowsAtOnce : t.kc;
+        auto block = [&](int64_t j, int64_t from, int64_t to) NK_LAMBDA_INLINE {
             const int64_t width = strip.n - j < strip.nr ? strip.n - j : strip.nr;
-            for (int64_t pc = p; pc < p + k; pc += t.kc) {
-                const int64_t kc = t.k - pc < t.kc ? t.k - pc : t.kc;
-                pack_panel<L>(packed_b(t, strip, pc) + j * units(kc), round_up(width), at<S>(t.b, pc, strip.j + j),
-                              t.b.col, t.b.row, width, kc);
+            for (int64_t q = from; q < to; q += most) {
+                const int64_t pc = q / t.kc * t.kc, kc = t.k - pc < t.kc ? t.k - pc : t.kc;
+                Unit* d = packed_b(t, strip, pc) + j * units(kc) + units(q - pc) * round_up(width);
+                pack_panel<L>(d, round_up(width), at<S>(t.b, q, strip.j + j), t.b.col, t.b.row, width,
+                              to - q < most ? to - q : most);
             }
+        };
+        if (!across) {
+            for (int64_t j = 0; j < strip.n; j += strip.nr) block(j, p, p + k);
+            return;
+        }
+        for (int64_t q = p; q < p + k; q += most) {
+            const int64_t end = p + k - q < most ? p + k : q + most;
+            for (int64_t r = end; r < end + most && r < p + k; ++r)
+                for (int64_t j = 0; j < strip.n; j += 64 / int64_t(sizeof(S)))
+                    __builtin_prefetch(at<S>(t.b, r, strip.j + j), 0, 2);
+            for (int64_t j = 0; j < strip.n; j += strip.nr) block(j, q, end);
         }
     }
 
-    // The next panel of a, a share of it at each panel of b: its rows (or steps) they lie too far apart for the
+    // The next panel of a, a share of it at each panel of b: its rows (or steps) lie too far apart for the
     // hardware to see.
     static NK_INLINE void prefetch_a(const cpu::MatmulTask& t, int64_t i, int64_t end, int64_t p, int64_t kc,
                                      int64_t share, int64_t shares) {
@@ -112,11 +126,20 @@ struct Block {
             for (int64_t r = i + share; r < end; r += shares)
                 for (int64_t k = 0; k < kc; k += 64 / int64_t(sizeof(S)))
                     __builtin_prefetch(at<S>(t.a, r, p + k), 0, 2);
-        else if (t.a.row == 1)
-            for (int64_t k = share; k < kc; k += shares) {
-                __builtin_prefetch(at<S>(t.a, i, p + k), 0, 2);
-                __builtin_prefetch(at<S>(t.a, end - 1, p + k), 0, 2);
-            }
+        else if (t.a.row == 1)  // the line that the panel before ended in is there already
+            for (int64_t k = share; k < kc; k += shares)
+                for (int64_t r = end - 1; r >= i; r -= 64 / int64_t(sizeof(S)))
+                    __builtin_prefetch(at<S>(t.a, r, p + k), 0, 2);
+    }
+
+    // The b of the batch's next matrix, a share of it at each panel of a.
+    static NK_INLINE void prefetch_next(const cpu::MatmulTask& t, int64_t share, int64_t shares) {
+        const bool along_k = t.b.row == 1;
+        if (!along_k && t.b.col != 1) return;
+        const int64_t lines = along_k ? t.n : t.k, length = along_k ? t.k : t.n, apart = along_k ? t.b.col : t.b.row;
+        for (int64_t l = lines * share / shares; l < lines * (share + 1) / shares; ++l)
+            for (int64_t i = 0; i < length; i += 64 / int64_t(sizeof(S)))
+                __builtin_prefetch(static_cast<const S*>(t.next_b) + l * apart + i, 0, 2);
     }
 
     // The next panels of b where it is read as it lies: its rows are pages apart, so nothing but this sees them coming.
@@ -129,10 +152,31 @@ struct Block {
         }
     }
 
+    // The microkernel itself can do what follows the sums: no activation, and all rows contiguous.
+    static NK_INLINE bool is_simple(const cpu::MatmulTask& t) {
+        const cpu::MatmulEpilogue& e = t.epilogue;
+        const bool bias = !e.bias.data || (e.bias.row == 0 ? e.bias.col == 1 || t.n == 1 : e.bias.col == 0);
+        const bool residual = !e.residual.data || e.residual.col == 1 || t.n == 1;
+        return bias && residual && !e.preact.data && !e.activate && (t.out.col == 1 || t.n == 1);
+    }
+    static NK_INLINE void to_output(const cpu::MatmulTask& t, int64_t i, MicroArgs<Acc>& g) {
+        const cpu::MatmulEpilogue& e = t.epilogue;
+        g.out_ld = t.out.row, g.alpha = Acc(e.alpha), g.beta = Acc(e.beta);
+        if (e.bias.data && e.bias.row != 0) g.row_bias = at<S>(e.bias, i, 0);
+        g.row_bias_step = e.bias.row, g.residual_ld = e.residual.row;
+    }
+    static NK_INLINE void to_columns(const cpu::MatmulTask& t, int64_t i, int64_t j, MicroArgs<Acc>& g) {
+        const cpu::MatmulEpilogue& e = t.epilogue;
+        g.out = at<S>(t.out, i, j);
+        if (e.bias.data && e.bias.row == 0) g.column_bias = at<S>(e.bias, 0, j);
+        if (e.residual.data) g.residual = at<S>(e.residual, i, j);
+    }
+
     static NK_INLINE void rows(const cpu::MatmulTask& t, const Strip& strip, int64_t ic, int64_t mc, int64_t pc,
                                int64_t kc, const Sums& sums) {
         alignas(64) Acc tile[kTile * W];
-        const bool first = pc == 0, finish = pc + kc >= t.k && !sums.final;
+        const bool first = pc == 0, finish = pc + kc >= t.k && !t.sums_only;
+        const bool in_registers = finish && is_simple(t);
         const int64_t panels = (mc + t.mr - 1) / t.mr;  // of nearly equal height
         const int64_t shares = (strip.n + strip.nr - 1) / strip.nr, group = kPanelsAhead * strip.nr;
         const bool far = !t.pack_b && t.b.row * int64_t(sizeof(S)) >= 4096 && t.k * strip.n * sizeof(S) > 1 << 20;
@@ -141,30 +185,39 @@ struct Block {
             const int mr = int(mc * (ip + 1) / panels - i);
             const Panel a = panel_of_a(t, ic + i, pc, mr, kc);
             const int64_t next = mc * (ip + 2) / panels;  // where the panel after this one ends
-            const bool prefetch = t.pack_a && ip + 1 < panels;
+            const bool prefetch = ip + 1 < panels;
+            MicroArgs<Acc> g{};
+            g.a = a.a, g.a_row = a.row, g.a_step = a.step, g.k = units(kc);
+            g.init_ld = g.c_ld = sums.ld;
+            if (in_registers) to_output(t, ic + i, g);
+            if (finish && t.next_b && mc == t.m && strip.j + strip.n == t.n) prefetch_next(t, ip, panels);
             for (int64_t j = 0; j < strip.n; j += strip.nr) {
                 const int width = int(strip.n - j < strip.nr ? strip.n - j : strip.nr);
                 const int vectors = (width + W - 1) / W;
                 Acc* c = sums.data + i * sums.ld + j;
-                MicroArgs<Acc> g{a.a,     nullptr, a.row,   a.step, 0, units(kc), first ? nullptr : c,
-                                 sums.ld, c,       sums.ld, width};
+                g.c = c, g.n = width;
+                if (!first) g.init = c;
+                g.target = c, g.target_row = sums.ld * int64_t(sizeof(Acc));
                 if (far && ip == 0 && j % group == 0) prefetch_b(t, strip, pc, kc, j == 0 ? 0 : j + group);
                 if (far && ip == 0 && j == 0) prefetch_b(t, strip, pc, kc, group);
                 if (prefetch) prefetch_a(t, ic + i + mr, ic + next, pc, kc, j / strip.nr, shares);
                 if (finish) {
-                    g.c = tile;
-                    g.c_ld = vectors * W;
+                    g.target = at<S>(t.out, ic + i, strip.j + j), g.target_row = t.out.row * int64_t(sizeof(S));
+                    if (in_registers)
+                        to_columns(t, ic + i, strip.j + j, g);
+                    else
+                        g.c = tile, g.c_ld = vectors * W;
                 }
                 if (t.pack_b) {
                     g.b = reinterpret_cast<const char*>(packed_b(t, strip, pc) + j * units(kc));
                     g.b_step = int64_t(vectors) * W * int64_t(sizeof(Unit));
-                    pick_micro<L, Unit, L::kMaxRows>(mr, vectors)(g);
+                    pick_micro<L, Unit, S, L::kMaxRows>(mr, vectors)(g);
                 } else if constexpr (kDirect) {
                     g.b = reinterpret_cast<const char*>(at<S>(t.b, pc, strip.j + j));
                     g.b_step = t.b.row * int64_t(sizeof(S));
-                    pick_micro<L, S, kDirectRows>(mr, vectors)(g);
+                    pick_micro<L, S, S, kDirectRows>(mr, vectors)(g);
                 }
-                if (finish) epilogue<L, S>(t, tile, vectors * W, ic + i, strip.j + j, mr, width);
+                if (finish && !in_registers) epilogue<L, S>(t, tile, vectors * W, ic + i, strip.j + j, mr, width);
             }
         }
     }

@@ -35,6 +35,7 @@ struct MatmulTask {
     bool sums_only;            // out receives accumulators, the epilogue is left to `finish`
     char* work;                // this thread's, 64-byte aligned; packed b lies at its start
     int64_t work_a, work_acc;  // offsets in `work` of packed a and of the sums
+    const void* next_b;        // of the batch's next matrix, to be fetched ahead; or null
 };
 
 // Shapes of the register tiles of one dtype.

@@ -12,11 +12,6 @@ NK_INLINE S* at(const cpu::MatmulOperand& x, int64_t i, int64_t j) {
     return static_cast<S*>(const_cast<void*>(x.data)) + i * x.row + j * x.col;
 }
 
-// True when the epilogue only stores the sums.
-inline bool is_plain(const cpu::MatmulEpilogue& e) {
-    return e.alpha == 1 && !e.bias.data && !e.residual.data && !e.preact.data && !e.activate;
-}
-
 template <class L, class S>
 NK_INLINE typename L::AccReg gather(const S* p, int64_t step, int64_t n) {
     if (step == 1) return L::load(p, L::mask(n));

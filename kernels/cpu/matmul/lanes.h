@@ -107,6 +107,9 @@ struct LanesF32 {
         _mm256_mask_storeu_epi16(p, m, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
     }
     static NK_INLINE void store(BF16* p, AccReg x, Mask m) {
+#if defined(__AVX512BF16__)
+        return _mm256_mask_storeu_epi16(p, m, (__m256i)_mm512_cvtneps_pbh(x));
+#endif
         const __m512i u = _mm512_castps_si512(x);
         const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
         __m512i r = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
@@ -137,7 +140,7 @@ struct LanesF64 {
     using Reg = __m512d;
     using AccReg = __m512d;
     using Mask = __mmask8;
-    static constexpr int W = 8, group = 1, kMaxRows = 14, kVectors = 2, kWideRows = 0, kWideVectors = 0, kDotRows = 6;
+    static constexpr int W = 8, group = 1, kMaxRows = 14, kVectors = 2, kWideRows = 6, kWideVectors = 4, kDotRows = 6;
     static constexpr bool kMaskIsFree = true;
 
     static NK_INLINE Mask mask(int64_t n) { return n >= W ? Mask(0xff) : n <= 0 ? Mask(0) : Mask((1u << n) - 1); }
@@ -153,6 +156,19 @@ struct LanesF64 {
     static NK_INLINE AccReg mul(AccReg a, AccReg b) { return _mm512_mul_pd(a, b); }
     static NK_INLINE void sum4(const AccReg (&x)[4], double* out) {
         for (int i = 0; i < 4; ++i) out[i] = _mm512_reduce_add_pd(x[i]);
+    }
+    static NK_INLINE void transpose(Reg (&r)[8]) {
+        __m512d t[8];
+        for (int i = 0; i < 8; i += 2)
+            t[i] = _mm512_unpacklo_pd(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_pd(r[i], r[i + 1]);
+        for (int i = 0; i < 2; ++i) {  // the 128-bit parts, as a 4 x 4 matrix
+            const __m512d a = _mm512_shuffle_f64x2(t[i], t[i + 2], 0x88),
+                          b = _mm512_shuffle_f64x2(t[i], t[i + 2], 0xdd);
+            const __m512d c = _mm512_shuffle_f64x2(t[i + 4], t[i + 6], 0x88);
+            const __m512d d = _mm512_shuffle_f64x2(t[i + 4], t[i + 6], 0xdd);
+            r[i] = _mm512_shuffle_f64x2(a, c, 0x88), r[i + 4] = _mm512_shuffle_f64x2(a, c, 0xdd);
+            r[i + 2] = _mm512_shuffle_f64x2(b, d, 0x88), r[i + 6] = _mm512_shuffle_f64x2(b, d, 0xdd);
+        }
     }
 };
 
@@ -285,6 +301,12 @@ struct LanesF64 {
             const __m128d h = _mm_add_pd(_mm256_castpd256_pd128(x[i]), _mm256_extractf128_pd(x[i], 1));
             out[i] = _mm_cvtsd_f64(_mm_add_sd(h, _mm_unpackhi_pd(h, h)));
         }
+    }
+    static NK_INLINE void transpose(Reg (&r)[4]) {
+        const __m256d a = _mm256_unpacklo_pd(r[0], r[1]), b = _mm256_unpackhi_pd(r[0], r[1]);
+        const __m256d c = _mm256_unpacklo_pd(r[2], r[3]), d = _mm256_unpackhi_pd(r[2], r[3]);
+        r[0] = _mm256_permute2f128_pd(a, c, 0x20), r[2] = _mm256_permute2f128_pd(a, c, 0x31);
+        r[1] = _mm256_permute2f128_pd(b, d, 0x20), r[3] = _mm256_permute2f128_pd(b, d, 0x31);
     }
 };
 

@@ -13,34 +13,40 @@ namespace nk::NK_ISA {
 
 template <class Acc>
 struct MicroArgs {
-    const char *a, *b;
-    int64_t a_row, a_step, b_step;  // bytes
-    int64_t k;                      // units
-    const Acc* init;                // sums of the blocks of k before, or null
-    int64_t init_ld;
-    Acc* c;
-    int64_t c_ld;
-    int n;  // valid columns
+    const char *a = nullptr, *b = nullptr;
+    int64_t a_row = 0, a_step = 0, b_step = 0;  // bytes
+    int64_t k = 0;                              // units
+    const Acc* init = nullptr;                  // sums of the blocks of k before, or null
+    int64_t init_ld = 0;
+    Acc* c = nullptr;
+    int64_t c_ld = 0;
+    int n = 0;  // valid columns
+    // The last block of k: out = alpha * sums + bias + beta * residual, rows contiguous; null pointers are left out.
+    void* out = nullptr;
+    int64_t out_ld = 0;
+    Acc alpha = 1, beta = 0;
+    const void *column_bias = nullptr, *row_bias = nullptr, *residual = nullptr;
+    int64_t row_bias_step = 0, residual_ld = 0;
+    // What will be added to or written soon, here or by the epilogue; bytes from row to row.
+    const void* target = nullptr;
+    int64_t target_row = 0;
 };
 
-// SB: what b holds in memory; its loads convert.
-template <class L, class SB, int MR, int NV>
+// SB: what b holds in memory, its loads convert; S: what the output holds.
+template <class L, class SB, class S, int MR, int NV>
 void micro(const MicroArgs<typename L::Acc>& g) {
-    using Acc = typename L::Acc;
     using AccReg = typename L::AccReg;
     typename L::Mask mask[NV];
     unroll<NV>([&](auto v) { mask[v] = L::mask(g.n - v * L::W); });
     AccReg acc[MR][NV];
     unroll<MR>([&](auto i) { unroll<NV>([&](auto v) { acc[i][v] = L::zero(); }); });
 
-    // What the sums will be added or written to arrives while they are made.
-    const Acc* target = g.init ? g.init : g.c;
-    const int64_t target_ld = g.init ? g.init_ld : g.c_ld;
-    unroll<MR>([&](auto i) {
-        unroll<NV>([&](auto v) {
-            if constexpr (v * L::W * sizeof(Acc) % 64 == 0) __builtin_prefetch(target + i * target_ld + v * L::W, 1, 3);
-        });
-    });
+    // What the sums will be added or written to arrives while they are made. A plain loop: of a lambda that does
+    // nothing but prefetch, g++ 12 thinks that it does nothing at all.
+    constexpr int kLines = (NV * L::W * int(sizeof(S)) + 63) / 64;
+    const char* target = static_cast<const char*>(g.target);
+    for (int i = 0; i < MR; ++i, target += g.target_row)
+        for (int line = 0; line < kLines; ++line) __builtin_prefetch(target + line * 64, 1, 3);
 
     // One pointer for three rows: base, base + row and base + 2 * row are all addresses x86 can form.
     constexpr int kPointers = (MR + 2) / 3;
@@ -74,34 +80,62 @@ void micro(const MicroArgs<typename L::Acc>& g) {
             unroll<NV>(
                 [&](auto v) { acc[i][v] = L::add(acc[i][v], L::load(g.init + i * g.init_ld + v * L::W, mask[v])); });
         });
-    unroll<MR>([&](auto i) { unroll<NV>([&](auto v) { L::store(g.c + i * g.c_ld + v * L::W, acc[i][v], mask[v]); }); });
+    if (g.out == nullptr) {
+        unroll<MR>(
+            [&](auto i) { unroll<NV>([&](auto v) { L::store(g.c + i * g.c_ld + v * L::W, acc[i][v], mask[v]); }); });
+        return;
+    }
+    if (g.alpha != 1) {
+        const AccReg alpha = L::set(g.alpha);
+        unroll<MR>([&](auto i) { unroll<NV>([&](auto v) { acc[i][v] = L::mul(alpha, acc[i][v]); }); });
+    }
+    if (g.column_bias)
+        unroll<NV>([&](auto v) {
+            const AccReg bias = L::load(static_cast<const S*>(g.column_bias) + v * L::W, mask[v]);
+            unroll<MR>([&](auto i) { acc[i][v] = L::add(acc[i][v], bias); });
+        });
+    if (g.row_bias)
+        unroll<MR>([&](auto i) {
+            const AccReg bias = L::set(to_acc(static_cast<const S*>(g.row_bias)[i * g.row_bias_step]));
+            unroll<NV>([&](auto v) { acc[i][v] = L::add(acc[i][v], bias); });
+        });
+    if (g.residual) {
+        const AccReg beta = L::set(g.beta);
+        unroll<MR>([&](auto i) {
+            const S* row = static_cast<const S*>(g.residual) + i * g.residual_ld;
+            unroll<NV>([&](auto v) { acc[i][v] = L::add(acc[i][v], L::mul(beta, L::load(row + v * L::W, mask[v]))); });
+        });
+    }
+    S* out = static_cast<S*>(g.out);
+    unroll<MR>(
+        [&](auto i) { unroll<NV>([&](auto v) { L::store(out + i * g.out_ld + v * L::W, acc[i][v], mask[v]); }); });
 }
 
 template <class L>
 using Micro = void (*)(const MicroArgs<typename L::Acc>&);
 
 // Tables of microkernels by rows - 1; filled at compile time.
-template <class L, class SB, int Rows, int NV>
+template <class L, class SB, class S, int Rows, int NV>
 struct MicroTable {
     Micro<L> f[Rows];
     constexpr MicroTable() : f{} { fill<Rows>(); }
     template <int R>
     constexpr void fill() {
-        f[R - 1] = &micro<L, SB, R, NV>;
+        f[R - 1] = &micro<L, SB, S, R, NV>;
         if constexpr (R > 1) fill<R - 1>();
     }
 };
 
 // The microkernel for `rows` rows and at least `vectors` vectors.
-template <class L, class SB, int Rows>
+template <class L, class SB, class S, int Rows>
 Micro<L> pick_micro(int rows, int vectors) {
     if constexpr (L::kWideVectors > 0)
         if (vectors > L::kVectors) {
-            static constexpr MicroTable<L, SB, L::kWideRows, L::kWideVectors> wide;
+            static constexpr MicroTable<L, SB, S, L::kWideRows, L::kWideVectors> wide;
             return wide.f[rows - 1];
         }
-    static constexpr MicroTable<L, SB, Rows, 1> one;
-    static constexpr MicroTable<L, SB, Rows, L::kVectors> full;
+    static constexpr MicroTable<L, SB, S, Rows, 1> one;
+    static constexpr MicroTable<L, SB, S, Rows, L::kVectors> full;
     return vectors == 1 ? one.f[rows - 1] : full.f[rows - 1];
 }
 

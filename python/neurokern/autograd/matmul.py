@@ -132,5 +132,5 @@ def _recorded(a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta:
     return Matmul.apply(a, b, residual, alpha, beta)
 
 
-# a, b, bias, residual and then preact, act, p0, p1, alpha, beta
-direct_matmul = direct(_C.matmul, tensors=4, autocasts=True)
+# a, b, residual and then ndim, alpha, beta; with ndim, a and b have that many dimensions and one batch
+direct_product = direct(_C.product, tensors=3, autocasts=True)

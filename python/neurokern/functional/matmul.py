@@ -11,7 +11,7 @@ from ..ops.activation import ACTIVATIONS, PLAIN, TORCH, is_compiling
 from ..ops.backends import renamed, state, to_torch, why_not_ours
 from ._common import IDENTITY, Activation, agree, any_autocast, autocast, not_plain, parse_activation
 
-_NO_ACTIVATION = ACTIVATIONS["identity"]
+direct_product = grad.direct_product
 
 
 def linear(
@@ -104,8 +104,10 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     Raises:
         RuntimeError: a 0-d argument, or sizes, dtypes or devices that do not fit.
     """
-    if out is None and (made := _direct(input, other)) is not NotImplemented:
-        return made
+    if out is None and state.native is _C and not is_compiling():
+        made = direct_product(input, other, None, 0, 1.0, 1.0)
+        if made is not NotImplemented:
+            return made
     if type(input) in PLAIN and type(other) in PLAIN:
         if out is None and not any_autocast():
             try:
@@ -117,13 +119,6 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
         if foreign is not NotImplemented:
             return foreign
     return _store("matmul", _matmul("matmul", input, other), out, input, other)
-
-
-def _direct(a: Tensor, b: Tensor, residual: Tensor | None = None, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
-    """alpha * a @ b + beta * residual by the shortest way, or NotImplemented."""
-    if state.native is _C and not is_compiling():
-        return grad.direct_matmul(a, b, None, residual, None, _NO_ACTIVATION, 0.0, 0.0, alpha, beta)
-    return NotImplemented
 
 
 def _matmul(op: str, a: Tensor, b: Tensor) -> Tensor:
@@ -174,11 +169,13 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     Raises:
         RuntimeError: an argument is not 3-d, or sizes, dtypes or devices do not fit.
     """
+    if out is None and state.native is _C and not is_compiling():
+        made = direct_product(input, mat2, None, 3, 1.0, 1.0)
+        if made is not NotImplemented:
+            return made
     if type(input) in PLAIN and type(mat2) in PLAIN:
         a, b = input.shape, mat2.shape
         if len(a) == 3 == len(b) and a[0] == b[0] and out is None and not any_autocast():
-            if (made := _direct(input, mat2)) is not NotImplemented:
-                return made
             try:
                 return grad.matmul(input, mat2)
             except (RuntimeError, NotImplementedError):
@@ -201,10 +198,12 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     Raises:
         RuntimeError: an argument is not 2-d, or sizes, dtypes or devices do not fit.
     """
+    if out is None and state.native is _C and not is_compiling():
+        made = direct_product(input, mat2, None, 2, 1.0, 1.0)
+        if made is not NotImplemented:
+            return made
     if type(input) in PLAIN and type(mat2) in PLAIN:
         if input.dim() == 2 == mat2.dim() and out is None and not any_autocast():
-            if (made := _direct(input, mat2)) is not NotImplemented:
-                return made
             try:
                 return grad.matmul(input, mat2)
             except (RuntimeError, NotImplementedError):
@@ -228,11 +227,13 @@ def addmm(
     Raises:
         RuntimeError: sizes, dtypes or devices do not fit.
     """
+    # beta 0 leaves input unread, so that nothing below would look at its shape
+    if out is None and beta and state.native is _C and not is_compiling():
+        made = direct_product(mat1, mat2, input, 2, alpha, beta)
+        if made is not NotImplemented:
+            return made
     if type(input) in PLAIN and type(mat1) in PLAIN and type(mat2) in PLAIN:
-        # beta 0 leaves input unread, so that nothing below would look at its shape
         if out is None and beta and mat1.dim() == 2 == mat2.dim() and not any_autocast():
-            if (made := _direct(mat1, mat2, input, alpha, beta)) is not NotImplemented:
-                return made
             try:
                 return grad.matmul(mat1, mat2, input, float(alpha), float(beta))
             except (RuntimeError, NotImplementedError):

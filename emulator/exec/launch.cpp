@@ -1,6 +1,7 @@
 // Spreads the clusters of a launch over threads, and words what went wrong.
 #include <algorithm>
 #include <cfenv>
+#include <cstdio>
 #include <exception>
 #include <numeric>
 #include <thread>
@@ -32,6 +33,23 @@ void fail(const Warp& w, const Inst& i, int code, int lane, const std::string& w
     const uint32_t* b = w.block->id;
     throw Error(static_cast<Status>(code), concat("kernel ", l.code->name, ", ", place(w, &i), ", block (", b[0], ", ",
                                                   b[1], ", ", b[2], "), thread (", x, ", ", y, ", ", z, "): ", what));
+}
+
+void Output::print(uint64_t cluster, const std::string& text) {
+    const std::lock_guard lock(mutex_);
+    texts_[cluster] += text;
+    if ((bytes_ += text.size()) > kMostKept) write();
+}
+
+void Output::flush() {
+    const std::lock_guard lock(mutex_);
+    if (!texts_.empty()) write();
+}
+
+void Output::write() {
+    for (const auto& [cluster, text] : texts_) std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+    texts_.clear(), bytes_ = 0;
 }
 
 namespace {
@@ -84,6 +102,7 @@ void run(Launch& l) {
     work(l, shared);
     for (std::thread& t : helpers) t.join();
     l.global.end();
+    l.output.flush();
     if (shared.error) std::rethrow_exception(shared.error);
 }
 

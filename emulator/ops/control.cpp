@@ -82,8 +82,9 @@ void call(Builder& b) {
     if (b.operand(0).kind == Operand::list) results = words(b, b.operand(n++));
     const Name name = b.operand(n++).name;
     const Symbol* s = b.find(name);
-    if (s == nullptr || s->kind != Symbol::function) b.unsupported("a call to what is no function of the module");
     if (n < b.operands()) arguments = words(b, b.operand(n++));
+    if (s == nullptr && system_call(b, name, results, arguments)) return;
+    if (s == nullptr || s->kind != Symbol::function) b.unsupported("a call to what is no function of the module");
     if (n < b.operands()) b.unsupported("an indirect call");
     const Code& callee = *s->function_code;
     Call c;

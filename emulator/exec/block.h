@@ -115,7 +115,8 @@ void jump(Warp& w, const Inst* to);                    // the whole group
 void branch(Warp& w, const Inst* to, uint32_t taken);  // some of its lanes
 void exit_lanes(Warp& w, uint32_t lanes);
 void pick_group(Warp& w);
-void enter(Warp& w, const Call& call, const Inst* back);
+void enter(Warp& w, const Inst& i, const Call& call);
+void enter_by_address(Warp& w, const Inst& i, const Call& call, const uint64_t* address);  // each lane's own function
 void leave(Warp& w);  // ret of the group's function
 void arrive(Warp& w, const Inst& i, uint32_t number, uint32_t count, bool waits);
 

@@ -11,12 +11,12 @@
 namespace emu {
 
 std::string place(const Warp& w, const Inst* i) {
-    for (const Frame& f : w.frames)
-        if (i >= f.code->insts.data() && i < f.code->insts.data() + f.code->insts.size()) {
-            const ptx::Position& at = f.code->position(i);
-            return concat(f.code->module->source(at), " (", f.code->module->line(at.line), ")");
+    for (const auto& [name, code] : w.block->launch->program->functions)
+        if (i >= code->insts.data() && i < code->insts.data() + code->insts.size()) {
+            const ptx::Position& at = code->position(i);
+            return concat(code->module->source(at), " (", code->module->line(at.line), ")");
         }
-    return "another function";
+    return "no function";
 }
 
 void Launch::locate(uint64_t number, uint32_t rank, uint32_t (&id)[3]) const {

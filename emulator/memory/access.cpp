@@ -121,7 +121,7 @@ void resolve_shared(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], P
 
 void resolve_local(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], Pointers& to) {
     Block& b = *w.block;
-    const uint64_t each = b.launch->program->local_bytes;
+    const uint64_t each = uint64_t{b.launch->program->local_bytes} + b.launch->program->stack_bytes;
     for_lanes(w.mask, [&](int l) {
         if (address[l] > each || address[l] + i.bytes > each)
             out_of_bounds(w, i, l, "local", address[l], i.bytes, concat("the thread has ", each, " bytes"));

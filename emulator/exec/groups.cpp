@@ -132,7 +132,10 @@ static void part(Warp& w, const Inst* behind) {
 }
 
 static void pass(uint32_t lanes, const uint32_t* from, uint32_t* to) {
-    for_lanes(lanes, [&](int l) { to[l] = from[l]; });
+    if (lanes == kAll)
+        std::memcpy(to, from, kLanes * sizeof *to);
+    else
+        for_lanes(lanes, [&](int l) { to[l] = from[l]; });
 }
 
 // The frame for some lanes, with their arguments in it.

@@ -151,6 +151,20 @@ WAIT: mbarrier.try_wait.parity.shared.b64 %p, [%b], 0; @!%p bra WAIT;
             run(call("on", "%x", "%y"), text)
 
     @errors
+    def test_a_recursion_of_nothing(self) -> None:
+        with pytest.raises(DeviceError, match=r"stack overflow: on is called \d+ deep"):
+            run("call on;", ".func on() { call on; ret; }")
+
+    @errors
+    def test_a_recursion_that_takes_too_long(self) -> None:
+        emulation.set_option("seconds", 1)
+        try:
+            with pytest.raises(DeviceError, match="no end after 1 seconds; warp 0 stands at"):
+                run("mov.u32 %x, 60;" + call("fib", "%x", "%y"), FIBONACCI)
+        finally:
+            emulation.set_option("seconds", 120)
+
+    @errors
     def test_a_local_variable_out_of_bounds(self) -> None:
         with pytest.raises(DeviceError, match=r"of local memory at address .* out of bounds"):
             run("mov.u64 %m, 0x1000000; ld.local.u32 %y, [%m];" + call("fib", "%y", "%y"), FIBONACCI)
@@ -232,6 +246,11 @@ class TestByAddress:
         outside = function("more", "").replace("given)", "given, .param .b32 second)")
         with pytest.raises(DeviceError, match="more, whose parameters are not those of the call's prototype"):
             run(text, outside)
+
+    @errors
+    def test_a_function_defined_twice(self) -> None:
+        with pytest.raises(DeviceError, match="twice is defined twice"):
+            run("", MAPS + MAPS, good=False)
 
     @errors
     @pytest.mark.parametrize("wrong", ["call (out), %f, (in), missing;", "call (out), %f, (in, in), one;"])

@@ -167,6 +167,7 @@ std::unique_ptr<Program> decode(std::string ptx) {
     std::unordered_map<const ptx::Function*, Code*> decoded;
     for (const auto& f : p->module->functions) {
         if (!f->has_body) continue;
+        if (p->functions.contains(std::string(f->name))) throw Error(invalid_ptx, concat(f->name, " is defined twice"));
         auto code = std::make_unique<Code>();
         code->source = f.get(), code->module = p->module.get(), code->name = std::string(f->name);
         code->number = static_cast<uint32_t>(order.size());
@@ -184,7 +185,8 @@ std::unique_ptr<Program> decode(std::string ptx) {
     layout.finish();
     for (Builder& b : builders) b.run();
     for (Code* c : order) {
-        if (c->recursive) c->stack_bytes += static_cast<uint32_t>(aligned(c->register_bytes / 32, layout.alignment()));
+        if (c->recursive)
+            c->stack_bytes += static_cast<uint32_t>(aligned(c->register_bytes / 32 + 1, layout.alignment()));
         if (!c->source->entry) continue;
         if (!c->calls.empty() && layout.dynamic_moves(*c))
             throw Error(unsupported_ptx, concat(c->name, " has static and dynamic shared memory, and calls functions"));

@@ -141,6 +141,7 @@ static void pass(uint32_t lanes, const uint32_t* from, uint32_t* to) {
 // The frame for some lanes, with their arguments in it.
 static Hold called(Warp& w, const Inst& i, const Call& call, const Code& callee, uint32_t lanes) {
     Hold to = w.frames.enter(callee, &*w.frame, &call, w.pc);
+    if (callee.recursive && --w.budget < 0) w.stop = true;  // it may take as long as a loop
     if (callee.recursive && to->stack + callee.stack_bytes > kStackBytes)
         fail(w, i, launch_failed, std::countr_zero(lanes),
              concat("stack overflow: ", callee.name, " is called ", to->depth, " deep, and its registers and local ",

@@ -1,10 +1,6 @@
-"""Calls on the emulator: recursion, calls by address, printf and assert; in PTX by hand, and as nvcc compiles C++."""
+"""Calls on the emulator: recursion, calls by address, printf and assert, in PTX by hand."""
 
 from __future__ import annotations
-
-import shutil
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,14 +142,14 @@ WAIT: mbarrier.try_wait.parity.shared.b64 %p, [%b], 0; @!%p bra WAIT;
 
     @errors
     def test_a_recursion_without_end(self) -> None:
-        text = function("on", f"add.u32 %a, %x, 1; {call('on', '%a', '%y')}")
-        with pytest.raises(DeviceError, match=r"kernel kernel, .*thread \(0, 0, 0\): stack overflow: on is called \d+"):
-            run(call("on", "%x", "%y"), text)
-
-    @errors
-    def test_a_recursion_of_nothing(self) -> None:
-        with pytest.raises(DeviceError, match=r"stack overflow: on is called \d+ deep"):
-            run("call on;", ".func on() { call on; ret; }")
+        for text, outside in (
+            (call("on", "%x", "%y"), function("on", f"add.u32 %a, %x, 1; {call('on', '%a', '%y')}")),
+            ("call on;", ".func on() { call on; ret; }"),  # that takes no memory
+        ):
+            with pytest.raises(
+                DeviceError, match=r"kernel kernel, .*thread \(0, 0, 0\): stack overflow: on is called \d+"
+            ):
+                run(text, outside)
 
     @errors
     def test_a_recursion_that_takes_too_long(self) -> None:
@@ -247,6 +243,20 @@ class TestByAddress:
         with pytest.raises(DeviceError, match="more, whose parameters are not those of the call's prototype"):
             run(text, outside)
 
+    @pytest.mark.parametrize("used", [False, True])
+    def test_a_kernel_with_static_and_dynamic_shared_memory(self, used: bool) -> None:
+        """A function that uses the dynamic one itself would need another address for each kernel."""
+        outside = ".extern .shared .align 16 .b8 rest[];" + (
+            MAPS.replace("add.u32", "mov.u32 %a, rest; add.u32") if used else MAPS
+        )
+        text = f""".shared .align 4 .b8 own[128]; shl.b32 %a, %l, 2; mov.u32 %b, own; add.u32 %a, %a, %b;
+  st.shared.u32 [%a], %x; {call("twice", "%x", "%y")} ld.shared.u32 %a, [%a]; add.u32 %y, %y, %a;"""
+        if used:
+            with pytest.raises(DeviceError, match="calls a function that uses dynamic shared memory"):
+                run(text, outside)
+        else:
+            assert run(text, outside).tolist() == (3 * LANES).tolist()
+
     @errors
     def test_a_function_defined_twice(self) -> None:
         with pytest.raises(DeviceError, match="twice is defined twice"):
@@ -335,156 +345,3 @@ class TestPrintf:
         assert capfd.readouterr().err == (
             "a.cu:17: void f(int): block: [0,0,0], thread: [3,0,0] Assertion `x < 3` failed.\n"
         )
-
-
-SOURCE = r"""
-#include <cassert>
-#include <cstdio>
-#include <new>
-
-typedef int (*Map)(int);
-__device__ int square(int x) { return x * x; }
-__device__ int negated(int x) { return -x; }
-__device__ int tripled(int x) { return 3 * x; }
-__device__ Map maps[3] = {square, negated, tripled};
-__constant__ Map fixed_maps[2] = {tripled, square};
-__device__ int data[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-__device__ int* pointers[2] = {data + 2, data + 5};
-struct __attribute__((packed)) Mixed { char c; int* p; Map f; };
-__device__ Mixed mixed = {3, data + 1, tripled};
-
-extern "C" __global__ void pointed(int* out, const int* in, const int* which) {
-    const int t = threadIdx.x;
-    out[t] = maps[which[t]](in[t]) + fixed_maps[which[t] & 1](in[t]) + *pointers[t & 1] + *mixed.p + mixed.f(mixed.c);
-}
-
-struct Shape {
-    int scale;
-    __device__ Shape(int s) : scale(s) {}
-    __device__ virtual float area() const = 0;
-    __device__ virtual float twice() const { return 2 * area(); }
-};
-struct Square : Shape {
-    float a;
-    __device__ Square(float x) : Shape(1), a(x) {}
-    __device__ float area() const override { return scale * a * a; }
-};
-struct Disc : Shape {
-    float r;
-    __device__ Disc(float x) : Shape(2), r(x) {}
-    __device__ float area() const override { return scale * 3 * r * r; }
-    __device__ float twice() const override { return -area(); }
-};
-
-extern "C" __global__ void shapes(float* out, const float* in) {
-    __shared__ alignas(16) char room[64][32];
-    const int t = threadIdx.x;
-    Shape* s = t % 3 == 0 ? (Shape*)new (room[t]) Square(in[t]) : (Shape*)new (room[t]) Disc(in[t]);
-    out[t] = s->twice() + s->area();
-}
-
-__device__ void quicksort(int* a, int low, int high) {
-    if (low >= high) return;
-    const int pivot = a[(low + high) / 2];
-    int i = low, j = high;
-    while (i <= j) {
-        while (a[i] < pivot) ++i;
-        while (a[j] > pivot) --j;
-        if (i > j) break;
-        const int x = a[i];
-        a[i++] = a[j], a[j--] = x;
-    }
-    quicksort(a, low, j);
-    quicksort(a, i, high);
-}
-extern "C" __global__ void sorted(int* a, long each) { quicksort(a + threadIdx.x * each, 0, each - 1); }
-
-// Over a heap of `nodes`: at each leaf the path from the root, which every call copies into an array of its own.
-__device__ int walk(int node, int nodes, const int* above, int depth) {
-    int path[8];
-    for (int k = 0; k < depth; ++k) path[k] = above[k];
-    path[depth] = node;
-    int sum = 0;
-    for (int child = 2 * node + 1; child <= 2 * node + 2; ++child)
-        if (child < nodes) sum += walk(child, nodes, path, depth + 1);
-    if (2 * node + 1 >= nodes)
-        for (int k = 0; k <= depth; ++k) sum += path[k] * (k + 1);
-    return sum + path[depth];
-}
-extern "C" __global__ void walked(int* out) { out[threadIdx.x] = walk(0, threadIdx.x + 1, nullptr, 0); }
-
-extern "C" __global__ void lines(int* out, double x) {
-    const int t = threadIdx.x;
-    out[t] = printf("%d|%5.2f %-6d|%+ld %c %llu %*d %.3s%% %e %hu\n", t, x * t, t, -5000000000l * t, 'a' + t,
-                    1ull << 63, 5, t, "abcdef", x, (unsigned short)-t);
-    if (t == 1) printf("plain\n");
-}
-
-extern "C" __global__ void asserts(int* a) { assert(a[threadIdx.x] < 3); }
-"""
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> str:
-    if shutil.which("nvcc") is None:
-        pytest.skip("no nvcc")
-    folder: Path = tmp_path_factory.mktemp("nvcc")
-    (folder / "kernels.cu").write_text(SOURCE)
-    command = ["nvcc", "-std=c++17", "-arch=sm_90", "-ptx", "kernels.cu", "-o", "kernels.ptx"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    assert run.returncode == 0, run.stderr
-    return (folder / "kernels.ptx").read_text()
-
-
-class TestNvcc:
-    def test_pointers_to_functions(self, compiled: str, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        x, which = (rng.integers(low, high, 64).astype(np.int32) for low, high in ((-1000, 1000), (0, 3)))
-        out = np.zeros(64, np.int32)
-        emulator().launch(compiled, [out, x, which], name="pointed", block=(64, 1, 1))
-        first = np.select([which == 0, which == 1], [x * x, -x], 3 * x)
-        second = np.where(which & 1, x * x, 3 * x)
-        assert out.tolist() == (first + second + np.where(np.arange(64) & 1, 6, 3) + 2 + 9).tolist()
-
-    def test_virtual_functions(self, compiled: str) -> None:
-        x = np.arange(64, dtype=np.float32)
-        out = np.zeros(64, np.float32)
-        emulator().launch(compiled, [out, x], name="shapes", block=(64, 1, 1))
-        assert out.tolist() == np.where(np.arange(64) % 3 == 0, 3 * x * x, 0).tolist()
-
-    def test_quicksort(self, compiled: str, seed: int) -> None:
-        x = np.random.default_rng(seed).integers(-50, 50, (40, 100)).astype(np.int32)
-        got = x.copy()
-        emulator().launch(compiled, [got, 100], name="sorted", block=(40, 1, 1))
-        assert got.tolist() == np.sort(x, 1).tolist()
-
-    def test_a_walk_with_local_arrays(self, compiled: str) -> None:
-        def walk(node: int, nodes: int, above: list[int]) -> int:
-            path = [*above, node]
-            inner = sum(walk(c, nodes, path) for c in (2 * node + 1, 2 * node + 2) if c < nodes)
-            return node + (inner if 2 * node + 1 < nodes else sum(p * (k + 1) for k, p in enumerate(path)))
-
-        out = np.zeros(100, np.int32)
-        emulator().launch(compiled, [out], name="walked", block=(100, 1, 1))
-        assert out.tolist() == [walk(0, n + 1, []) for n in range(100)]
-
-    @prints
-    def test_printf(self, compiled: str, capfd: pytest.CaptureFixture[str]) -> None:
-        out = np.zeros(3, np.int32)
-        x = np.float64(2.5)
-        emulator().launch(compiled, [out, int(x.view(np.int64))], name="lines", block=(3, 1, 1))
-        assert out.tolist() == [11] * 3
-        want = [
-            f"{t}|{x * t:5.2f} {t:<6}|{-5000000000 * t:+} {chr(97 + t)} {2**63} {t:5} abc% {x:e} {-t & 0xFFFF}\n"
-            for t in range(3)
-        ]
-        assert capfd.readouterr().out == "".join([*want, "plain\n"])
-
-    @errors
-    def test_assert(self, compiled: str, capfd: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(DeviceError, match=r"asserts, .*thread \(4, 0, 0\): Assertion `a\[threadIdx.x\] < 3`"):
-            emulator().launch(compiled, [np.array([0, 1, 2, 2, 3, 4], np.int32)], name="asserts", block=(6, 1, 1))
-        said = capfd.readouterr().err.splitlines()
-        assert [line.split(": void asserts(int *): ")[1] for line in said] == [
-            f"block: [0,0,0], thread: [{t},0,0] Assertion `a[threadIdx.x] < 3` failed." for t in (4, 5)
-        ]

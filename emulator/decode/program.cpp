@@ -101,7 +101,14 @@ class Layout {
     std::vector<const ptx::Function*> reached(const Code& c) const { return graph_.reached(*c.source); }
 
     uint32_t alignment() const { return local_alignment_; }
-    bool dynamic_moves(const Code& c) const { return !dynamic_.empty() && c.static_shared != shared_; }
+    // Whether a function that an entry may call has another address for dynamic shared memory.
+    bool dynamic_moves(const Code& c) const {
+        if (dynamic_.empty() || c.static_shared == shared_) return false;
+        const auto is_dynamic = [&](const Operand& o) { return std::ranges::count(dynamic_, o.name) != 0; };
+        return std::ranges::any_of(reached(c), [&](const ptx::Function* f) {
+            return std::ranges::any_of(f->operands, is_dynamic) || std::ranges::any_of(f->elements, is_dynamic);
+        });
+    }
 
   private:
     struct Device {
@@ -188,8 +195,10 @@ std::unique_ptr<Program> decode(std::string ptx) {
         if (c->recursive)
             c->stack_bytes += static_cast<uint32_t>(aligned(c->register_bytes / 32 + 1, layout.alignment()));
         if (!c->source->entry) continue;
-        if (!c->calls.empty() && layout.dynamic_moves(*c))
-            throw Error(unsupported_ptx, concat(c->name, " has static and dynamic shared memory, and calls functions"));
+        if (layout.dynamic_moves(*c))
+            throw Error(unsupported_ptx,
+                        concat(c->name, " has shared memory of its own and calls a function that uses ",
+                               "dynamic shared memory"));
         c->any_wgmma = !c->touch_at.empty();
         for (const ptx::Function* f : layout.reached(*c))
             c->any_wgmma = c->any_wgmma || !decoded.at(f)->touch_at.empty();

@@ -98,6 +98,33 @@ extern "C" __global__ void lines(int* out, double x) {
     if (t == 1) printf("plain\n");
 }
 
+struct Node { int value; Node* next; };
+__device__ Node* kept[32];
+
+// A list of its own for each thread; the next launch adds it up and frees it.
+extern "C" __global__ void listed(long n) {
+    Node* list = nullptr;
+    for (int k = 0; k < n + threadIdx.x; ++k) list = new Node{k, list};
+    kept[threadIdx.x] = list;
+}
+extern "C" __global__ void summed(int* out, long most) {
+    int sum = 0;
+    for (Node* n = kept[threadIdx.x]; n != nullptr;) {
+        Node* next = n->next;
+        sum += n->value;
+        delete n;
+        n = next;
+    }
+    out[threadIdx.x] = sum + (malloc(most) == nullptr ? 1000000 : 0);
+}
+extern "C" __global__ void misused(long how) {
+    int* a = (int*)malloc(24);
+    if (how == 0) a[6] = 1;
+    if (how > 0) free(a);
+    if (how == 1) a[2] = 1;
+    if (how == 2) free(a);
+}
+
 extern "C" __global__ void asserts(int* a) { assert(a[threadIdx.x] < 3); }
 """
 
@@ -166,3 +193,24 @@ class TestNvcc:
         assert [line.split(": void asserts(int *): ")[1] for line in said] == [
             f"block: [0,0,0], thread: [{t},0,0] Assertion `a[threadIdx.x] < 3` failed." for t in (4, 5)
         ]
+
+    @pytest.mark.parametrize("threads", [1, 32])
+    def test_memory_from_malloc(self, compiled: str, threads: int) -> None:
+        """It outlives the launch. More than there is gives null."""
+        out = np.zeros(threads, np.int32)
+        emulator().launch(compiled, [10], name="listed", block=(threads, 1, 1))
+        emulator().launch(compiled, [out, 1 << 40], name="summed", block=(threads, 1, 1))
+        assert out.tolist() == [(10 + t) * (9 + t) // 2 + 1000000 for t in range(threads)]
+
+    @pytest.mark.emulator_only("errors")
+    @pytest.mark.parametrize(
+        ("how", "what"),
+        [
+            (0, "writes 4 bytes of global memory at address 0x.*: 0 bytes behind 24 bytes that malloc gave"),
+            (1, "writes 4 bytes of global memory at address 0x.*: in 24 bytes that were freed"),
+            (2, "frees address 0x.*, which malloc did not give: in 24 bytes that were freed"),
+        ],
+    )
+    def test_memory_misused(self, compiled: str, how: int, what: str) -> None:
+        with pytest.raises(DeviceError, match=what):
+            emulator().launch(compiled, [how], name="misused", block=(1, 1, 1))

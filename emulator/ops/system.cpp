@@ -1,8 +1,9 @@
-// What nvcc calls without defining it: vprintf and __assertfail.
+// What nvcc calls without defining it: vprintf, __assertfail, malloc and free.
 #include <cstdio>
 
 #include "../exec/cluster.h"
 #include "../memory/access.h"
+#include "../memory/heap.h"
 #include "families.h"
 #include "lanes.h"
 
@@ -178,12 +179,33 @@ void assertion_fails(Warp& w, const Inst& i) {
     fail(w, i, assertion, std::countr_zero(w.mask), first);
 }
 
+void allocate(Warp& w, const Inst& i) {
+    for_lanes(w.mask, [&](int l) {
+        const uint64_t address = heap().allocate(wide_parameter(w, i, 0, l));
+        w.at<uint32_t>(i.d)[l] = static_cast<uint32_t>(address);
+        w.at<uint32_t>(i.b)[l] = static_cast<uint32_t>(address >> 32);
+    });
+}
+
+void release(Warp& w, const Inst& i) {
+    for_lanes(w.mask, [&](int l) {
+        const uint64_t address = wide_parameter(w, i, 0, l);
+        if (address != 0 && !heap().release(address))
+            fail(w, i, illegal_address, l,
+                 concat("frees address 0x", std::hex, address, std::dec,
+                        ", which malloc did not give: ", describe(*w.block->launch, address)));
+    });
+}
+
 struct SystemFunction {
     Name name;
     Run run;
     size_t results, arguments;  // words
 };
-constexpr SystemFunction kFunctions[] = {{"vprintf", print, 1, 4}, {"__assertfail", assertion_fails, 0, 9}};
+constexpr SystemFunction kFunctions[] = {{"vprintf", print, 1, 4},
+                                         {"__assertfail", assertion_fails, 0, 9},
+                                         {"malloc", allocate, 2, 2},
+                                         {"free", release, 0, 2}};
 
 }  // namespace
 
@@ -196,7 +218,8 @@ bool system_call(Builder& b, Name name, const std::vector<Ref>& results, const s
         const uint32_t list = b.add_list(arguments);
         Inst& i = b.emit(f.run, Class::control);
         i.a = address, i.list = list, i.flags = kWideAddress, i.bytes = 1;
-        if (f.results != 0) i.d = results[0];
+        if (f.results > 0) i.d = results[0];
+        if (f.results > 1) i.b = results[1];
         return true;
     }
     return false;

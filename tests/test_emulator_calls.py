@@ -200,6 +200,17 @@ class TestByAddress:
   p: .callprototype _ (.param .b64 _, .param .b32 _); call %f, (a, b), p; } ld.global.u32 %y, [%n];"""
         assert run(call_, text).tolist() == (LANES + 9).tolist()
 
+    def test_small_parameters(self) -> None:
+        """Bytes and halves of a struct, from registers and numbers."""
+        text = """.func (.param .b32 r) parts(.param .align 4 .b8 x[8]) { .reg .b16 %h; .reg .b32 %a, %b;
+  ld.param.u8 %a, [x]; ld.param.s8 %b, [x+1]; mad.lo.u32 %a, %b, 1000, %a; ld.param.u16 %h, [x+2];
+  cvt.u32.u16 %b, %h; mad.lo.u32 %a, %b, 100000, %a; ld.param.b32 %b, [x+4]; add.u32 %a, %a, %b;
+  st.param.b32 [r], %a; ret; }"""
+        call_ = """{ .reg .b16 %h; cvt.u16.u32 %h, %x; .param .align 4 .b8 x[8]; .param .b32 r; st.param.b8 [x], 200;
+  st.param.b8 [x+1], 255; st.param.b16 [x+2], %h; st.param.b32 [x+4], 7; call (r), parts, (x);
+  ld.param.b32 %y, [r]; }"""
+        assert run(call_, text).tolist() == [(200 - 1000 + 100000 * k + 7) % 2**32 for k in range(32)]
+
     def test_recursion_by_address(self) -> None:
         """A function that gets its own address from a table."""
         text = f"""setp.eq.u32 %p, %x, 0; @%p bra DONE; ld.global.u64 %m, [self]; sub.u32 %a, %x, 1;

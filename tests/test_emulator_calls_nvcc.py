@@ -98,6 +98,39 @@ extern "C" __global__ void lines(int* out, double x) {
     if (t == 1) printf("plain\n");
 }
 
+struct Big { double a; int b; char c; long d[2]; };
+struct Base {
+    int tag = 7;
+    __device__ virtual ~Base() {}
+    __device__ virtual Big make(Big x, int k) = 0;
+};
+struct Other {
+    int more = 3;
+    __device__ virtual ~Other() {}
+    __device__ virtual int id() const { return 5; }
+};
+struct Both : Base, Other {
+    __device__ Big make(Big x, int k) override { x.a *= 2, x.b += k, x.d[1] -= k; return x; }
+    __device__ int id() const override { return 6 + tag + more; }
+};
+struct Leaf : Base {
+    __device__ Big make(Big x, int k) override { x.c = 'z'; return k > 0 ? make(x, k - 1) : x; }
+};
+template <int N>
+__device__ int times(int x) { return N * x; }
+__device__ int applied(Map f, int x, int n) { return n == 0 ? x : applied(f, f(x), n - 1); }
+
+extern "C" __global__ void objects(long* out, const int* in) {
+    const int t = threadIdx.x;
+    Base* base = t & 1 ? (Base*)new Both : (Base*)new Leaf;
+    const Other* other = t & 1 ? (Both*)base : nullptr;
+    Big (Base::*member)(Big, int) = &Base::make;
+    const Big y = (base->*member)(Big{1.5 * t, t, 'a', {t, 2 * t}}, in[t]);
+    const Map f = t % 3 == 0 ? times<3> : t % 3 == 1 ? times<2> : Map([](int v) { return v - 1; });
+    out[t] = (long)y.a * 1000000 + y.b * 1000 + y.c + y.d[1] + applied(f, t, in[t]) + (other ? other->id() : 0);
+    delete base;
+}
+
 struct Node { int value; Node* next; };
 __device__ Node* kept[32];
 
@@ -156,6 +189,19 @@ class TestNvcc:
         out = np.zeros(64, np.float32)
         emulator().launch(compiled, [out, x], name="shapes", block=(64, 1, 1))
         assert out.tolist() == np.where(np.arange(64) % 3 == 0, 3 * x * x, 0).tolist()
+
+    def test_objects(self, compiled: str, seed: int) -> None:
+        """Structs by value to virtual functions of several bases, pointers to members, to lambdas and templates."""
+        k = np.random.default_rng(seed).integers(0, 6, 64).astype(np.int32)
+        out = np.zeros(64, np.int64)
+        emulator().launch(compiled, [out, k], name="objects", block=(64, 1, 1))
+
+        def want(t: int, n: int) -> int:
+            made = (3 * t, t + n, ord("a"), 2 * t - n, 16) if t & 1 else (int(1.5 * t), t, ord("z"), 2 * t, 0)
+            through = [t * 3**n, t * 2**n, t - n][t % 3]
+            return made[0] * 1000000 + made[1] * 1000 + sum(made[2:]) + through
+
+        assert out.tolist() == [want(t, int(n)) for t, n in enumerate(k)]
 
     def test_quicksort(self, compiled: str, seed: int) -> None:
         x = np.random.default_rng(seed).integers(-50, 50, (40, 100)).astype(np.int32)

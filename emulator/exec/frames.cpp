@@ -1,5 +1,7 @@
 #include "frames.h"
 
+#include <algorithm>
+
 namespace emu {
 
 Hold Frames::enter(const Code& code, Frame* caller, const Call* call, const Inst* back) {
@@ -12,6 +14,7 @@ Hold Frames::enter(const Code& code, Frame* caller, const Call* call, const Inst
         Frame* fresh = all_.emplace_back(std::make_unique<Frame>()).get();
         fresh->code = &code, fresh->home = this;
         fresh->registers = Buffer(code.register_bytes);
+        fresh->place = places_, places_ += (code.register_bytes + 63) / 64 * 64;
         spare.push_back(fresh);
     }
     Frame* f = spare.back();
@@ -27,12 +30,8 @@ Hold Frames::enter(const Code& code, Frame* caller, const Call* call, const Inst
 }
 
 size_t Frames::place(const char* registers) const {
-    size_t at = 0;
-    for (const auto& f : all_) {
-        if (f->registers.data() == registers) break;
-        at += (f->registers.size() + 63) / 64 * 64;
-    }
-    return at;
+    const auto it = std::ranges::find_if(all_, [&](const auto& f) { return f->registers.data() == registers; });
+    return it != all_.end() ? (*it)->place : 0;
 }
 
 void Hold::give_back(Frame* f) {

@@ -23,6 +23,7 @@ struct Frame {
     uint32_t depth = 0;  // calls above it
     uint32_t stack = 0;  // bytes of a thread's stack in front of it
     Buffer registers;
+    size_t place = 0;  // of the registers, as if those of all frames of the warp lay one after the other
 
     uint32_t* word(Ref r) const { return reinterpret_cast<uint32_t*>(registers.data() + (r & ~3u)); }
 
@@ -62,13 +63,14 @@ class Hold {
 class Frames {
   public:
     Hold enter(const Code& code, Frame* caller, const Call* call, const Inst* back);
-    size_t place(const char* registers) const;  // of a frame, as if those of all frames lay one after the other
+    size_t place(const char* registers) const;  // of a frame
 
   private:
     friend class Hold;
 
     std::vector<std::unique_ptr<Frame>> all_;
     std::vector<std::vector<Frame*>> spare_;  // by the function's number
+    size_t places_ = 0;
 };
 
 }  // namespace emu

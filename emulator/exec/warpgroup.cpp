@@ -13,14 +13,13 @@ Warpgroup& group_of(const Warp& w) { return w.block->warpgroups[w.index / kWarps
 uint32_t member_of(const Warp& w) { return w.index % kWarpsInGroup; }
 Warpgroup::Member& self(const Warp& w) { return group_of(w).members[member_of(w)]; }
 
-// `frame`: where the registers of the call lie among those of the warp.
-RegisterWatch::Slot& slot(const Warp& w, size_t frame, Ref r) {
-    const size_t at = (frame + (r & ~3u)) / 64;
-    std::vector<RegisterWatch::Slot>& slots = self(w).watch.slots;
-    if (at >= slots.size()) slots.resize(at + 1);
-    return slots[at];
+// Those of a call, by the place of its registers among those of the warp.
+RegisterWatch::Slot* slots(const Warp& w, size_t place, const Code& c) {
+    std::vector<RegisterWatch::Slot>& all = self(w).watch.slots;
+    if (const size_t end = (place + c.register_bytes) / 64 + 1; end > all.size()) all.resize(end);
+    return all.data() + place / 64;
 }
-RegisterWatch::Slot& slot(const Warp& w, Ref r) { return slot(w, w.frames.place(w.base[in_registers]), r); }
+RegisterWatch::Slot& slot(const Warp& w, Ref r) { return slots(w, w.frame->place, *w.code)[r / 64]; }
 
 [[noreturn]] void refuse(const Warp& w, const Inst& i, const std::string& what) { fail(w, i, launch_failed, 0, what); }
 
@@ -61,10 +60,10 @@ void check_issue(const Warp& w, const Inst& i, const WgmmaRegisters& r) {
 }
 
 void release(const Warp& w, const Wgmma& op, const WgmmaRegisters& r) {
-    const size_t frame = w.frames.place(op.registers[member_of(w)]);
-    for (uint32_t k = 0; k < r.accumulator_count; ++k) --slot(w, frame, r.accumulators[k]).writers;
+    RegisterWatch::Slot* all = slots(w, w.frames.place(op.registers[member_of(w)]), *op.code);
+    for (uint32_t k = 0; k < r.accumulator_count; ++k) --all[r.accumulators[k] / 64].writers;
     for (uint32_t k = 0; k < r.a_count; ++k)
-        if ((r.a[k] & 3) == in_registers) --slot(w, frame, r.a[k]).readers;
+        if ((r.a[k] & 3) == in_registers) --all[r.a[k] / 64].readers;
 }
 
 bool watches(const Warp& w) { return w.block->launch->options.check_shared; }
@@ -175,10 +174,10 @@ void watch_registers(Warp& w, const Inst& i) {
     if (c.touch_at.empty()) return;
     const auto n = static_cast<size_t>(&i - c.insts.data());
     RegisterWatch& watch = self(w).watch;
-    const size_t frame = w.frames.place(w.base[in_registers]);
+    RegisterWatch::Slot* all = slots(w, w.frame->place, c);
     for (uint32_t k = c.touch_at[n]; k < c.touch_at[n + 1]; ++k) {
         const Ref r = c.touches[k];
-        RegisterWatch::Slot& s = slot(w, frame, r);
+        RegisterWatch::Slot& s = all[r / 64];
         if (watch.in_flight != 0) {
             if (s.writers != 0)
                 refuse(w, i, concat(r & 1 ? "writes" : "reads", " an accumulator of a wgmma in flight: ", culprit(w)));

@@ -258,12 +258,24 @@ Ref Builder::source(const Operand& o, Type t) {
             if (s->type == Type::pred || s->bytes != bytes_of(t))
                 unsupported(concat("'", o.name, "' is no register of ", bytes_of(t), " bytes"));
             return touch(s->ref, false);
-        case Symbol::call_parameter:
         case Symbol::function:
+            if (bytes_of(t) == 8 && !s->function_code->source->entry) return constant(s->address + o.bits, 8);
+            [[fallthrough]];
+        case Symbol::call_parameter:
             unsupported(concat("the address of '", o.name, "'"));
         default:
-            return constant(s->address + o.bits, bytes_of(t));
+            return variable(*s, o.bits, bytes_of(t));
     }
+}
+
+Ref Builder::variable(const Symbol& s, uint64_t offset, uint32_t bytes) {
+    if (s.kind != Symbol::stacked) return constant(s.address + offset, bytes);
+    if (bytes < 4) unsupported("an address in a register of 16 bits");
+    const LocalAddress wanted{kNoRef, bytes, s.address + offset};
+    for (const LocalAddress& a : code_.locals)
+        if (a.bytes == wanted.bytes && a.offset == wanted.offset) return a.slot;
+    code_.locals.push_back(wanted);
+    return code_.locals.back().slot = scratch(bytes);
 }
 
 Ref Builder::predicate(const Operand& o) {
@@ -301,7 +313,7 @@ void Builder::address(Inst& to, const Operand& o) {
     } else if (s.kind == Symbol::call_parameter || s.kind == Symbol::function) {
         unsupported(concat("the address of '", o.name, "'"));
     } else {
-        to.a = constant(s.address, 8);
+        to.a = variable(s, 0, 8);
     }
 }
 

@@ -18,11 +18,21 @@ using ptx::Operand;
 
 // What a name in a function means.
 struct Symbol {
-    enum Kind : uint8_t { reg, shared, local, global, constant, parameter, call_parameter, function } kind = reg;
+    enum Kind : uint8_t {
+        reg,
+        shared,
+        local,
+        stacked,  // local, in a recursive function
+        global,
+        constant,
+        parameter,
+        call_parameter,
+        function
+    } kind = reg;
     Type type = Type::none;
     uint32_t bytes = 0;    // of a register
     Ref ref = kNoRef;      // of a register or call parameter
-    uint64_t address = 0;  // of a variable within its space; of a global, in the host's memory
+    uint64_t address = 0;  // of a variable within its space; of a global, in the host's memory; of a function
     const Code* function_code = nullptr;
 };
 
@@ -81,6 +91,7 @@ class Builder {
     void declare(const ptx::Variable& v);
     Ref allocate(uint32_t bytes);
     Ref special(Name name, Type t);
+    Ref variable(const Symbol& s, uint64_t offset, uint32_t bytes);  // its address
     void split_opcode();
     void decode_one();
     void resolve_branches();

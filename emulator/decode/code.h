@@ -79,11 +79,19 @@ struct Inst {
 struct Code;
 struct AsyncForm;
 
-// A call: which Refs of the caller go to which of the callee and back, word by word.
+// A call: which Refs of the caller are parameters and results, word by word.
 struct Call {
-    const Code* callee = nullptr;
-    std::vector<std::pair<Ref, Ref>> in, out;  // caller's, callee's
+    const Code* callee = nullptr;  // null: by address
+    std::vector<Ref> in, out;
 };
+
+// A register of a recursive function that holds the address of a local variable in each of its calls.
+struct LocalAddress {
+    Ref slot = kNoRef;
+    uint32_t bytes = 0;   // of the register
+    uint64_t offset = 0;  // within the call's part of the stack
+};
+inline constexpr uint32_t kStackBytes = 512 * 1024;  // of a thread, for calls of recursive functions
 
 // A function, ready to run.
 struct Code {
@@ -103,6 +111,11 @@ struct Code {
     std::vector<uint32_t> touch_at;
     std::vector<Ref> touches;
     uint32_t register_bytes = 0;
+    uint32_t number = 0;       // within the program
+    bool recursive = false;    // may call itself, by way of others or not
+    bool any_wgmma = false;    // in it or in what it calls
+    uint32_t stack_bytes = 0;  // of a recursive function: what a call takes of the thread's stack
+    std::vector<LocalAddress> locals;
     uint32_t parameter_bytes = 0;  // of an entry
     uint32_t static_shared = 0;    // of an entry: bytes in front of the dynamic shared memory
     std::vector<std::pair<uint32_t, uint32_t>> parameter_slots;  // of an entry: offset and bytes of each
@@ -121,7 +134,9 @@ struct Program {
     std::unordered_map<std::string, GlobalMemory> globals;
     std::vector<std::unique_ptr<char[]>> memory;  // of the globals
     std::vector<char> constant_bank;
-    uint32_t local_bytes = 0;  // of one thread
+    uint32_t local_bytes = 0;             // of one thread, in front of its stack
+    uint32_t stack_bytes = 0;             // of one thread; 0: no recursive function has local variables
+    std::vector<const Code*> by_address;  // number k has the address kCodeWindow + k * kCodeStep
 };
 
 // Decodes every function of a PTX text. Throws Error for what is not supported, with the PTX line and the source line.

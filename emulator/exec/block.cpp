@@ -9,35 +9,18 @@
 
 namespace emu {
 
-namespace {
-
-uint32_t depth_bytes(const Code& c) {
-    uint32_t most = 0;
-    for (const Call& call : c.calls) most = std::max(most, depth_bytes(*call.callee));
-    return most + c.register_bytes;
-}
-
-bool has_wgmma(const Code& c) {
-    return !c.touch_at.empty() ||
-           std::ranges::any_of(c.calls, [](const Call& call) { return has_wgmma(*call.callee); });
-}
-
-}  // namespace
-
 void set_frame(Warp& w);
 
 Block::Block(Launch& l, Cluster& c, uint32_t r) : launch(&l), cluster(&c), rank(r) {
     const uint32_t count = (l.threads() + kLanes - 1) / kLanes;
     warps.resize(count);
-    const uint32_t bytes = depth_bytes(*l.code);
     for (Warp& w : warps) {
-        w.registers = Buffer(bytes);
         w.specials = Buffer(special_count * 128);
         w.block = this;
     }
     shared = Buffer(l.shared_bytes());
-    local = Buffer(size_t{l.program->local_bytes} * count * kLanes);
-    uses_warpgroups = has_wgmma(*l.code);
+    local = Buffer((size_t{l.program->local_bytes} + l.program->stack_bytes) * count * kLanes);
+    uses_warpgroups = l.code->any_wgmma;
     watched = uses_warpgroups && l.options.check_shared;
 }
 
@@ -47,11 +30,12 @@ void Block::begin_warp(Warp& w, uint32_t index) {
     const uint32_t threads = std::min<uint32_t>(kLanes, l.threads() - index * kLanes);
     w.alive = w.active = threads == kLanes ? kAll : (1u << threads) - 1;
     w.state = State::ready, w.barrier = -1;
-    w.frames = {Frame{l.code, w.registers.data(), nullptr, nullptr}};
     w.others.clear(), w.quotas.clear(), w.copies.clear(), w.committed.fill(0), w.bulk_committed.fill(0);
     w.number = rank * static_cast<uint32_t>(warps.size()) + index;
     w.waits_at = nullptr, w.overdue = false, w.turn = w.turns = 0, w.wait = {}, w.tried.clear();
     w.cluster_arrived = w.cluster_released = 0;
+    w.frame = {};
+    w.frame = w.frames.enter(*l.code, nullptr, nullptr, nullptr);
     w.base[in_specials] = w.specials.data();
     set_frame(w);
     w.pc = l.code->insts.data();

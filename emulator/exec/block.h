@@ -28,6 +28,22 @@ struct Options {
     uint64_t shuffle = 0;      // not 0: the order of blocks and of warps' turns is drawn from it
 };
 
+// What kernels print. It goes to the process's stdout when the launch ends, in the order of the clusters.
+class Output {
+  public:
+    void print(uint64_t cluster, const std::string& text);
+    void flush();
+
+  private:
+    static constexpr size_t kMostKept = size_t{64} << 20;  // a kernel that prints for ever is not kept in memory
+
+    void write();
+
+    std::mutex mutex_;
+    std::map<uint64_t, std::string> texts_;
+    size_t bytes_ = 0;
+};
+
 struct Launch {
     const Program* program = nullptr;
     const Code* code = nullptr;
@@ -42,6 +58,7 @@ struct Launch {
 
     Counters counters;  // filled when it is over
     GlobalShadow global;
+    Output output;
 
     std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
 
@@ -98,7 +115,8 @@ void jump(Warp& w, const Inst* to);                    // the whole group
 void branch(Warp& w, const Inst* to, uint32_t taken);  // some of its lanes
 void exit_lanes(Warp& w, uint32_t lanes);
 void pick_group(Warp& w);
-void enter(Warp& w, const Call& call, const Inst* back);
+void enter(Warp& w, const Inst& i, const Call& call);
+void enter_by_address(Warp& w, const Inst& i, const Call& call, const uint64_t* address);  // each lane's own function
 void leave(Warp& w);  // ret of the group's function
 void arrive(Warp& w, const Inst& i, uint32_t number, uint32_t count, bool waits);
 

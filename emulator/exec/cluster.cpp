@@ -34,6 +34,7 @@ Cluster::Cluster(Launch& l) : launch(&l) {
 }
 
 void Cluster::begin(uint64_t number) {
+    number_ = number;
     const Launch& l = *launch;
     const auto warps = static_cast<uint32_t>(blocks[0]->warps.size());
     if (l.options.check_shared) {
@@ -147,6 +148,8 @@ std::string Cluster::standing(const Warp& w) const {
                        place(w, g.pc));
     return text;
 }
+
+void Cluster::print(const std::string& text) { launch->output.print(number_, text); }
 
 void Cluster::deadlock() {
     std::string where;

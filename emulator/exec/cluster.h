@@ -24,6 +24,8 @@ struct Cluster {
     explicit Cluster(Launch& l);
     void run(uint64_t number);
 
+    void print(const std::string& text);  // by the launch's printf
+
     // barrier.cluster
     void arrive(Warp& w, const Inst& i, bool relaxed);
     void wait(Warp& w, const Inst& i, bool relaxed);
@@ -43,6 +45,7 @@ struct Cluster {
     const Warp* all_standing(std::string& where) const;
     [[noreturn]] void deadlock();
 
+    uint64_t number_ = 0;
     uint32_t arrived_ = 0;  // threads at barrier.cluster
     Clocks::Knowledge arrived_with_, passed_with_;
     std::vector<Warp*> turns_;  // the order in which warps run

@@ -2,6 +2,8 @@
 // those earliest in the code, runs first, so that the others join it where their ways meet.
 #include <algorithm>
 
+#include "../memory/spaces.h"
+#include "../ops/lanes.h"
 #include "cluster.h"
 
 namespace emu {
@@ -11,23 +13,19 @@ namespace {
 bool goes_before(const Group& a, const Group& b) {
     if (a.waits != b.waits) return b.waits;
     if (a.turn != b.turn) return a.turn < b.turn;
-    if (a.frames.size() != b.frames.size()) return a.frames.size() > b.frames.size();
+    if (a.frame->depth != b.frame->depth) return a.frame->depth > b.frame->depth;
+    if (a.frame->code != b.frame->code) return a.frame->code->number < b.frame->code->number;
     return a.pc < b.pc;
 }
 
-bool same_place(const Group& a, const Group& b) {
-    if (a.pc != b.pc || a.frames.size() != b.frames.size()) return false;
-    for (size_t k = 0; k < a.frames.size(); ++k)
-        if (a.frames[k].back != b.frames[k].back) return false;
-    return true;
-}
+bool same_place(const Group& a, const Group& b) { return a.pc == b.pc && a.frame == b.frame; }
 
 void set_aside(Warp& w, const Inst* pc, uint32_t lanes, bool waits) {
-    w.others.push_back({pc, lanes, waits, w.turn, w.wait, w.frames});
+    w.others.push_back({pc, lanes, waits, w.turn, w.wait, w.frame});
 }
 
 [[noreturn]] void stuck(Warp& w, const Group& g) {
-    w.frames = g.frames;
+    w.frame = g.frame;
     const uint32_t elsewhere = w.alive & ~g.lanes;
     std::string where;
     for (const Group& o : w.others)
@@ -40,9 +38,9 @@ void set_aside(Warp& w, const Inst* pc, uint32_t lanes, bool waits) {
 }  // namespace
 
 void set_frame(Warp& w) {
-    const Frame& f = w.frames.back();
+    const Frame& f = *w.frame;
     w.code = f.code;
-    w.base[in_registers] = f.registers;
+    w.base[in_registers] = f.registers.data();
     w.base[in_constants] = const_cast<char*>(f.code->constants.data());
 }
 
@@ -78,7 +76,7 @@ void pick_group(Warp& w) {
         if (!grew) stuck(w, w.others.back());
     }
     w.active = g.lanes, w.turn = g.turn, w.wait = g.wait;
-    w.frames = std::move(g.frames);
+    w.frame = std::move(g.frame);
     set_frame(w);
     w.pc = g.pc->run == kJoin ? g.pc + 1 : g.pc;
 }
@@ -126,43 +124,74 @@ void rotate_groups(Warp& w) {
     pick_group(w);
 }
 
-void enter(Warp& w, const Call& call, const Inst* back) {
-    const Frame& from = w.frames.back();
-    Frame to;
-    to.code = call.callee;
-    to.registers = from.registers + from.code->register_bytes;
-    to.back = back, to.call = &call;
-    for (const auto& [a, b] : call.in) {
-        const uint32_t* source = w.at<uint32_t>(a);
-        auto* target = reinterpret_cast<uint32_t*>(to.registers + (b & ~3u));
-        for (int l = 0; l < kLanes; ++l)
-            if (w.mask >> l & 1) target[l] = source[l];
-    }
-    if (w.mask != w.active) {
-        set_aside(w, back, w.active & ~w.mask, false);
-        w.active = w.mask;
-    }
-    w.frames.push_back(to);
+// Lanes of the group that an instruction leaves where they are go on behind it.
+static void part(Warp& w, const Inst* behind) {
+    if (w.mask == w.active) return;
+    set_aside(w, behind, w.active & ~w.mask, false);
+    w.active = w.mask;
+}
+
+static void pass(uint32_t lanes, const uint32_t* from, uint32_t* to) {
+    if (lanes == kAll)
+        std::memcpy(to, from, kLanes * sizeof *to);
+    else
+        for_lanes(lanes, [&](int l) { to[l] = from[l]; });
+}
+
+// The frame for some lanes, with their arguments in it.
+static Hold called(Warp& w, const Inst& i, const Call& call, const Code& callee, uint32_t lanes) {
+    Hold to = w.frames.enter(callee, &*w.frame, &call, w.pc);
+    if (callee.recursive && --w.budget < 0) w.stop = true;  // it may take as long as a loop
+    if (callee.recursive && to->stack + callee.stack_bytes > kStackBytes)
+        fail(w, i, launch_failed, std::countr_zero(lanes),
+             concat("stack overflow: ", callee.name, " is called ", to->depth, " deep, and its registers and local ",
+                    "variables no longer fit into ", kStackBytes, " bytes"));
+    for (size_t k = 0; k < call.in.size(); ++k) pass(lanes, w.at<uint32_t>(call.in[k]), to->word(callee.parameters[k]));
+    for (const LocalAddress& a : callee.locals)
+        for_lanes(lanes, [&](int l) {
+            const uint64_t address = w.block->launch->program->local_bytes + to->stack + a.offset;
+            std::memcpy(to->registers.data() + a.slot + static_cast<uint32_t>(l) * a.bytes, &address, a.bytes);
+        });
+    return to;
+}
+
+void enter(Warp& w, const Inst& i, const Call& call) {
+    part(w, w.pc);
+    w.frame = called(w, i, call, *call.callee, w.mask);
     set_frame(w);
     w.pc = call.callee->insts.data();
 }
 
+void enter_by_address(Warp& w, const Inst& i, const Call& call, const uint64_t* address) {
+    part(w, w.pc);
+    const std::vector<const Code*>& functions = w.block->launch->program->by_address;
+    for (uint32_t left = w.mask; left != 0;) {
+        const int first = std::countr_zero(left);
+        const uint64_t at = address[first], number = (at - kCodeWindow) / kCodeStep;
+        const auto complain = [&](const std::string& why) {
+            fail(w, i, illegal_address, first, concat("calls address 0x", std::hex, at, std::dec, why));
+        };
+        if (at % kCodeStep != 0 || number >= functions.size() || functions[number]->source->entry)
+            complain(", where no function is");
+        const Code& callee = *functions[number];
+        if (call.in.size() != callee.parameters.size() || call.out.size() != callee.results.size())
+            complain(concat(", ", callee.name, ", whose parameters are not those of the call's prototype"));
+        uint32_t same = 0;
+        for_lanes(left, [&](int l) { same |= address[l] == at ? 1u << l : 0; });
+        w.others.push_back({callee.insts.data(), same, false, w.turn, w.wait, called(w, i, call, callee, same)});
+        left &= ~same;
+    }
+    pick_group(w);
+}
+
 void leave(Warp& w) {
-    if (w.frames.size() == 1) return exit_lanes(w, w.mask);
-    if (w.mask != w.active) {
-        set_aside(w, w.pc, w.active & ~w.mask, false);
-        w.active = w.mask;
-    }
-    const Frame from = w.frames.back();
-    w.frames.pop_back();
+    if (w.frame->caller == nullptr) return exit_lanes(w, w.mask);
+    part(w, w.pc);
+    const Hold from = std::exchange(w.frame, Hold(w.frame->caller));
     set_frame(w);
-    for (const auto& [a, b] : from.call->out) {
-        const auto* source = reinterpret_cast<const uint32_t*>(from.registers + (b & ~3u));
-        uint32_t* target = w.at<uint32_t>(a);
-        for (int l = 0; l < kLanes; ++l)
-            if (w.mask >> l & 1) target[l] = source[l];
-    }
-    w.pc = from.back;
+    for (size_t k = 0; k < from->call->out.size(); ++k)
+        pass(w.mask, from->word(from->code->results[k]), w.at<uint32_t>(from->call->out[k]));
+    w.pc = from->back;
     // lanes still in the function go first
     if (!w.others.empty()) {
         set_aside(w, w.pc, w.active, false);

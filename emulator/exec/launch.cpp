@@ -1,6 +1,7 @@
 // Spreads the clusters of a launch over threads, and words what went wrong.
 #include <algorithm>
 #include <cfenv>
+#include <cstdio>
 #include <exception>
 #include <numeric>
 #include <thread>
@@ -10,12 +11,12 @@
 namespace emu {
 
 std::string place(const Warp& w, const Inst* i) {
-    for (const Frame& f : w.frames)
-        if (i >= f.code->insts.data() && i < f.code->insts.data() + f.code->insts.size()) {
-            const ptx::Position& at = f.code->position(i);
-            return concat(f.code->module->source(at), " (", f.code->module->line(at.line), ")");
+    for (const auto& [name, code] : w.block->launch->program->functions)
+        if (i >= code->insts.data() && i < code->insts.data() + code->insts.size()) {
+            const ptx::Position& at = code->position(i);
+            return concat(code->module->source(at), " (", code->module->line(at.line), ")");
         }
-    return "another function";
+    return "no function";
 }
 
 void Launch::locate(uint64_t number, uint32_t rank, uint32_t (&id)[3]) const {
@@ -32,6 +33,23 @@ void fail(const Warp& w, const Inst& i, int code, int lane, const std::string& w
     const uint32_t* b = w.block->id;
     throw Error(static_cast<Status>(code), concat("kernel ", l.code->name, ", ", place(w, &i), ", block (", b[0], ", ",
                                                   b[1], ", ", b[2], "), thread (", x, ", ", y, ", ", z, "): ", what));
+}
+
+void Output::print(uint64_t cluster, const std::string& text) {
+    const std::lock_guard lock(mutex_);
+    texts_[cluster] += text;
+    if ((bytes_ += text.size()) > kMostKept) write();
+}
+
+void Output::flush() {
+    const std::lock_guard lock(mutex_);
+    if (!texts_.empty()) write();
+}
+
+void Output::write() {
+    for (const auto& [cluster, text] : texts_) std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+    texts_.clear(), bytes_ = 0;
 }
 
 namespace {
@@ -84,6 +102,7 @@ void run(Launch& l) {
     work(l, shared);
     for (std::thread& t : helpers) t.join();
     l.global.end();
+    l.output.flush();
     if (shared.error) std::rethrow_exception(shared.error);
 }
 

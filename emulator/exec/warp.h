@@ -8,6 +8,7 @@
 
 #include "../decode/code.h"
 #include "../memory/buffer.h"
+#include "frames.h"
 #include "mbarrier.h"
 
 namespace emu {
@@ -17,14 +18,6 @@ inline constexpr uint32_t kAll = 0xffffffff;
 
 struct Block;
 
-// One active function call of some lanes.
-struct Frame {
-    const Code* code = nullptr;
-    char* registers = nullptr;
-    const Inst* back = nullptr;  // where the caller goes on
-    const Call* call = nullptr;
-};
-
 // Lanes that are at one place together.
 struct Group {
     const Inst* pc = nullptr;
@@ -32,7 +25,7 @@ struct Group {
     bool waits = false;  // for other lanes, at an instruction that needs them
     uint32_t turn = 0;   // when it last waited for what others of the block do; they go first
     Place wait;          // the mbarrier, if it was one
-    std::vector<Frame> frames;
+    Hold frame;
 };
 
 enum class State : uint8_t { ready, at_barrier, at_wgmma, at_registers, done };
@@ -102,7 +95,8 @@ struct Warp {
     uint32_t alive = 0;   // lanes that have not exited
     const Inst* pc = nullptr;
     const Code* code = nullptr;
-    std::vector<Frame> frames;
+    Frames frames;  // in front of all that hold them
+    Hold frame;
     std::vector<Group> others;
     Block* block = nullptr;
     uint32_t index = 0;
@@ -111,7 +105,7 @@ struct Warp {
     int barrier = -1;
     uint32_t ones = 0, zeros = 0;  // predicates that the barrier it waited for counted
     int64_t budget = 0;            // jumps backwards until another warp's turn
-    Buffer registers, specials;
+    Buffer specials;
     std::vector<uint16_t> quotas;  // of registers, each that setmaxnreg set
     uint32_t number = 0;           // within the cluster
     std::vector<AsyncCopy> copies;

@@ -13,11 +13,13 @@ Warpgroup& group_of(const Warp& w) { return w.block->warpgroups[w.index / kWarps
 uint32_t member_of(const Warp& w) { return w.index % kWarpsInGroup; }
 Warpgroup::Member& self(const Warp& w) { return group_of(w).members[member_of(w)]; }
 
-RegisterWatch::Slot& slot(const Warp& w, const char* registers, Ref r) {
-    const auto at = static_cast<size_t>(registers - w.registers.data()) + (r & ~3u);
-    return self(w).watch.slots[at / 64];
+// Those of a call, by the place of its registers among those of the warp.
+RegisterWatch::Slot* slots(const Warp& w, size_t place, const Code& c) {
+    std::vector<RegisterWatch::Slot>& all = self(w).watch.slots;
+    if (const size_t end = (place + c.register_bytes) / 64 + 1; end > all.size()) all.resize(end);
+    return all.data() + place / 64;
 }
-RegisterWatch::Slot& slot(const Warp& w, Ref r) { return slot(w, w.base[in_registers], r); }
+RegisterWatch::Slot& slot(const Warp& w, Ref r) { return slots(w, w.frame->place, *w.code)[r / 64]; }
 
 [[noreturn]] void refuse(const Warp& w, const Inst& i, const std::string& what) { fail(w, i, launch_failed, 0, what); }
 
@@ -58,10 +60,10 @@ void check_issue(const Warp& w, const Inst& i, const WgmmaRegisters& r) {
 }
 
 void release(const Warp& w, const Wgmma& op, const WgmmaRegisters& r) {
-    const char* registers = op.registers[member_of(w)];
-    for (uint32_t k = 0; k < r.accumulator_count; ++k) --slot(w, registers, r.accumulators[k]).writers;
+    RegisterWatch::Slot* all = slots(w, w.frames.place(op.registers[member_of(w)]), *op.code);
+    for (uint32_t k = 0; k < r.accumulator_count; ++k) --all[r.accumulators[k] / 64].writers;
     for (uint32_t k = 0; k < r.a_count; ++k)
-        if ((r.a[k] & 3) == in_registers) --slot(w, registers, r.a[k]).readers;
+        if ((r.a[k] & 3) == in_registers) --all[r.a[k] / 64].readers;
 }
 
 bool watches(const Warp& w) { return w.block->launch->options.check_shared; }
@@ -79,8 +81,6 @@ void begin_warpgroups(Block& b) {
             m.watch = {}, m.watch.slots = std::move(slots);
         }
     }
-    if (!b.launch->options.check_shared) return;
-    for (const Warp& w : b.warps) self(w).watch.slots.resize(w.registers.size() / 64 + 1);
 }
 
 void issue(Warp& w, const Inst& i, uint64_t a, uint64_t b, bool adds, const WgmmaRegisters& r) {
@@ -174,9 +174,10 @@ void watch_registers(Warp& w, const Inst& i) {
     if (c.touch_at.empty()) return;
     const auto n = static_cast<size_t>(&i - c.insts.data());
     RegisterWatch& watch = self(w).watch;
+    RegisterWatch::Slot* all = slots(w, w.frame->place, c);
     for (uint32_t k = c.touch_at[n]; k < c.touch_at[n + 1]; ++k) {
         const Ref r = c.touches[k];
-        RegisterWatch::Slot& s = slot(w, r);
+        RegisterWatch::Slot& s = all[r / 64];
         if (watch.in_flight != 0) {
             if (s.writers != 0)
                 refuse(w, i, concat(r & 1 ? "writes" : "reads", " an accumulator of a wgmma in flight: ", culprit(w)));

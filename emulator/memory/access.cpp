@@ -6,6 +6,7 @@
 
 #include "../exec/cluster.h"
 #include "../ops/lanes.h"
+#include "heap.h"
 #include "spaces.h"
 
 namespace emu {
@@ -71,8 +72,8 @@ void resolve_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], P
         for_lanes(w.mask, [&](int k) { low = std::min(low, address[k]), high = std::max(high, address[k]); });
         if (l.ranges.find(low, high - low + i.bytes) == nullptr)
             for_lanes(w.mask, [&](int k) {
-                if (l.ranges.find(address[k], i.bytes) == nullptr)
-                    out_of_bounds(w, i, k, "global", address[k], i.bytes, l.ranges.describe(address[k]));
+                if (!is_valid(l, address[k], i.bytes))
+                    out_of_bounds(w, i, k, "global", address[k], i.bytes, describe(l, address[k]));
             });
     }
     if (l.options.check_global) {
@@ -121,7 +122,7 @@ void resolve_shared(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], P
 
 void resolve_local(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], Pointers& to) {
     Block& b = *w.block;
-    const uint64_t each = b.launch->program->local_bytes;
+    const uint64_t each = uint64_t{b.launch->program->local_bytes} + b.launch->program->stack_bytes;
     for_lanes(w.mask, [&](int l) {
         if (address[l] > each || address[l] + i.bytes > each)
             out_of_bounds(w, i, l, "local", address[l], i.bytes, concat("the thread has ", each, " bytes"));
@@ -172,6 +173,15 @@ Space space_of(uint64_t address) {
 
 }  // namespace
 
+bool is_valid(const Launch& l, uint64_t address, uint64_t bytes) {
+    return l.ranges.find(address, bytes) != nullptr || heap().holds(address, bytes);
+}
+
+std::string describe(const Launch& l, uint64_t address) {
+    const std::string near = heap().describe(address);
+    return near.empty() ? l.ranges.describe(address) : near;
+}
+
 void addresses(const Warp& w, Ref r, bool wide, int64_t offset, uint64_t (&to)[kLanes]) {
     const auto add = static_cast<uint64_t>(offset);
     if (wide) {
@@ -213,8 +223,8 @@ void check_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], con
     const Launch& l = *w.block->launch;
     if (l.options.check_memory)
         for_lanes(w.mask, [&](int k) {
-            if (bytes[k] != 0 && l.ranges.find(address[k], bytes[k]) == nullptr)
-                out_of_bounds(w, i, k, "global", address[k], bytes[k], l.ranges.describe(address[k]));
+            if (bytes[k] != 0 && !is_valid(l, address[k], bytes[k]))
+                out_of_bounds(w, i, k, "global", address[k], bytes[k], describe(l, address[k]));
         });
     if (l.options.check_global) touch_global(w, i, address, bytes, store, nullptr);
     if (!l.options.count) return;

@@ -15,6 +15,10 @@ struct Pointers {
 // Fills in the lanes of the mask for an access of i.bytes each, at register i.a + i.imm in i.space.
 void resolve(Warp& w, const Inst& i, Pointers& to);
 
+// Global memory that the launch may touch, and how an address lies to it.
+bool is_valid(const Launch& l, uint64_t address, uint64_t bytes);
+std::string describe(const Launch& l, uint64_t address);
+
 // The addresses themselves.
 void addresses(const Warp& w, Ref r, bool wide, int64_t offset, uint64_t (&to)[kLanes]);
 

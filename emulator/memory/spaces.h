@@ -10,5 +10,7 @@ inline constexpr uint64_t kSharedWindow = uint64_t{1} << 60;
 inline constexpr uint64_t kLocalWindow = uint64_t{2} << 60;
 inline constexpr uint64_t kParamWindow = uint64_t{3} << 60;
 inline constexpr uint64_t kConstWindow = uint64_t{4} << 60;
+// Functions have addresses, but no memory.
+inline constexpr uint64_t kCodeWindow = uint64_t{5} << 60, kCodeStep = 16;
 
 }  // namespace emu

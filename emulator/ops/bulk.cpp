@@ -20,10 +20,10 @@ void check_rows(Warp& w, const Inst& i, int lane, const std::vector<Piece>& rows
     uint64_t bytes = 0, sectors = 0, former = 0;
     for (const Piece& p : rows) {
         const auto at = reinterpret_cast<uint64_t>(p.global);
-        if (l.options.check_memory && l.ranges.find(at, p.bytes) == nullptr)
+        if (l.options.check_memory && !is_valid(l, at, p.bytes))
             fail(w, i, illegal_address, lane,
                  concat("bulk copy ", store ? "writes " : "reads ", p.bytes, " bytes of global memory at address 0x",
-                        std::hex, at, std::dec, ", out of bounds: ", l.ranges.describe(at)));
+                        std::hex, at, std::dec, ", out of bounds: ", describe(l, at)));
         const uint64_t first = at >> 5, last = (at + p.bytes - 1) >> 5;
         sectors += last - first + (first == former ? 0 : 1);
         bytes += p.bytes, former = last;

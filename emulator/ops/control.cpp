@@ -19,11 +19,31 @@ std::vector<Ref> words(Builder& b, const Operand& list) {
     return refs;
 }
 
-std::vector<std::pair<Ref, Ref>> pairs(Builder& b, const std::vector<Ref>& x, const std::vector<Ref>& y) {
-    if (x.size() != y.size()) b.unsupported("a call whose arguments do not fit the function");
-    std::vector<std::pair<Ref, Ref>> r;
-    for (size_t k = 0; k < x.size(); ++k) r.emplace_back(x[k], y[k]);
-    return r;
+// Words of a prototype's parameters; those in registers are not counted.
+size_t words(const std::vector<ptx::Variable>& list) {
+    size_t n = 0;
+    for (const ptx::Variable& v : list) n += (v.bytes + 3) / 4;
+    return n;
+}
+
+void call_by_address(Builder& b, Call c, const Operand& address, const Operand& who) {
+    const auto& prototypes = b.function().prototypes;
+    if (const auto it = prototypes.find(who.name); it != prototypes.end()) {
+        if (words(it->second.parameters) != c.in.size() || words(it->second.results) != c.out.size())
+            b.unsupported("a call whose arguments do not fit its prototype");
+    } else if (!b.function().targets.contains(who.name)) {
+        b.unsupported("no such .callprototype or .calltargets");
+    }
+    const Ref at = b.source(address, Type::u64);
+    b.code().calls.push_back(std::move(c));
+    Inst& i = b.emit(
+        [](Warp& w, const Inst& i) {
+            uint64_t address[kLanes];  // the caller's registers are not at hand behind it
+            std::memcpy(address, w.at<uint64_t>(i.a), sizeof address);
+            enter_by_address(w, i, w.code->calls[static_cast<size_t>(i.imm)], address);
+        },
+        Class::control);
+    i.a = at, i.imm = static_cast<int64_t>(b.code().calls.size() - 1);
 }
 
 }  // namespace
@@ -55,7 +75,7 @@ void brx(Builder& b) {
             const uint32_t* index = w.at<uint32_t>(i.a);
             const Inst* const* table = w.code->tables.data() + i.list;
             if (w.mask != w.active) {  // the others go on behind
-                w.others.push_back({w.pc, w.active & ~w.mask, false, w.turn, w.wait, w.frames});
+                w.others.push_back({w.pc, w.active & ~w.mask, false, w.turn, w.wait, w.frame});
                 w.active = w.mask;
             }
             uint32_t left = w.mask;
@@ -65,7 +85,7 @@ void brx(Builder& b) {
                     fail(w, i, launch_failed, std::countr_zero(left), concat("branch index ", x, " of ", i.extra));
                 uint32_t same = 0;
                 for_lanes(left, [&](int l) { same |= index[l] == x ? 1u << l : 0; });
-                w.others.push_back({table[x], same, false, w.turn, w.wait, w.frames});
+                w.others.push_back({table[x], same, false, w.turn, w.wait, w.frame});
                 left &= ~same;
             }
             pick_group(w);
@@ -78,21 +98,22 @@ void call(Builder& b) {
     b.take("uni");
     b.done();
     uint32_t n = 0;
-    std::vector<Ref> results, arguments;
-    if (b.operand(0).kind == Operand::list) results = words(b, b.operand(n++));
-    const Name name = b.operand(n++).name;
-    const Symbol* s = b.find(name);
-    if (s == nullptr || s->kind != Symbol::function) b.unsupported("a call to what is no function of the module");
-    if (n < b.operands()) arguments = words(b, b.operand(n++));
-    if (n < b.operands()) b.unsupported("an indirect call");
-    const Code& callee = *s->function_code;
     Call c;
-    c.callee = &callee;
-    c.in = pairs(b, arguments, callee.parameters);
-    c.out = pairs(b, results, callee.results);
+    if (b.operand(0).kind == Operand::list) c.out = words(b, b.operand(n++));
+    const Operand& who = b.operand(n++);
+    if (n < b.operands() && b.operand(n).kind == Operand::list) c.in = words(b, b.operand(n++));
+    const Symbol* s = b.find(who.name);
+    if (s == nullptr && system_call(b, who.name, c.out, c.in)) return;
+    if (s != nullptr && s->kind == Symbol::reg) return call_by_address(b, std::move(c), who, b.operand(n));
+    if (s == nullptr || s->kind != Symbol::function || s->function_code->source->entry)
+        b.unsupported("a call to what is no function of the module");
+    if (n < b.operands()) b.unsupported("number of operands");
+    c.callee = s->function_code;
+    if (c.in.size() != c.callee->parameters.size() || c.out.size() != c.callee->results.size())
+        b.unsupported("a call whose arguments do not fit the function");
     b.code().calls.push_back(std::move(c));
-    Inst& i = b.emit([](Warp& w, const Inst& i) { enter(w, w.code->calls[static_cast<size_t>(i.imm)], w.pc); },
-                     Class::control);
+    Inst& i =
+        b.emit([](Warp& w, const Inst& i) { enter(w, i, w.code->calls[static_cast<size_t>(i.imm)]); }, Class::control);
     i.imm = static_cast<int64_t>(b.code().calls.size() - 1);
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 namespace emu {
 class Builder;
@@ -59,5 +60,8 @@ void bra(Builder& b), brx(Builder& b), call(Builder& b), ret(Builder& b), exit(B
 void brkpt(Builder& b), nanosleep(Builder& b), griddepcontrol(Builder& b), createpolicy(Builder& b);
 void setmaxnreg(Builder& b);
 void bar(Builder& b), nothing(Builder& b), activemask(Builder& b);
+// system.cpp: a call to what the driver brings along, by words of parameters; false: there is no such function
+bool system_call(Builder& b, std::string_view name, const std::vector<uint32_t>& results,
+                 const std::vector<uint32_t>& arguments);
 
 }  // namespace emu::ops

@@ -150,7 +150,8 @@ bool parameter_word(Builder& b, const Operand& address, Type t, const Operand& v
             Inst& i = b.emit(stores ? out : in, Class::move);
             i.d = stores ? word : r, i.a = stores ? r : word, i.b = word + 4 * kLanes;
         } else {
-            const uint32_t register_bytes = b.register_bytes(*list[k]);
+            uint32_t register_bytes = b.register_bytes(*list[k]);
+            if (register_bytes == 0 && stores) register_bytes = 4;  // a number
             if (register_bytes != 2 && register_bytes != 4) b.unsupported("a small parameter");
             const Type wide = register_bytes == 2 ? Type::b16 : Type::b32;
             const Ref r = stores ? b.source(*list[k], wide) : b.destination(*list[k], wide);

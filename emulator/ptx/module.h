@@ -36,6 +36,15 @@ struct Instruction {
     Position at;
 };
 
+// An initial value that is an address: of a variable, in its space or generic, or of a function. 0xff00(name) are the
+// bits under a mask.
+struct Reference {
+    size_t element = 0;
+    Name name;
+    uint64_t offset = 0, mask = ~uint64_t{0};
+    bool generic = false;
+};
+
 // A .reg, .shared, .local, .global, .const or .param variable. `count` > 0: name<count>.
 struct Variable {
     Name space, type, name;
@@ -45,9 +54,15 @@ struct Variable {
     uint32_t vector = 1;
     bool external = false;
     std::vector<uint64_t> values;  // initial, element by element
+    std::vector<Reference> references;
     uint32_t element_bytes = 0;
     uint32_t line = 0;
     uint32_t before = 0;  // within a function: the instruction in front of which it is declared
+};
+
+// Of the functions that a call by address may reach.
+struct Prototype {
+    std::vector<Variable> results, parameters;
 };
 
 struct Function {
@@ -57,7 +72,8 @@ struct Function {
     std::vector<Instruction> code;
     std::vector<Operand> operands, elements;
     std::unordered_map<Name, uint32_t> labels;            // to the instruction that follows
-    std::unordered_map<Name, std::vector<Name>> targets;  // .branchtargets
+    std::unordered_map<Name, std::vector<Name>> targets;  // .branchtargets, .calltargets
+    std::unordered_map<Name, Prototype> prototypes;
     uint32_t max_threads = 0;
     uint32_t cluster[3] = {};  // .reqnctapercluster; 0: the launch says
     bool explicit_cluster = false, blocks_are_clusters = false;

@@ -27,6 +27,8 @@ class Parser {
     void variables(Name space, bool external, std::vector<Variable>& to);
     Variable declaration(Name space);
     void initial(Variable& v);
+    void address(Variable& v);
+    void named_directive(Function& f, Name label);
     Operand operand(Function& f);
     Operand number(bool negative);
     void elements(Function& f, Operand& o, char close);
@@ -130,12 +132,35 @@ Variable Parser::declaration(Name space) {
     return v;
 }
 
+// The name of the latest reference and its offset.
+void Parser::address(Variable& v) {
+    Reference& r = v.references.back();
+    r.name = lex_.expect(Token::word, "a name").text;
+    if (r.name == "generic" && lex_.take_if('(')) {
+        r.generic = true;
+        r.name = lex_.expect(Token::word, "a name").text;
+        lex_.expect(')');
+    }
+    if (lex_.take_if('+') || lex_.is('-')) r.offset = integer();
+}
+
 void Parser::initial(Variable& v) {
     int depth = 0;
     do {
         while (lex_.take_if('{')) ++depth;
-        const Operand o = number(lex_.take_if('-'));
-        v.values.push_back(o.bits);
+        if (lex_.peek().kind == Token::word) {
+            v.references.push_back({v.values.size(), {}});
+            address(v);
+            v.values.push_back(0);
+        } else {
+            const Operand o = number(lex_.take_if('-'));
+            if (lex_.take_if('(')) {
+                v.references.push_back({v.values.size(), {}, 0, o.bits});
+                address(v);
+                lex_.expect(')');
+            }
+            v.values.push_back(o.bits);
+        }
         while (depth > 0 && lex_.take_if('}')) --depth;
     } while (lex_.take_if(','));
     if (depth != 0) lex_.fail("a brace is not closed");
@@ -249,17 +274,29 @@ void Parser::body(Function& f) {
             const Token word = lex_.expect(Token::word, "an instruction");
             if (!lex_.take_if(':')) {
                 instruction(f, word, {}, false);
-            } else if (lex_.peek().text == ".branchtargets") {
-                lex_.take();
-                std::vector<Name>& targets = f.targets[word.text];
-                do targets.push_back(lex_.expect(Token::word, "a label").text);
-                while (lex_.take_if(','));
-                lex_.expect(';');
+            } else if (const Name d = lex_.peek().text;
+                       d == ".branchtargets" || d == ".calltargets" || d == ".callprototype") {
+                named_directive(f, word.text);
             } else {
                 f.labels[word.text] = static_cast<uint32_t>(f.code.size());
             }
         }
     }
+}
+
+void Parser::named_directive(Function& f, Name label) {
+    if (lex_.take().text != ".callprototype") {
+        std::vector<Name>& targets = f.targets[label];
+        do targets.push_back(lex_.expect(Token::word, "a name").text);
+        while (lex_.take_if(','));
+        return lex_.expect(';');
+    }
+    Prototype& p = f.prototypes[label];
+    if (lex_.is('(')) p.results = parameters();
+    lex_.expect(Token::word, "_");
+    if (lex_.is('(')) p.parameters = parameters();
+    while (lex_.peek().kind == Token::directive || lex_.peek().kind == Token::integer) lex_.take();
+    lex_.expect(';');
 }
 
 void Parser::instruction(Function& f, Token opcode, Name guard, bool negated) {

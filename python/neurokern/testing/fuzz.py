@@ -37,7 +37,18 @@ T: .branchtargets A, B; and.b32 %i, %x, 1; brx.idx %i, T; A: lop3.b32 %y, %x, %a
   vote.sync.ballot.b32 %y, %p, -1; match.any.sync.b32 %x, %y, -1; redux.sync.add.s32 %a, %b, -1;
   bfi.b32 %y, %x, %a, 3, 5; cvta.shared.u64 %o, %o; isspacep.shared %p, %o; mad.wide.u32 %o, %x, 4, %m;
   ld.global.nc.L2::128B.v2.b32 {%a, %b}, [%o];""",
+    """.reg .b64 %f; mov.u64 %f, fac; { .param .b32 in; .param .b32 out; st.param.b32 [in], %x;
+  one: .callprototype (.param .b32 _) _ (.param .b32 _); call (out), %f, (in), one; ld.param.b32 %y, [out]; }
+  those: .calltargets fac; ld.global.u64 %f, [table+8];
+  { .param .b64 g; .param .b64 h; .param .b32 n; call (n), vprintf, (g, h); }""",
 )
+OUTSIDE = """.extern .func (.param .b32 n) vprintf(.param .b64 g, .param .b64 h);
+.func (.param .b32 r) fac(.param .b32 v) {
+  .local .align 8 .b8 kept[8]; .reg .b32 %x, %y; .reg .b64 %a; ld.param.b32 %x, [v]; mov.u64 %a, kept;
+  { .param .b32 in; .param .b32 out; st.param.b32 [in], %x; call (out), fac, (in); ld.param.b32 %y, [out]; }
+  st.param.b32 [r], %y; ret;
+}
+.global .align 8 .u64 table[3] = {fac, generic(table)+8, 0xff(fac)};"""
 TOKENS = (
     b"{", b"}", b"[", b"]", b"(", b")", b";", b",", b"!", b"|", b"<9>", b".align 3", b"4294967296", b"-1", b'"',
     b".shared", b".param .b32 r", b"call", b"0f", b"/*", b"%r1", b".v4", b"::", b"%tid.x", b".func", b".b128",
@@ -50,7 +61,7 @@ EXPECTED = (0, 2, 200, 218, 222)  # loaded, out of memory, invalid or unsupporte
 def texts() -> list[bytes]:
     """Valid modules."""
     return [
-        f"""{HEADER}
+        f"""{HEADER}{OUTSIDE}
 .visible .entry kernel(.param .u64 data) {{
   .reg .pred %p, %q; .reg .b32 %x, %y, %l, %t, %a, %b, %c; .reg .b64 %m, %n, %o; .reg .f32 %f, %g;
   .shared .align 16 .b8 tile[64]; ld.param.u64 %m, [data]; mov.u32 %t, %tid.x; mad.wide.u32 %n, %t, 4, %m;

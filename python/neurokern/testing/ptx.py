@@ -18,6 +18,7 @@ from .ptxas import complaint
 HEADER = ".version 9.0\n.target sm_80\n.address_size 64\n"
 HOPPER = HEADER.replace("sm_80", "sm_90a")
 NOT_READY, TIMEOUT = 600, 702  # CUresult
+STACK = 8192  # bytes of a thread
 PATIENCE = 20  # seconds that a snippet may take on a GPU
 
 # format, relative and absolute error (one for all numbers, or one for each) of a result that is not bit for bit
@@ -95,6 +96,8 @@ class Device:
         context = ctypes.c_void_p()
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
         self.call("cuCtxSetCurrent", context)
+        if hasattr(self.library, "cuCtxSetLimit"):  # recursive functions need more than the 1 KB of the beginning
+            self.call("cuCtxSetLimit", 0, ctypes.c_size_t(STACK))
         self.modules: dict[str, ctypes.c_void_p] = {}
         name, version = ctypes.create_string_buffer(256), ctypes.c_int()
         self.call("cuDeviceGetName", name, len(name), 0)

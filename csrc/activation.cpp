@@ -65,12 +65,6 @@ double cost_of(Activation a, Pass pass, DType dtype, cpu::Level level) {
     return cost;
 }
 
-// Contiguous tensors that do not meet need no closer look.
-void check_separate(const char* op, const char* arg, const TensorView& out, const char* other, const TensorView& in,
-                    bool same_allowed) {
-    check_no_overlap(op, arg, out, other, in, same_allowed);
-}
-
 struct Named {
     const char* name;
     const TensorView& view;
@@ -86,10 +80,10 @@ void check_tensors(const char* op, std::initializer_list<Named> outs, std::initi
     }
     for (const Named& i : ins) check_like(op, i.name, i.view, first.name, first.view);
     for (const Named& o : outs)
-        for (const Named& i : ins) check_separate(op, o.name, o.view, i.name, i.view, in_place);
+        for (const Named& i : ins) check_no_overlap(op, o.name, o.view, i.name, i.view, in_place);
     if (outs.size() == 2) {
         const Named& second = *(outs.begin() + 1);
-        check_separate(op, second.name, second.view, first.name, first.view, false);
+        check_no_overlap(op, second.name, second.view, first.name, first.view, false);
     }
 }
 

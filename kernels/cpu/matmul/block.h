@@ -14,6 +14,17 @@
 
 namespace nk::NK_ISA {
 
+template <bool first, class A, class B>
+struct SelectOf {
+    using type = A;
+};
+template <class A, class B>
+struct SelectOf<false, A, B> {
+    using type = B;
+};
+template <bool first, class A, class B>
+using Select = typename SelectOf<first, A, B>::type;
+
 template <class L, class S>
 struct Block {
     using Unit = typename L::Unit;
@@ -24,6 +35,9 @@ struct Block {
                                      : L::kWideRows* L::kWideVectors;
     // b unpacked: as it is, or halves converted by the load.
     static constexpr bool kDirect = L::group == 1;
+    // What microkernels write: f16 leaves its rounding to the epilogue, and so shares f32's kernels for packed panels.
+    static constexpr bool kFinishes = !__is_same(S, F16);
+    using Out = Select<kFinishes, S, Acc>;
     static constexpr int kDirectRows = sizeof(S) == sizeof(Unit) ? L::kMaxRows : L::kMaxRows < 8 ? L::kMaxRows : 8;
 
     static NK_INLINE int64_t units(int64_t k) { return (k + L::group - 1) / L::group; }
@@ -152,31 +166,24 @@ struct Block {
         }
     }
 
-    // The microkernel itself can do what follows the sums: no activation, and all rows contiguous.
+    // The microkernel itself can do what follows the sums: bias and rounding, all rows contiguous.
     static NK_INLINE bool is_simple(const cpu::MatmulTask& t) {
         const cpu::MatmulEpilogue& e = t.epilogue;
-        const bool bias = !e.bias.data || (e.bias.row == 0 ? e.bias.col == 1 || t.n == 1 : e.bias.col == 0);
-        const bool residual = !e.residual.data || e.residual.col == 1 || t.n == 1;
-        return bias && residual && !e.preact.data && !e.activate && (t.out.col == 1 || t.n == 1);
+        const bool bias = !e.bias.data || (e.bias.row == 0 && (e.bias.col == 1 || t.n == 1));
+        return bias && e.alpha == 1 && !e.residual.data && !e.preact.data && !e.activate &&
+               (t.out.col == 1 || t.n == 1);
     }
-    static NK_INLINE void to_output(const cpu::MatmulTask& t, int64_t i, MicroArgs<Acc>& g) {
+    static NK_INLINE void to_output(const cpu::MatmulTask& t, int64_t i, int64_t j, MicroArgs<Acc>& g) {
         const cpu::MatmulEpilogue& e = t.epilogue;
-        g.out_ld = t.out.row, g.alpha = Acc(e.alpha), g.beta = Acc(e.beta);
-        if (e.bias.data && e.bias.row != 0) g.row_bias = at<S>(e.bias, i, 0);
-        g.row_bias_step = e.bias.row, g.residual_ld = e.residual.row;
-    }
-    static NK_INLINE void to_columns(const cpu::MatmulTask& t, int64_t i, int64_t j, MicroArgs<Acc>& g) {
-        const cpu::MatmulEpilogue& e = t.epilogue;
-        g.out = at<S>(t.out, i, j);
-        if (e.bias.data && e.bias.row == 0) g.column_bias = at<S>(e.bias, 0, j);
-        if (e.residual.data) g.residual = at<S>(e.residual, i, j);
+        g.out = at<S>(t.out, i, j), g.out_ld = t.out.row;
+        if (e.bias.data) g.column_bias = at<S>(e.bias, 0, j);
     }
 
     static NK_INLINE void rows(const cpu::MatmulTask& t, const Strip& strip, int64_t ic, int64_t mc, int64_t pc,
                                int64_t kc, const Sums& sums) {
         alignas(64) Acc tile[kTile * W];
         const bool first = pc == 0, finish = pc + kc >= t.k && !t.sums_only;
-        const bool in_registers = finish && is_simple(t);
+        const bool in_registers = kFinishes && finish && is_simple(t);
         const int64_t panels = (mc + t.mr - 1) / t.mr;  // of nearly equal height
         const int64_t shares = (strip.n + strip.nr - 1) / strip.nr, group = kPanelsAhead * strip.nr;
         const bool far = !t.pack_b && t.b.row * int64_t(sizeof(S)) >= 4096 && t.k * strip.n * sizeof(S) > 1 << 20;
@@ -189,7 +196,6 @@ struct Block {
             MicroArgs<Acc> g{};
             g.a = a.a, g.a_row = a.row, g.a_step = a.step, g.k = units(kc);
             g.init_ld = g.c_ld = sums.ld;
-            if (in_registers) to_output(t, ic + i, g);
             if (finish && t.next_b && mc == t.m && strip.j + strip.n == t.n) prefetch_next(t, ip, panels);
             for (int64_t j = 0; j < strip.n; j += strip.nr) {
                 const int width = int(strip.n - j < strip.nr ? strip.n - j : strip.nr);
@@ -204,18 +210,18 @@ struct Block {
                 if (finish) {
                     g.target = at<S>(t.out, ic + i, strip.j + j), g.target_row = t.out.row * int64_t(sizeof(S));
                     if (in_registers)
-                        to_columns(t, ic + i, strip.j + j, g);
+                        to_output(t, ic + i, strip.j + j, g);
                     else
                         g.c = tile, g.c_ld = vectors * W;
                 }
                 if (t.pack_b) {
                     g.b = reinterpret_cast<const char*>(packed_b(t, strip, pc) + j * units(kc));
                     g.b_step = int64_t(vectors) * W * int64_t(sizeof(Unit));
-                    pick_micro<L, Unit, S, L::kMaxRows>(mr, vectors)(g);
+                    pick_micro<L, Unit, Out, L::kMaxRows>(mr, vectors)(g);
                 } else if constexpr (kDirect) {
                     g.b = reinterpret_cast<const char*>(at<S>(t.b, pc, strip.j + j));
                     g.b_step = t.b.row * int64_t(sizeof(S));
-                    pick_micro<L, S, S, kDirectRows>(mr, vectors)(g);
+                    pick_micro<L, S, Out, kDirectRows>(mr, vectors)(g);
                 }
                 if (finish && !in_registers) epilogue<L, S>(t, tile, vectors * W, ic + i, strip.j + j, mr, width);
             }

@@ -21,12 +21,11 @@ struct MicroArgs {
     Acc* c = nullptr;
     int64_t c_ld = 0;
     int n = 0;  // valid columns
-    // The last block of k: out = alpha * sums + bias + beta * residual, rows contiguous; null pointers are left out.
+    // The last block of k: out = sums + bias of the columns, rows contiguous; null pointers are left out. What is rarer
+    // is the epilogue's: each line here stands in a hundred kernels, for the compiler to go through.
     void* out = nullptr;
     int64_t out_ld = 0;
-    Acc alpha = 1, beta = 0;
-    const void *column_bias = nullptr, *row_bias = nullptr, *residual = nullptr;
-    int64_t row_bias_step = 0, residual_ld = 0;
+    const void* column_bias = nullptr;
     // What will be added to or written soon, here or by the epilogue; bytes from row to row.
     const void* target = nullptr;
     int64_t target_row = 0;
@@ -80,35 +79,20 @@ void micro(const MicroArgs<typename L::Acc>& g) {
             unroll<NV>(
                 [&](auto v) { acc[i][v] = L::add(acc[i][v], L::load(g.init + i * g.init_ld + v * L::W, mask[v])); });
         });
-    if (g.out == nullptr) {
-        unroll<MR>(
-            [&](auto i) { unroll<NV>([&](auto v) { L::store(g.c + i * g.c_ld + v * L::W, acc[i][v], mask[v]); }); });
-        return;
-    }
-    if (g.alpha != 1) {
-        const AccReg alpha = L::set(g.alpha);
-        unroll<MR>([&](auto i) { unroll<NV>([&](auto v) { acc[i][v] = L::mul(alpha, acc[i][v]); }); });
-    }
     if (g.column_bias)
         unroll<NV>([&](auto v) {
             const AccReg bias = L::load(static_cast<const S*>(g.column_bias) + v * L::W, mask[v]);
             unroll<MR>([&](auto i) { acc[i][v] = L::add(acc[i][v], bias); });
         });
-    if (g.row_bias)
-        unroll<MR>([&](auto i) {
-            const AccReg bias = L::set(to_acc(static_cast<const S*>(g.row_bias)[i * g.row_bias_step]));
-            unroll<NV>([&](auto v) { acc[i][v] = L::add(acc[i][v], bias); });
-        });
-    if (g.residual) {
-        const AccReg beta = L::set(g.beta);
-        unroll<MR>([&](auto i) {
-            const S* row = static_cast<const S*>(g.residual) + i * g.residual_ld;
-            unroll<NV>([&](auto v) { acc[i][v] = L::add(acc[i][v], L::mul(beta, L::load(row + v * L::W, mask[v]))); });
-        });
-    }
-    S* out = static_cast<S*>(g.out);
-    unroll<MR>(
-        [&](auto i) { unroll<NV>([&](auto v) { L::store(out + i * g.out_ld + v * L::W, acc[i][v], mask[v]); }); });
+    const auto store = [&](auto* to, int64_t ld) NK_LAMBDA_INLINE {
+        unroll<MR>([&](auto i) { unroll<NV>([&](auto v) { L::store(to + i * ld + v * L::W, acc[i][v], mask[v]); }); });
+    };
+    if constexpr (__is_same(S, typename L::Acc))
+        store(g.out != nullptr ? static_cast<S*>(g.out) : g.c, g.out != nullptr ? g.out_ld : g.c_ld);
+    else if (g.out != nullptr)
+        store(static_cast<S*>(g.out), g.out_ld);
+    else
+        store(g.c, g.c_ld);
 }
 
 template <class L>

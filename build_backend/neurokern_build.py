@@ -28,6 +28,11 @@ from scikit_build_core.build import (  # noqa: F401
 ROOT = Path(__file__).resolve().parents[1]
 Settings = dict[str, Any] | None
 
+# ninja would start two jobs more than there are cores; on two cores the four fight for the caches (3:30 against 2:57)
+os.environ.setdefault(
+    "CMAKE_BUILD_PARALLEL_LEVEL", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+)
+
 
 def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
     """What scikit-build-core needs, and nvcc where it must be fetched."""

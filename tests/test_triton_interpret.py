@@ -384,6 +384,7 @@ def test_activation_bias_backward(draw, size, dtype):
     (exact,) = torch.autograd.grad(F.gelu(u), u, g.double())
     eps = torch.finfo(dtype).eps
     smallest = torch.finfo(dtype).smallest_normal * eps
-    assert ((gz.double() - exact).abs() <= 4 * eps * g.double().abs() + smallest).all()
+    room = 4 * eps * g.double().abs() + smallest  # a derivative near zero is a difference of terms of the size of g
+    assert ((gz.double() - exact).abs() <= room).all()
     for got, terms in ((gb, exact), (only, g.double())):
-        assert ((got.double() - terms.sum(0)).abs() <= 4 * eps * terms.abs().sum(0) + smallest).all()
+        assert ((got.double() - terms.sum(0)).abs() <= room.sum(0)).all()

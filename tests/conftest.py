@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from neurokern.testing.targets import Target, interpret_without_gpu, targets
@@ -82,6 +85,31 @@ def snippets(request: pytest.FixtureRequest):
     record = os.environ.get("NEUROKERN_SNIPPETS")
     with twins.compared(device, Path(record) if record else None, request.node.nodeid):
         yield
+
+
+@pytest.fixture(scope="session")
+def nvcc(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], str]:
+    """The PTX that nvcc writes of a source for an architecture; a skip where no nvcc or header for it is installed."""
+    finder = Path(__file__).parents[1] / "cmake" / "nvcc.py"
+
+    def compiled(source: str, architecture: str) -> str:
+        found = subprocess.run([sys.executable, finder, "find"], capture_output=True, text=True, check=True).stdout
+        if not found:
+            pytest.skip("no nvcc")
+        compiler = found.splitlines()[0]
+        known = subprocess.run([compiler, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout
+        if architecture.rstrip("af") not in known.split():
+            pytest.skip(f"{compiler} knows no {architecture}")
+        folder = tmp_path_factory.mktemp("nvcc")
+        (folder / "kernels.cu").write_text(source)
+        command = [compiler, "-std=c++17", f"-arch={architecture}", "-ptx", "kernels.cu", "-o", "kernels.ptx"]
+        run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        if run.returncode != 0 and "No such file" in run.stderr:
+            pytest.skip(f"nvcc: {run.stderr[-300:]}")  # CUDA's own headers come apart from the compiler
+        assert run.returncode == 0, run.stderr
+        return (folder / "kernels.ptx").read_text()
+
+    return compiled
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -154,16 +154,8 @@ extern "C" __global__ void doubled(int* out, const int* in) {
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> str:
-    if shutil.which("nvcc") is None:
-        pytest.skip("no nvcc")
-    folder: Path = tmp_path_factory.mktemp("nvcc")
-    (folder / "kernels.cu").write_text(SOURCE)
-    command = ["nvcc", "-std=c++17", "-arch=sm_90a", "-ptx", folder / "kernels.cu", "-o", folder / "kernels.ptx"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    if run.returncode != 0:
-        pytest.skip(f"nvcc: {run.stderr[-300:]}")  # one that knows no sm_90a, or has no libcu++
-    return (folder / "kernels.ptx").read_text()
+def compiled(nvcc: Callable[[str, str], str]) -> str:
+    return nvcc(SOURCE, "sm_90a")
 
 
 class TestNvcc:

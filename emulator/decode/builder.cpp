@@ -399,7 +399,9 @@ void Builder::declare_parameters() {
                 continue;
             }
             declare(v);
-            const Symbol& s = scope_.at(v.name);
+            const auto own = scope_.find(v.name);
+            if (own == scope_.end()) unsupported(concat("a parameter in ", v.space));
+            const Symbol& s = own->second;
             for (uint32_t b = 0; b < s.bytes; b += 4) to.push_back(s.ref + b * kLanesInSlot);
         }
     };

@@ -112,11 +112,10 @@ Elementwise elementwise(Pass pass, Activation a, double p0, double p1, const Ten
     return {kernel, 1, 0, {p0, p1}, cost_of(a, pass, out.dtype, t.level), {}};
 }
 
-py::object run_unary(py::handle out_, py::handle x_, int act, double p0, double p1, bool recorded) {
+py::object run_unary(py::handle out_, py::handle x_, const Argument& x, Activation a, double p0, double p1,
+                     bool recorded) {
     constexpr const char* op = "unary";
-    const Argument x(x_, op, "x");
     const OutputArgument out(out_, op, "out", x_, x);
-    const Activation a = checked_activation(op, act);
     check_tensors(op, {{"out", out}}, {{"x", x}}, true);
     if (driver::launches_on(out->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
@@ -136,7 +135,7 @@ py::object run_unary(py::handle out_, py::handle x_, int act, double p0, double 
 }
 
 py::object unary(py::handle out, py::handle x, int act, double p0, double p1) {
-    return run_unary(out, x, act, p0, p1, false);
+    return run_unary(out, x, Argument(x, "unary", "x"), checked_activation("unary", act), p0, p1, false);
 }
 
 // What is kept of x for the backward pass where that needs one bit of each element: a third less to read there.
@@ -170,11 +169,11 @@ py::object unary_recorded(py::handle out_, py::handle x_, int act, double p0, do
     constexpr const char* op = "unary";
     const Activation a = checked_activation(op, act);
     const cpu::RunKernel(&row)[kFloatTypes] = cpu::table().activation.keeping[act];
-    if (row[0] == nullptr || !out_.is_none()) return run_unary(out_, x_, act, p0, p1, true);
     const Argument x(x_, op, "x");
     const int64_t n = x->numel();
-    if (n < Bits::kFrom || !is_floating(x->dtype) || !x->is_contiguous() || driver::launches_on(x->device))
-        return run_unary(out_, x_, act, p0, p1, true);
+    if (row[0] == nullptr || !out_.is_none() || n < Bits::kFrom || !is_floating(x->dtype) || !x->is_contiguous() ||
+        driver::launches_on(x->device))
+        return run_unary(out_, x_, x, a, p0, p1, true);
     const OutputArgument out(out_, op, "out", x_, x);
     const py::capsule kept = Bits::make(a, x, n);
     Elementwise e = elementwise(Pass::forward, a, p0, p1, out);

@@ -24,7 +24,9 @@ T from_python(PyObject* o) {
     if constexpr (std::is_same_v<T, pybind11::handle>) {
         return o == nullptr ? Py_None : o;
     } else if constexpr (std::is_same_v<T, bool>) {
-        return o != nullptr && PyObject_IsTrue(o) != 0;
+        const int value = o == nullptr ? 0 : PyObject_IsTrue(o);
+        if (value < 0) throw pybind11::error_already_set();
+        return value != 0;
     } else if constexpr (std::is_same_v<T, double>) {
         const double value = o == nullptr ? 0.0 : PyFloat_AsDouble(o);
         if (value == -1.0 && PyErr_Occurred()) throw pybind11::error_already_set();

@@ -256,8 +256,7 @@ void register_softmax(py::module_& m) {
     def_native<&softmax>(
         m, "softmax", arg("out"), arg("x"), arg("dim"), arg("kind"),
         "out = softmax (kind 0), log_softmax (1) or softmin (2) of x along dim; out may be x itself; None: a new "
-        "tensor. "
-        "Returns out.");
+        "tensor. Returns out.");
     def_native<&softmax_backward>(m, "softmax_backward", arg("gx"), arg("g"), arg("y"), arg("dim"), arg("kind"),
                                   "gx: the gradient of softmax from its output y, as softmax.");
 }

@@ -275,7 +275,7 @@ void run_plain(const Elementwise& e, int64_t elements) {
         }
     }
     const int threads = threads_for(elements, e.cost);
-    // Shares end on multiples of 64 elements, so that no two threads write to one cache line.
+    // Shares end on multiples of 64 elements, so that no two threads write to one cache line, nor to one byte of bits.
     const int64_t share = (elements / threads + 63) / 64 * 64;
     parallel(threads, [&](int tid, int count) {
         const int64_t begin = std::min(elements, share * tid);

@@ -150,3 +150,14 @@ def test_products_take_any_number(alpha: float, beta: float) -> None:
 def test_products_refused_by_the_short_way_are_explained_by_the_long(call) -> None:
     with pytest.raises(RuntimeError, match=r"neurokern\.(mm|bmm|addmm|matmul): .*expected"):
         call(torch.randn(4, 4), torch.randn(2, 4, 4))
+
+
+def test_in_place_without_a_gradient_bumps_the_version() -> None:
+    x = torch.randn(5)
+    before, w, v = x.clone(), leaf(5), x._version
+    product = w * x  # saves x
+    assert F.relu(x, inplace=True) is x
+    assert x._version == v + 1
+    torch.testing.assert_close(x, before.relu(), rtol=0, atol=0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.sum().backward()

@@ -53,6 +53,7 @@ class _UnaryById(Unary):
 
 _NAMES = {number: name for name, number in ops.ACTIVATIONS.items()}
 direct_unary = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded)
+direct_unary_ = direct(_C.unary, tensors=2, takes_out=False)  # (x, x, ...): in place, without a gradient
 
 
 class UnaryInplace(Function):

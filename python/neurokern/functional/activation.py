@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from .. import _C
 from ..autograd import activation as grad
@@ -20,8 +21,11 @@ from ._common import not_plain
 
 
 def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: bool = False) -> Tensor:
-    if not inplace and state.native is _C and not is_compiling():
-        out = grad.direct_unary(input, ACTIVATIONS[act], p0, p1)
+    if state.native is _C and not is_compiling():
+        if not inplace:
+            out = grad.direct_unary(input, ACTIVATIONS[act], p0, p1)
+        elif (out := grad.direct_unary_(input, input, ACTIVATIONS[act], p0, p1)) is input:
+            increment_version(input)  # so that autograd notices when something saved it
         if out is not NotImplemented:
             return out
     if type(input) not in PLAIN:

@@ -160,6 +160,19 @@ def softmax_scale(sample: Sample, g: tuple[Tensor, ...], reference: Any, kind: s
     return [y * spread, y * spread * (size + (size * y * spread).sum(dim, keepdim=True))]
 
 
+def exact_softmax(x: Tensor, dim: int, kind: str) -> Tensor:
+    """From sums that torch adds up in cascades: those of its softmax run in a few long chains, and in float64 they
+    would be the reference."""
+    if not x.numel():
+        return x * 1
+    x = -x if kind == "softmin" else x
+    top = x.detach().amax(dim, keepdim=True)
+    shifted = x - torch.where(top == -math.inf, 0.0, top)
+    e = shifted.exp()
+    total = e.sum(dim, keepdim=True)
+    return shifted - total.log() if kind == "log_softmax" else e / total
+
+
 def softmax_spec(name: str, reference: Callable[..., Tensor], cls: str) -> OpSpec:
     def layer(make: Maker) -> tuple[torch.nn.Module, torch.nn.Module, tuple[Any, ...]]:
         return getattr(nn, cls)(1), getattr(torch.nn, cls)(1), (make(3, 5, 7, scale=3),)
@@ -169,6 +182,7 @@ def softmax_spec(name: str, reference: Callable[..., Tensor], cls: str) -> OpSpe
         family="activation",
         op=getattr(F, name),
         torch=reference,
+        exact=partial(exact_softmax, kind=name),
         samples=softmax_samples,
         smooth=softmax_smooth,
         drawn=softmax_drawn,

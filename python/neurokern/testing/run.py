@@ -18,6 +18,8 @@ from .compare import Profile, Result, mismatch, ulp
 from .spec import Maker, OpSpec, Sample
 
 ENOUGH = 1024  # elements from which torch's error can be told
+# the same for a sum in float64, where these alone bound the error, and those of an outer product share theirs
+ENOUGH_FOR_FLOAT64 = 16 * ENOUGH
 DRAWS = 32  # at most so many draws to reach them
 NUDGES = 4  # movements of the inputs that tell the scale of a sum
 NUDGES_ALONE = 16  # for one element by itself: a few terms, in most of their combinations of signs
@@ -227,13 +229,14 @@ def expected(spec: OpSpec, dtype: torch.dtype, device: str, seed: int, order: in
     # pools[i][n]: torch's errors for output n of sample i, or of all samples under one key
     pools: dict[int, list[list[Result]]] = {}
     key = (lambda i: -1) if elementwise(spec) else (lambda i: i)
+    enough = ENOUGH_FOR_FLOAT64 if dtype == torch.float64 and not elementwise(spec) else ENOUGH
     for i, (_, _, _, results) in enumerate(asked):
         pool = pools.setdefault(key(i), [[] for _ in results])
         if dtype != torch.float64:
             for n, r in enumerate(results):
                 pool[n].append(r)
     for k in range(DRAWS):
-        thin = [i for i, a in enumerate(asked) if _thin(pools[key(i)], a[3])]
+        thin = [i for i, a in enumerate(asked) if _thin(pools[key(i)], a[3], enough)]
         if not thin:
             break
         make = Maker.seeded(seed, spec.id, order, "draw", k, dtype=error_dtype, device=device)
@@ -241,7 +244,7 @@ def expected(spec: OpSpec, dtype: torch.dtype, device: str, seed: int, order: in
         for i in thin:
             g = cotangents(make, spec.torch, drawn[i])
             for pool, r in zip(pools[key(i)], _results(spec, drawn[i], order, g, make)[1], strict=True):
-                if _small(pool):
+                if _small(pool, enough):
                     pool.append(r)
     # float32's error at one place says little about float64's reference there
     how = elementwise(spec), dtype == torch.float64
@@ -263,12 +266,12 @@ def expected_of(spec: OpSpec, sample: Sample, make: Maker, g: tuple[Tensor, ...]
         return Expected(sample, g, named, results, _profiles(spec, make.dtype, make.device, len(results), sample, make))
     pool = [[r] for r in results]
     for _ in range(DRAWS):
-        if not _thin(pool, results):
+        if not _thin(pool, results, ENOUGH):
             break
         again = cotangents(make, spec.torch, sample)
         like = _redrawn(sample, make)
         for p, r in zip(pool, _results(spec, like, order, again, make)[1], strict=True):
-            if _small(p):
+            if _small(p, ENOUGH):
                 p.append(r)
     return Expected(sample, g, named, results, [Profile.of(p, False) for p in pool])
 
@@ -305,18 +308,18 @@ def _profiles(
         g = cotangents(error, spec.torch, like)
         for p, r in zip(pool, _results(spec, like, 1, g, error)[1], strict=True):
             p.append(r)
-        if not _thin(pool, [p[-1] for p in pool]):
+        if not _thin(pool, [p[-1] for p in pool], ENOUGH_FOR_FLOAT64):
             break
     return [Profile.of(p, False) for p in pool]
 
 
-def _thin(pool: list[list[Result]], results: list[Result]) -> bool:
+def _thin(pool: list[list[Result]], results: list[Result], enough: int) -> bool:
     """Whether a pool says too little about torch's error of one of these results."""
-    return any(r.result.numel() and _small(p) for r, p in zip(results, pool, strict=True))
+    return any(r.result.numel() and _small(p, enough) for r, p in zip(results, pool, strict=True))
 
 
-def _small(pool: list[Result]) -> bool:
-    return sum(r.result.numel() for r in pool) < ENOUGH
+def _small(pool: list[Result], enough: int) -> bool:
+    return sum(r.result.numel() for r in pool) < enough
 
 
 def judge(spec: OpSpec, want: Expected, order: int) -> list[str]:

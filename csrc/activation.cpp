@@ -350,12 +350,13 @@ void run_prelu(const char* op, const TensorView& out, const TensorView& x, const
 #endif
     }
     const cpu::Table& t = cpu::table();
-    const Elementwise e{t.activation.prelu[static_cast<int>(out.dtype)],
-                        1,
-                        2,
-                        {0, 0},
-                        cost_of(Activation::relu, Pass::backward, out.dtype, t.level),
-                        {&out, &x, &w}};
+    Elementwise e{t.activation.prelu[static_cast<int>(out.dtype)],
+                  1,
+                  2,
+                  {0, 0},
+                  cost_of(Activation::relu, Pass::backward, out.dtype, t.level),
+                  {&out, &x, &w}};
+    e.reads_one = true;
     run(op, "prelu", e);
 }
 

@@ -140,7 +140,7 @@ struct Strided {
             r.n = n;
             for (int t = 0; t < e.operands(); ++t) {
                 char* here = address(t, at.offset[t]);
-                if (access[t] == Access::one_value) repeat(block[t], here, kRepeat, size);
+                if (access[t] == Access::one_value) repeat(block[t], here, e.reads_one ? 1 : kRepeat, size);
                 if (access[t] == Access::gathered && t >= e.outs)
                     copy_strided(block[t], 1, here, s.stride[t][0], n, size);
                 char* used = access[t] == Access::direct ? here : block[t];

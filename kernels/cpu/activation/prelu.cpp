@@ -10,9 +10,16 @@ namespace {
 template <class T>
 void prelu(const cpu::Run& r) {
     using V = wide<compute_vec<T>, kWidth>;
-    walk<T, 2, 1, kWidth>(r, [](const V* in, V* out) __attribute__((always_inline)) {
-        out[0] = in[0] * select(in[0] > V(0), V(1), in[1]);  // x is loaded once less than to select it
-    });
+    // x is loaded once less than to select it
+    const auto f = [](V x, V w) __attribute__((always_inline)) { return x * select(x > V(0), V(1), w); };
+    if (r.step[1] == 0) {  // a channel's row: often so short that the weight is better not looked at again
+        scalar_for<T> one;
+        store(&one, load(static_cast<const T*>(r.in[1]), 1), 1);
+        const V w(one);
+        walk<T, 1, 1, kWidth>(r, [&](const V* in, V* out) __attribute__((always_inline)) { out[0] = f(in[0], w); });
+    } else {
+        walk<T, 2, 1, kWidth>(r, [&](const V* in, V* out) __attribute__((always_inline)) { out[0] = f(in[0], in[1]); });
+    }
 }
 
 template <class T>

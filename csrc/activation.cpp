@@ -312,17 +312,24 @@ struct Halves {
     }
 };
 
+// The output lies as torch's would: as a half of x does.
+py::object new_half(py::handle object, const TensorView& x, int dim, const TensorView& half) {
+    if (x.is_contiguous()) return steal(new_tensor(x, half.shape, x.ndim));
+    dim = dim < 0 ? dim + x.ndim : dim;
+    return steal(new_like(object.attr("narrow")(dim, 0, half.shape[dim]).ptr(), half));
+}
+
 py::object glu(py::handle x_, int dim, int act, bool first) {
     const Argument x(x_, "glu", "x");
     const Halves in("glu", x, dim, first);
-    const py::object object = steal(new_tensor(x, in.a.shape, x->ndim));
+    const py::object object = new_half(x_, x, dim, in.a);
     run_gated(Argument(object, "glu", "out", driver::Contents::unset), in.a, in.b, act, 0, 0);
     return object;
 }
 
 py::object glu_backward(py::handle g_, py::handle x_, int dim, int act, bool first) {
     const Argument g(g_, "glu_backward", "g"), x(x_, "glu_backward", "x");
-    const py::object object = steal(new_tensor(x, x->shape, x->ndim));
+    const py::object object = steal(new_like(x_.ptr(), x));
     const Argument gx(object, "glu_backward", "gx", driver::Contents::unset);
     const Halves in("glu_backward", x, dim, first), out("glu_backward", gx, dim, first);
     run_gated_backward(out.a, out.b, g, in.a, in.b, act, 0, 0);

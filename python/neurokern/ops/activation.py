@@ -94,9 +94,7 @@ def unary_backward2_body(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, 
 
 
 def _halves_fake(x: Tensor, dim: int, *_: object) -> Tensor:
-    shape = list(x.shape)
-    shape[dim] = shape[dim] // 2
-    return x.new_empty(shape)
+    return torch.empty_like(x.narrow(dim, 0, x.shape[dim] // 2))
 
 
 @register("glu(Tensor x, int dim, str act, bool first) -> Tensor", _halves_fake)
@@ -107,7 +105,7 @@ def glu_body(x: Tensor, dim: int, act: str, first: bool) -> Tensor:
 
 @register(
     "glu_backward(Tensor g, Tensor x, int dim, str act, bool first) -> Tensor",
-    lambda g, x, *_: torch.empty_like(x, memory_format=torch.contiguous_format),
+    lambda g, x, *_: torch.empty_like(x),
 )
 def glu_backward_body(g: Tensor, x: Tensor, dim: int, act: str, first: bool) -> Tensor:
     """Both halves' gradients, written into the halves of one tensor."""

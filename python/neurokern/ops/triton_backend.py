@@ -56,14 +56,14 @@ _prelu = _allocating("prelu", _activation.prelu, 0)
 def glu(x: Tensor, dim: int, act: int, first: bool) -> Tensor:
     """act(one half of x along dim) * the other; first: act is on the first half."""
     a, b = x.chunk(2, dim) if first else reversed(x.chunk(2, dim))
-    out = x.new_empty(a.shape)
+    out = torch.empty_like(a)
     gated(out, a, b, act, 0.0, 0.0)
     return out
 
 
 def glu_backward(g: Tensor, x: Tensor, dim: int, act: int, first: bool) -> Tensor:
     """Gradient of glu for x: both halves' gradients, written into the halves of one tensor."""
-    gx = x.new_empty(x.shape)
+    gx = torch.empty_like(x)
     (a, b), (ga, gb) = x.chunk(2, dim), gx.chunk(2, dim)
     if not first:
         a, b, ga, gb = b, a, gb, ga

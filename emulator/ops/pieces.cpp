@@ -1,5 +1,8 @@
 // Integer arithmetic on parts of registers: pairs of 16 bits, dot products of bytes, 24 bits; and other rare
 // operations.
+#include <algorithm>
+#include <limits>
+
 #include "families.h"
 #include "lanes.h"
 
@@ -164,9 +167,14 @@ void mul24(Builder& b) {
 void mad24(Builder& b) {
     const bool high = b.take("hi");
     if (!high && !b.take("lo")) b.unsupported("mad24 without .lo or .hi");
+    const bool sat = high && b.take("sat");
     const Type t = b.need_type();
-    if (t != Type::s32 && t != Type::u32) b.unsupported("type");
-    const Run run = t == Type::s32
+    if ((t != Type::s32 && t != Type::u32) || (sat && t != Type::s32)) b.unsupported("type");
+    const Run run = sat ? map<S, U, U, S>([](U x, U y, S c) {
+        const int64_t sum = int64_t{static_cast<S>(product24<true, true>(x, y))} + c;
+        return static_cast<S>(std::clamp<int64_t>(sum, std::numeric_limits<S>::min(), std::numeric_limits<S>::max()));
+    })
+                    : t == Type::s32
                         ? high ? map<U, U, U, U>([](U x, U y, U c) { return product24<true, true>(x, y) + c; })
                                : map<U, U, U, U>([](U x, U y, U c) { return product24<true, false>(x, y) + c; })
                     : high ? map<U, U, U, U>([](U x, U y, U c) { return product24<false, true>(x, y) + c; })

@@ -62,6 +62,11 @@ def test_names_of_a_block(body: str, expected: int) -> None:
     assert run(body) == expected
 
 
+def test_directives_without_a_space() -> None:
+    """As cuda_bf16.h writes them."""
+    assert run("{.reg.b32 t; .local.align 8 .b8 a[16]; mov.b32 t, 5; st.local.b32 [a], t; ld.local.b32 %r0, [a];}") == 5
+
+
 def test_each_block_has_its_own_shared_memory() -> None:
     body = "{ .shared .b32 a; st.shared.b32 [a], 7; { .shared .b32 a; st.shared.b32 [a], 8; } ld.shared.b32 %r0, [a]; }"
     assert run(body) == 7

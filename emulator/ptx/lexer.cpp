@@ -121,11 +121,11 @@ void Lexer::next() {
     if ((starts_word(c) && !(c == '%' && alone)) || (c == '.' && end_ - at_ > 1 && starts_word(at_[1]))) {
         token_.kind = c == '.' ? Token::directive : Token::word;
         ++at_;
-        // a suffix is .name or ::name; a label's colon stands alone
+        // a suffix is .name or ::name; a label's colon stands alone; .reg.b32 are two directives
         while (at_ < end_) {
             if (in_word(*at_))
                 ++at_;
-            else if (*at_ == '.' && end_ - at_ > 1 && in_word(at_[1]))
+            else if (*at_ == '.' && token_.kind == Token::word && end_ - at_ > 1 && in_word(at_[1]))
                 at_ += 2;
             else if (*at_ == ':' && end_ - at_ > 2 && at_[1] == ':' && in_word(at_[2]))
                 at_ += 3;

@@ -167,3 +167,10 @@ def test_a_parameter_of_the_entry() -> None:
 def test_accesses_to_memory_of_devices() -> None:
     body = "st.mmio.relaxed.sys.global.u32 [%rd0], 5; ld.mmio.relaxed.sys.global.u32 %r0, [%rd0];"
     assert run(body) == 5
+
+
+def test_modifiers_behind_the_type() -> None:
+    """As CUDA's own headers have them."""
+    assert run("mov.b32 %r2, 0xfff00005; mov.b32 %r3, 0xfff10004; max.s16x2.relu %r0, %r2, %r3;") == 5
+    assert run("mov.b32 %r2, 0xfff00005; min.s32.relu %r0, %r2, 4;") == 0
+    assert run("mov.f32 %f1, 0f40400000; add.f32.rn.sat %f0, %f1, %f1; mov.b32 %r0, %f0;") == F32[1]

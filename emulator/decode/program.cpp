@@ -201,7 +201,7 @@ std::unique_ptr<Program> decode(std::string ptx) {
                                "dynamic shared memory"));
         c->any_wgmma = !c->touch_at.empty();
         for (const ptx::Function* f : layout.reached(*c))
-            c->any_wgmma = c->any_wgmma || !decoded.at(f)->touch_at.empty();
+            c->any_wgmma |= !decoded.at(f)->touch_at.empty(), c->any_reserved |= decoded.at(f)->any_reserved;
     }
     return p;
 }

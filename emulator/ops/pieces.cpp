@@ -95,7 +95,7 @@ U find_nth_set(U mask, U base, S offset) {
 
 }  // namespace
 
-bool is_halves(Name opcode) { return opcode.ends_with(".u16x2") || opcode.ends_with(".s16x2"); }
+bool is_halves(Name opcode) { return opcode.find(".u16x2") != Name::npos || opcode.find(".s16x2") != Name::npos; }
 
 void add_halves(Builder& b) {
     emit_map(b, on_halves_of(b, [](auto x, auto y) { return x + y; }), Class::integer, Type::b32,
@@ -104,7 +104,7 @@ void add_halves(Builder& b) {
 
 void extreme_halves(Builder& b, bool max) {
     const bool relu = b.take("relu");
-    if (relu && !b.full_opcode().ends_with(".s16x2")) b.unsupported("relu");
+    if (relu && b.full_opcode().find(".s16x2") == Name::npos) b.unsupported("relu");
     const auto pick = [&](auto f) { return on_halves_of(b, f); };
     const Run run = max    ? relu ? pick([](auto x, auto y) { return std::max<int>(std::max(x, y), 0); })
                                   : pick([](auto x, auto y) { return std::max(x, y); })

@@ -168,3 +168,22 @@ def test_matrices_by_generic_addresses() -> None:
 def test_matrices_by_addresses_of_nothing() -> None:
     with pytest.raises(DeviceError, match="is none of shared memory"):
         run(MATRIX.replace("cvta.shared.u64 %m, %m;", ""), np.arange(32), 32)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_the_flag_between_sums_and_differences(bits: int, seed: int) -> None:
+    """As ptxas makes it: a - b is a + ~b + 1, and the flag is what that carries."""
+    generator = np.random.default_rng(seed)
+    x, y, z = (generator.integers(0, 2**bits, 300, dtype=np.uint64, endpoint=False) if bits == 32
+               else generator.integers(0, 2**64, 300, dtype=np.uint64) for _ in range(3))  # fmt: skip
+    y[:40] = x[:40]
+    t = f"b{bits}"
+    for text, model in [
+        ("sub.cc.u{0} {{d}}, {{a}}, {{b}}; addc.u{0} {{d}}, {{c}}, 0;", lambda a, b, c: c + (a >= b)),
+        ("add.cc.u{0} {{d}}, {{a}}, {{b}}; subc.u{0} {{d}}, {{c}}, 0;", lambda a, b, c: c - 1 + (a + b >> bits)),
+    ]:
+        instruction = text.format(bits)
+        assert complaint(HEADER + elementwise(instruction, t, [t] * 3)) == ""
+        got = run_elementwise(instruction, t, [(t, v) for v in (x, y, z)])
+        want = [model(int(a), int(b), int(c)) % 2**bits for a, b, c in zip(x, y, z, strict=True)]
+        assert got.tolist() == want

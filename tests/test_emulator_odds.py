@@ -187,3 +187,17 @@ def test_the_flag_between_sums_and_differences(bits: int, seed: int) -> None:
         got = run_elementwise(instruction, t, [(t, v) for v in (x, y, z)])
         want = [model(int(a), int(b), int(c)) % 2**bits for a, b, c in zip(x, y, z, strict=True)]
         assert got.tolist() == want
+
+
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("t", ["u8", "s8"])
+def test_distances_of_bytes(t: str, add: bool, seed: int) -> None:
+    x, y, z = np.random.default_rng(seed).integers(0, 2**32, (3, 500), dtype=np.uint32)
+    word = t[0] + "32"
+    text = f"vabsdiff4.u32.{word}.{word}{'.add' if add else ''} {{d}}, {{a}}, {{b}}, {{c}};"
+    assert complaint(HEADER + elementwise(text, "b32", ["b32"] * 3)) == ""
+    got = run_elementwise(text, "b32", [("b32", v) for v in (x, y, z)])
+    a, b = (v.view(np.int8 if t == "s8" else np.uint8).astype(np.int64) for v in (x, y))
+    d = np.abs(a - b)
+    want = z + d.reshape(-1, 4).sum(1) if add else d.astype(np.uint8).view(np.uint32)
+    np.testing.assert_array_equal(got, want.astype(np.int64) % 2**32)

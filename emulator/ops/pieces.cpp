@@ -193,6 +193,34 @@ void cnot(Builder& b) {
              Class::integer, t, {t});
 }
 
+namespace {
+
+// Of four bytes each; with Add their sum and c, else one beside the other.
+template <class T, bool Add>
+Run distances() {
+    return map<U, U, U, U>([](U x, U y, U c) {
+        U sum = c, all = 0;
+        for (int s = 0; s < 32; s += 8) {
+            const auto d = static_cast<U>(std::abs(static_cast<T>(x >> s) - static_cast<T>(y >> s)));
+            sum += d, all |= d << s;
+        }
+        return Add ? sum : all;
+    });
+}
+
+}  // namespace
+
+// The one video instruction that CUDA's headers use (__vabsdiffu4, __vsadu4).
+void vabsdiff4(Builder& b) {
+    const Name d = b.take_next(), x = b.take_next(), y = b.take_next();
+    const bool adds = b.take("add"), is_signed = x == "s32";
+    if (x != y || (x != "u32" && x != "s32") || d != "u32") b.unsupported("type");
+    const Run run = is_signed ? adds ? distances<int8_t, true>() : distances<int8_t, false>()
+                    : adds ? distances<uint8_t, true>()
+                              : distances<uint8_t, false>();
+    emit_map(b, run, Class::integer, Type::b32, {Type::b32, Type::b32, Type::b32});
+}
+
 void szext(Builder& b) {
     const bool wraps = b.take("wrap");
     if (!wraps && !b.take("clamp")) b.unsupported("mode");

@@ -64,6 +64,7 @@ const std::unordered_map<Name, Decode>& table() {
         {"cnot", cnot},
         {"szext", szext},
         {"fns", fns},
+        {"vabsdiff4", vabsdiff4},
         {"and", logic_and},
         {"or", logic_or},
         {"xor", logic_xor},

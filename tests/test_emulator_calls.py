@@ -18,7 +18,9 @@ prints = pytest.mark.emulator_only("what is printed")
 LANES = np.arange(32, dtype=np.uint32)
 
 
-def run(text: str, outside: str, x: np.ndarray = LANES, good: bool = True, header: str = HEADER) -> np.ndarray:
+def run(
+    text: str, outside: str, x: np.ndarray = LANES, good: bool = True, header: str = HEADER, shared: int = 0
+) -> np.ndarray:
     """A kernel of one array: %x is the thread's element, %y what is stored; `outside`: what stands in front of it.
     `good`: whether the assembler has to take it."""
     ptx = f"""{header}{outside}
@@ -31,7 +33,7 @@ def run(text: str, outside: str, x: np.ndarray = LANES, good: bool = True, heade
 }}"""
     assert not good or not complaint(ptx), complaint(ptx)
     out = np.ascontiguousarray(x, np.uint32).copy()
-    emulator().launch(ptx, [out], block=(len(out), 1, 1))
+    emulator().launch(ptx, [out], block=(len(out), 1, 1), shared=shared)
     return out
 
 
@@ -255,17 +257,15 @@ class TestByAddress:
 
     @pytest.mark.parametrize("used", [False, True])
     def test_a_kernel_with_static_and_dynamic_shared_memory(self, used: bool) -> None:
-        """A function that uses the dynamic one itself would need another address for each kernel."""
+        """A function that uses the dynamic one itself knows one address of it for all kernels."""
         outside = ".extern .shared .align 16 .b8 rest[];" + (
-            MAPS.replace("add.u32", "mov.u32 %a, rest; add.u32") if used else MAPS
+            MAPS.replace("add.u32", "mov.u32 %a, rest; st.shared.u32 [%a+124], 9; add.u32") if used else MAPS
         )
         text = f""".shared .align 4 .b8 own[128]; shl.b32 %a, %l, 2; mov.u32 %b, own; add.u32 %a, %a, %b;
   st.shared.u32 [%a], %x; {call("twice", "%x", "%y")} ld.shared.u32 %a, [%a]; add.u32 %y, %y, %a;"""
         if used:
-            with pytest.raises(DeviceError, match="calls a function that uses dynamic shared memory"):
-                run(text, outside)
-        else:
-            assert run(text, outside).tolist() == (3 * LANES).tolist()
+            text += " ld.shared.u32 %a, [rest+124]; add.u32 %y, %y, %a;"
+        assert run(text, outside, shared=128).tolist() == (3 * LANES + 9 * used).tolist()
 
     @errors
     def test_a_function_defined_twice(self) -> None:

@@ -251,3 +251,27 @@ class TestNvcc:
     def test_memory_misused(self, compiled: str, how: int, what: str) -> None:
         with pytest.raises(DeviceError, match=what):
             emulator().launch(compiled, [how], name="misused", block=(1, 1, 1))
+
+
+DIVISION = """
+typedef unsigned __int128 Wide;
+extern "C" __global__ void divided(unsigned long long* out, const unsigned long long* in) {
+    const int t = threadIdx.x;
+    const Wide a = (Wide)in[4 * t] << 64 | in[4 * t + 1], b = (Wide)in[4 * t + 2] << 64 | in[4 * t + 3];
+    const Wide q = a / b, r = a % b;
+    out[4 * t] = q >> 64, out[4 * t + 1] = q, out[4 * t + 2] = r >> 64, out[4 * t + 3] = r;
+}
+"""
+
+
+def test_division_of_128_bits(nvcc: Callable[[str, str], str], seed: int) -> None:
+    """It takes the carry of a difference for the flag of a sum."""
+    generator = np.random.default_rng(seed)
+    halves, shifts = generator.integers(0, 2**64, (64, 2), dtype=np.uint64), generator.integers(0, 120, 64)
+    numbers = [(int(x) << 64 | int(y)) >> int(s) for (x, y), s in zip(halves, shifts, strict=True)]
+    words = np.array([w for n in numbers for w in (max(n, 1) >> 64, max(n, 1) % 2**64)], np.uint64)
+    out = np.zeros(128, np.uint64)
+    emulator().launch(nvcc(DIVISION, "sm_80"), [out, words], name="divided")
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    want = [divmod(max(a, 1), max(b, 1)) for a, b in pairs]
+    assert [(int(a) << 64 | int(b), int(c) << 64 | int(d)) for a, b, c, d in out.reshape(32, 4)] == want

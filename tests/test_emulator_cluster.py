@@ -130,15 +130,16 @@ class TestAsynchronousStores:
     WAIT = "W: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 %q, [%m], 0; @!%q bra W;"
     TO = "add.u32 %y, %r, 1; and.b32 %y, %y, 3; mapa.shared::cluster.u32 %b, %m, %y;"
 
+    @pytest.mark.parametrize("space", [".shared::cluster", ""])
     @pytest.mark.parametrize(
         ("type_", "values"), [("b32", "%x"), ("v2.u32", "{%x, %t}"), ("v4.s32", "{%x, %t, %r, %y}"), ("b64", "%l")]
     )
-    def test_store(self, type_: str, values: str) -> None:
+    def test_store(self, type_: str, values: str, space: str) -> None:
         size = {"b32": 4, "v2": 8, "v4": 16, "b64": 8}[type_.split(".")[0]]
         body = f"""{INIT} {self.EXPECT.format(32 * size)} {SYNC} {self.TO}
   mad.lo.u32 %x, %r, 100, %t; cvt.u64.u32 %l, %x;
   mad.lo.u32 %w, %t, {size}, %a; mapa.shared::cluster.u32 %z, %w, %y;
-  st.async.shared::cluster.mbarrier::complete_tx::bytes.{type_} [%z], {values}, [%b];
+  st.async{space}.mbarrier::complete_tx::bytes.{type_} [%z], {values}, [%b];
   {self.WAIT} ld.shared.b32 %x, [%w]; {OUT} {SYNC}"""
         assert run(body).tolist() == [[(r + 3) % 4 * 100 + t for t in range(32)] for r in range(4)]
 

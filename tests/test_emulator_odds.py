@@ -63,7 +63,7 @@ def test_a_barrier_that_reduces_over_some_warps() -> None:
     assert run(text, x, 128).tolist() == [int((x[:64] != 0).sum())] * 64 + x[64:].tolist()
 
 
-@pytest.mark.parametrize("t", ["s8", "u8", "s16", "u16"])
+@pytest.mark.parametrize("t", ["s8", "u8", "s16", "u16", "s4", "u4", "s2", "u2"])
 def test_saturated_integers_packed(t: str, seed: int) -> None:
     bits = int(t[1:])
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if t[0] == "s" else (0, 2**bits - 1)
@@ -72,7 +72,7 @@ def test_saturated_integers_packed(t: str, seed: int) -> None:
     x = np.concatenate([np.repeat(edges, 9), generator.integers(-400, 400, 300)]) % 2**32
     y = np.concatenate([np.tile(edges, 9), generator.integers(-(2**31), 2**31, 300)]) % 2**32
     z = generator.integers(0, 2**32, len(x))
-    third = ".b32" if bits == 8 else ""
+    third = ".b32" if bits < 16 else ""
     text = f"cvt.pack.sat.{t}.s32{third} {{d}}, {{a}}, {{b}}{', {c}' if third else ''};"
     assert complaint(HEADER + elementwise(text, "b32", ["b32"] * (3 if third else 2))) == ""
     got = run_elementwise(text, "b32", [("b32", v) for v in ([x, y, z] if third else [x, y])])
@@ -80,8 +80,17 @@ def test_saturated_integers_packed(t: str, seed: int) -> None:
     def one(v: np.ndarray) -> np.ndarray:
         return np.clip((v + 2**31) % 2**32 - 2**31, low, high) % 2**bits
 
-    want = one(x) << bits | one(y) | (z << 16 if third else 0)
+    want = one(x) << bits | one(y) | (z << 2 * bits if third else 0)
     np.testing.assert_array_equal(got, want % 2**32)
+
+
+def test_a_product_of_24_bits_that_saturates(seed: int) -> None:
+    x, y, z = np.random.default_rng(seed).integers(-(2**23), 2**23, (3, 500))
+    z = np.concatenate([z[:100], np.repeat([2**31 - 1, -(2**31), 2**31 - 2**20, -(2**31) + 2**20], 100)])
+    text = "mad24.hi.sat.s32 {d}, {a}, {b}, {c};"
+    assert complaint(HEADER + elementwise(text, "b32", ["b32"] * 3)) == ""
+    got = run_elementwise(text, "b32", [("b32", v % 2**32) for v in (x, y, z)])
+    np.testing.assert_array_equal(got.view(np.int32), np.clip((x * y >> 16) + z, -(2**31), 2**31 - 1))
 
 
 @pytest.mark.parametrize(("name", "f"), [("rcp", lambda x: 1 / x), ("rsqrt", lambda x: 1 / math.sqrt(x))])
@@ -159,3 +168,36 @@ def test_matrices_by_generic_addresses() -> None:
 def test_matrices_by_addresses_of_nothing() -> None:
     with pytest.raises(DeviceError, match="is none of shared memory"):
         run(MATRIX.replace("cvta.shared.u64 %m, %m;", ""), np.arange(32), 32)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_the_flag_between_sums_and_differences(bits: int, seed: int) -> None:
+    """As ptxas makes it: a - b is a + ~b + 1, and the flag is what that carries."""
+    generator = np.random.default_rng(seed)
+    x, y, z = (generator.integers(0, 2**bits, 300, dtype=np.uint64, endpoint=False) if bits == 32
+               else generator.integers(0, 2**64, 300, dtype=np.uint64) for _ in range(3))  # fmt: skip
+    y[:40] = x[:40]
+    t = f"b{bits}"
+    for text, model in [
+        ("sub.cc.u{0} {{d}}, {{a}}, {{b}}; addc.u{0} {{d}}, {{c}}, 0;", lambda a, b, c: c + (a >= b)),
+        ("add.cc.u{0} {{d}}, {{a}}, {{b}}; subc.u{0} {{d}}, {{c}}, 0;", lambda a, b, c: c - 1 + (a + b >> bits)),
+    ]:
+        instruction = text.format(bits)
+        assert complaint(HEADER + elementwise(instruction, t, [t] * 3)) == ""
+        got = run_elementwise(instruction, t, [(t, v) for v in (x, y, z)])
+        want = [model(int(a), int(b), int(c)) % 2**bits for a, b, c in zip(x, y, z, strict=True)]
+        assert got.tolist() == want
+
+
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("t", ["u8", "s8"])
+def test_distances_of_bytes(t: str, add: bool, seed: int) -> None:
+    x, y, z = np.random.default_rng(seed).integers(0, 2**32, (3, 500), dtype=np.uint32)
+    word = t[0] + "32"
+    text = f"vabsdiff4.u32.{word}.{word}{'.add' if add else ''} {{d}}, {{a}}, {{b}}, {{c}};"
+    assert complaint(HEADER + elementwise(text, "b32", ["b32"] * 3)) == ""
+    got = run_elementwise(text, "b32", [("b32", v) for v in (x, y, z)])
+    a, b = (v.view(np.int8 if t == "s8" else np.uint8).astype(np.int64) for v in (x, y))
+    d = np.abs(a - b)
+    want = z + d.reshape(-1, 4).sum(1) if add else d.astype(np.uint8).view(np.uint32)
+    np.testing.assert_array_equal(got, want.astype(np.int64) % 2**32)

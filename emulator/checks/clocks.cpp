@@ -91,11 +91,22 @@ void Clocks::issue(uint32_t warp, Knowledge& all, bool first) {
         meet(all.fenced[kProxyFence], proxy.data() + warp * columns_, false);
 }
 
+void Clocks::poll(uint32_t warp, const Knowledge& from) {
+    acquire(warp, from, true);
+    later_[warp].polled.join(from);
+}
+
+void Clocks::settle(uint32_t warp) {
+    if (later_.empty() || later_[warp].polled.seen.empty()) return;
+    acquire(warp, later_[warp].polled, false);
+    later_[warp].polled = {};
+}
+
 void Clocks::fence(uint32_t warp) {
     if (later_.empty()) later_.resize(warps_);
     Later& l = later_[warp];
     acquire(warp, l.at_wait, false);
-    l.at_wait = {};
+    l.at_wait = l.polled = {};
     release(warp, l.at_fence, false);
 }
 

@@ -59,6 +59,11 @@ class Clocks {
     void issue(uint32_t warp, Knowledge& all, bool first);
     uint32_t now(uint32_t warp) { return past(warp); }
     void learn(uint32_t warp, uint32_t of, uint32_t time) { row(warp)[of] = std::max(row(warp)[of], time); }
+    // The same by a place in memory: a strong store leaves what the warp knew at its latest fence, and a strong load
+    // takes it up with the next fence, or barrier.
+    bool has_fenced(uint32_t warp) const { return !later_.empty() && !later_[warp].at_fence.seen.empty(); }
+    void poll(uint32_t warp, const Knowledge& from);
+    void settle(uint32_t warp);  // at a barrier
     void fence(uint32_t warp);
     void proxy_fence(uint32_t warp) { cover(kProxyFence, warp); }
     void device_fence(uint32_t warp) { cover(kDeviceFence, warp); }
@@ -72,7 +77,7 @@ class Clocks {
     void cover(Fence kind, uint32_t warp);
     uint32_t past(uint32_t warp);  // the warp's clock until now; whatever it does next is later
     struct Later {
-        Knowledge at_fence, at_wait;
+        Knowledge at_fence, at_wait, polled;
     };
 
     uint32_t warps_ = 0, columns_ = 0, used_ = 0, agents_ = 0;

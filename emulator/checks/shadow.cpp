@@ -43,7 +43,7 @@ const char* SharedShadow::busy(uint8_t state, const char* early) {
     return state & kInFlight ? early : state & kObject ? kObjectTouched : kSource;
 }
 
-const char* SharedShadow::read(uint32_t warp, uint32_t address, uint32_t bytes) {
+const char* SharedShadow::read(uint32_t warp, uint32_t address, uint32_t bytes, bool strong) {
     const Stamp stamp = clocks_->stamp(warp);
     const uint32_t* seen = clocks_->seen(warp);
     other_ = warp, both_wrote_ = false;
@@ -52,8 +52,9 @@ const char* SharedShadow::read(uint32_t warp, uint32_t address, uint32_t bytes) 
         culprit_ = k;
         if (b.state & (kInFlight | kObject)) return busy(b.state, kEarly);
         if (!(b.state & kWritten)) return kUnwritten;
-        if (!Clocks::ordered(b.writer, warp, seen)) return race(b.writer, kReadRace);
-        if (b.reader == stamp) continue;
+        const bool both = strong && (b.state & kAtomic);
+        if (!both && !Clocks::ordered(b.writer, warp, seen)) return race(b.writer, kReadRace);
+        if (strong || b.reader == stamp) continue;
         // two readers are remembered: the latest, and the latest of another warp
         if ((b.reader & Clocks::kIndexMask) != warp) b.reader2 = b.reader;
         b.reader = stamp;
@@ -76,12 +77,12 @@ inline const char* SharedShadow::store(Stamp stamp, const uint32_t* seen, Byte& 
     return nullptr;
 }
 
-const char* SharedShadow::write(uint32_t warp, uint32_t address, uint32_t bytes) {
+const char* SharedShadow::write(uint32_t warp, uint32_t address, uint32_t bytes, bool strong) {
     const Stamp stamp = clocks_->stamp(warp);
     const uint32_t* seen = clocks_->seen(warp);
     other_ = warp, both_wrote_ = false;
     for (culprit_ = address; culprit_ < address + bytes; ++culprit_)
-        if (const char* wrong = store(stamp, seen, bytes_[culprit_], false)) return wrong;
+        if (const char* wrong = store(stamp, seen, bytes_[culprit_], strong)) return wrong;
     return nullptr;
 }
 
@@ -104,6 +105,10 @@ void SharedShadow::set_in_flight(uint32_t address, uint32_t bytes) {
 
 void SharedShadow::landed(uint32_t address, uint32_t bytes) {
     for (uint32_t k = address; k < address + bytes; ++k) bytes_[k].state &= static_cast<uint8_t>(~kInFlight);
+}
+
+void SharedShadow::set_written(uint32_t address, uint32_t bytes) {
+    for (uint32_t k = address; k < address + bytes; ++k) bytes_[k].state |= kWritten;
 }
 
 void SharedShadow::set_writer(Stamp by, uint32_t address, uint32_t bytes) {

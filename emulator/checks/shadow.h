@@ -16,13 +16,15 @@ class SharedShadow {
     void begin(uint32_t bytes, Clocks& clocks);
 
     // Null if all is well, else what is wrong with the access of these bytes by a warp.
-    const char* read(uint32_t warp, uint32_t address, uint32_t bytes);
-    const char* write(uint32_t warp, uint32_t address, uint32_t bytes);
+    // Strong ones (volatile, relaxed ...) race neither with one another nor with atomics.
+    const char* read(uint32_t warp, uint32_t address, uint32_t bytes, bool strong = false);
+    const char* write(uint32_t warp, uint32_t address, uint32_t bytes, bool strong = false);
     const char* atomic(uint32_t warp, uint32_t address, uint32_t bytes);  // atomics do not race with one another
 
     // cp.async, of the generic proxy.
     void set_in_flight(uint32_t address, uint32_t bytes);
     void landed(uint32_t address, uint32_t bytes);
+    void set_written(uint32_t address, uint32_t bytes);  // by nobody of the block
     void set_writer(Stamp by, uint32_t address, uint32_t bytes);
 
     // The asynchronous proxy (bulk copies, wgmma): what a warp makes it read or write, checked when it is issued. A

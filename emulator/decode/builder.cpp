@@ -42,6 +42,12 @@ constexpr std::pair<Name, Special> kSpecials[] = {{"%tid.x", tid_x},
                                                   {"%lanemask_ge", lanemask_ge},
                                                   {"%dynamic_smem_size", dynamic_smem_size},
                                                   {"%total_smem_size", total_smem_size},
+                                                  {"%aggr_smem_size", reserved_smem_end},
+                                                  {"%reserved_smem_offset_begin", reserved_smem_begin},
+                                                  {"%reserved_smem_offset_0", reserved_smem_begin},
+                                                  {"%reserved_smem_offset_1", reserved_smem_1},
+                                                  {"%reserved_smem_offset_end", reserved_smem_end},
+                                                  {"%reserved_smem_offset_cap", reserved_smem_end},
                                                   {"%cluster_ctaid.x", cluster_ctaid_x},
                                                   {"%cluster_ctaid.y", cluster_ctaid_y},
                                                   {"%cluster_ctaid.z", cluster_ctaid_z},
@@ -235,17 +241,18 @@ Ref Builder::special(Name name, Type t) {
     for (const auto& [n, s] : kSpecials) {
         if (n != name) continue;
         if (bytes_of(t) != 4) unsupported("a special register as anything but 32 bits");
+        code_.any_reserved |= s >= reserved_smem_begin && s <= reserved_smem_1;
         return static_cast<Ref>(s) * 128 | in_specials;
     }
     if (name == "WARP_SZ") return constant(32, bytes_of(t));
-    // of the driver, of performance counters, of what the system keeps of shared memory: nothing is there
-    for (const Name nothing : {"%envreg", "%pm", "%reserved_smem_offset_"})
+    // of the driver, of performance counters, of graphs: nothing is there
+    for (const Name nothing : {"%envreg", "%pm", "%current_graph_exec"})
         if (name.starts_with(nothing)) return constant(0, bytes_of(t));
     return kNoRef;
 }
 
 Ref Builder::source(const Operand& o, Type t) {
-    if (t == Type::pred) return predicate(o);
+    if (t == Type::pred) return truth(o);
     if (o.kind != Operand::symbol) return constant(literal(o, t), bytes_of(t));
     if (o.negated) unsupported("a negated operand");
     const Symbol* s = find(o.name);
@@ -285,6 +292,15 @@ Ref Builder::predicate(const Operand& o) {
     const Symbol& s = symbol(o.name);
     if (s.kind != Symbol::reg || s.type != Type::pred) unsupported(concat("'", o.name, "' is no predicate"));
     return s.ref;
+}
+
+Ref Builder::truth(const Operand& o) {
+    const Ref p = predicate(o);
+    if (!o.negated) return p;
+    const Ref d = allocate(4);
+    Inst& i = emit([](Warp& w, const Inst& i) { w.set_predicate(i.d, ~w.predicate(i.a)); }, Class::integer);
+    i.d = d, i.a = p;
+    return d;
 }
 
 Ref Builder::predicate_result(Name name) {

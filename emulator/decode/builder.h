@@ -66,7 +66,8 @@ class Builder {
     Ref destination(const Operand& o, Type t) { return destination(o, bytes_of(t)); }
     Ref destination(const Operand& o, uint32_t bytes);
     Ref source(const Operand& o, Type t);
-    Ref predicate(const Operand& o);
+    Ref predicate(const Operand& o);  // whether it is negated, the caller must ask
+    Ref truth(const Operand& o);      // negated where it says so
     Ref predicate_result(Name name);
     const Symbol& symbol(Name name) const;
     const Symbol* find(Name name) const;

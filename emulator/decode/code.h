@@ -111,10 +111,11 @@ struct Code {
     std::vector<uint32_t> touch_at;
     std::vector<Ref> touches;
     uint32_t register_bytes = 0;
-    uint32_t number = 0;       // within the program
-    bool recursive = false;    // may call itself, by way of others or not
-    bool any_wgmma = false;    // in it or in what it calls
-    uint32_t stack_bytes = 0;  // of a recursive function: what a call takes of the thread's stack
+    uint32_t number = 0;        // within the program
+    bool recursive = false;     // may call itself, by way of others or not
+    bool any_wgmma = false;     // in it or in what it calls
+    bool any_reserved = false;  // the same of shared memory that the system keeps
+    uint32_t stack_bytes = 0;   // of a recursive function: what a call takes of the thread's stack
     std::vector<LocalAddress> locals;
     uint32_t parameter_bytes = 0;  // of an entry
     uint32_t static_shared = 0;    // of an entry: bytes in front of the dynamic shared memory

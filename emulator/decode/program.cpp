@@ -72,7 +72,15 @@ class Layout {
                     place(v, v.space == ".local" ? own.scope : scope_, shared_);
         }
         shared_ = static_cast<uint32_t>(aligned(shared_, dynamic_alignment_));
-        for (const Name n : dynamic_) scope_[n].address = shared_;
+        // device functions know one address of dynamic shared memory: behind what any entry has
+        dynamic_address_ = shared_;
+        for (const auto& f : program_.module->functions) {
+            uint64_t end = shared_;
+            for (const ptx::Variable& v : f->variables)
+                if (f->entry && v.space == ".shared") end = aligned(end, v.alignment) + v.bytes;
+            dynamic_address_ = std::max(dynamic_address_, static_cast<uint32_t>(aligned(end, dynamic_alignment_)));
+        }
+        for (const Name n : dynamic_) scope_[n].address = dynamic_address_;
     }
 
     // What a function declares itself. Each call of a recursive function has its own part of the thread's stack, where
@@ -101,16 +109,17 @@ class Layout {
     std::vector<const ptx::Function*> reached(const Code& c) const { return graph_.reached(*c.source); }
 
     uint32_t alignment() const { return local_alignment_; }
-    // Whether a function that an entry may call has another address for dynamic shared memory.
-    bool dynamic_moves(const Code& c) const {
-        if (dynamic_.empty() || c.static_shared == shared_) return false;
+
+  private:
+    // Whether a function that an entry may call uses dynamic shared memory.
+    bool calls_dynamic(const Code& c) const {
+        if (dynamic_.empty()) return false;
         const auto is_dynamic = [&](const Operand& o) { return std::ranges::count(dynamic_, o.name) != 0; };
         return std::ranges::any_of(reached(c), [&](const ptx::Function* f) {
             return std::ranges::any_of(f->operands, is_dynamic) || std::ranges::any_of(f->elements, is_dynamic);
         });
     }
 
-  private:
     struct Device {
         Scope scope;
         uint32_t local_bytes = 0;
@@ -132,7 +141,8 @@ class Layout {
         Scope own;
         uint32_t shared = shared_;
         for (const ptx::Variable& v : c.source->variables) place(v, own, shared);
-        c.static_shared = static_cast<uint32_t>(aligned(shared, dynamic_alignment_));
+        c.static_shared =
+            calls_dynamic(c) ? dynamic_address_ : static_cast<uint32_t>(aligned(shared, dynamic_alignment_));
         for (const Name n : dynamic_) {
             own[n] = scope_[n];
             own[n].address = c.static_shared;
@@ -158,7 +168,7 @@ class Layout {
     std::vector<std::pair<const ptx::Variable*, Symbol>> unfinished_;  // with addresses among their initial values
     std::vector<Name> dynamic_;
     uint64_t dynamic_alignment_ = 1;
-    uint32_t shared_ = 0, local_alignment_ = 16;
+    uint32_t shared_ = 0, dynamic_address_ = 0, local_alignment_ = 16;
 };
 
 }  // namespace
@@ -195,13 +205,9 @@ std::unique_ptr<Program> decode(std::string ptx) {
         if (c->recursive)
             c->stack_bytes += static_cast<uint32_t>(aligned(c->register_bytes / 32 + 1, layout.alignment()));
         if (!c->source->entry) continue;
-        if (layout.dynamic_moves(*c))
-            throw Error(unsupported_ptx,
-                        concat(c->name, " has shared memory of its own and calls a function that uses ",
-                               "dynamic shared memory"));
         c->any_wgmma = !c->touch_at.empty();
         for (const ptx::Function* f : layout.reached(*c))
-            c->any_wgmma = c->any_wgmma || !decoded.at(f)->touch_at.empty();
+            c->any_wgmma |= !decoded.at(f)->touch_at.empty(), c->any_reserved |= decoded.at(f)->any_reserved;
     }
     return p;
 }

@@ -67,16 +67,24 @@ void Block::begin_warp(Warp& w, uint32_t index) {
     set(lanemask_ge, [](uint32_t k) { return ~((1u << k) - 1); });
     constant(cluster_ctarank, rank), constant(cluster_nctarank, l.cluster_blocks());
     constant(is_explicit_cluster, l.explicit_cluster ? kAll : 0);
-    constant(dynamic_smem_size, l.dynamic_shared), constant(total_smem_size, l.shared_bytes());
+    constant(dynamic_smem_size, l.dynamic_shared), constant(total_smem_size, l.own_shared());
+    constant(reserved_smem_begin, l.reserved_begin()),
+        constant(reserved_smem_end, l.reserved_begin() + kReservedShared);
+    constant(reserved_smem_1, l.reserved_begin() + kReservedShared / 2);
 }
 
 void Block::begin() {
     const Launch& l = *launch;
     barriers.fill({});
     mbarriers.clear();
+    flags.clear();
     exited = false;
     std::memset(shared.data(), 0xff, shared.size());  // NaN in every format
     if (l.options.check_shared) shadow.begin(l.shared_bytes(), cluster->clocks);
+    if (l.code->any_reserved) {
+        std::memset(shared.data() + l.reserved_begin(), 0, kReservedShared);
+        if (l.options.check_shared) shadow.set_written(l.reserved_begin(), kReservedShared);
+    }
     for (uint32_t k = 0; k < warps.size(); ++k) begin_warp(warps[k], k);
     if (uses_warpgroups) begin_warpgroups(*this);
 }
@@ -90,6 +98,7 @@ void Block::complete(Barrier& b, int number) {
     }
     if (launch->options.check_shared && count != 0) {
         cluster->order.barrier({joined, count});
+        for (uint32_t k = 0; k < count; ++k) cluster->clocks.settle(joined[k]);
         cluster->clocks.acquire(joined[0], b.known, false);
         cluster->clocks.barrier({joined, count});
     }

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <unordered_map>
 
 #include "../checks/global.h"
 #include "../checks/shadow.h"
@@ -44,6 +45,8 @@ class Output {
     size_t bytes_ = 0;
 };
 
+constexpr uint32_t kReservedShared = 1024;  // bytes
+
 struct Launch {
     const Program* program = nullptr;
     const Code* code = nullptr;
@@ -66,7 +69,10 @@ struct Launch {
     void locate(uint64_t cluster, uint32_t rank, uint32_t (&id)[3]) const;  // a block in the grid
     uint32_t cluster_blocks() const { return cluster[0] * cluster[1] * cluster[2]; }
     uint32_t threads() const { return block[0] * block[1] * block[2]; }
-    uint32_t shared_bytes() const { return code->static_shared + dynamic_shared; }
+    uint32_t own_shared() const { return code->static_shared + dynamic_shared; }
+    // What the system keeps for itself (cooperative groups sync there) lies behind, where it is used.
+    uint32_t reserved_begin() const { return (own_shared() + 127) / 128 * 128; }
+    uint32_t shared_bytes() const { return code->any_reserved ? reserved_begin() + kReservedShared : own_shared(); }
 };
 
 // Runs all clusters. Throws Error for the first thing that a checker finds.
@@ -94,7 +100,8 @@ struct Block {
     std::vector<Warpgroup> warpgroups;  // where the kernel uses wgmma
     Counters counters;
 
-    std::map<uint32_t, Mbarrier> mbarriers;  // by their place in shared memory, where they are checked
+    std::unordered_map<uint32_t, Clocks::Knowledge> flags;  // what strong stores to shared memory tell
+    std::map<uint32_t, Mbarrier> mbarriers;                 // by their place in shared memory, where they are checked
     bool exited = false;
     bool uses_warpgroups = false, watched = false;  // watched: their registers
 

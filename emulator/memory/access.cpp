@@ -98,7 +98,7 @@ void resolve_elsewhere(Warp& w, const Inst& i, const uint64_t (&address)[kLanes]
 
 void resolve_shared(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], Pointers& to) {
     Block& b = *w.block;
-    const uint32_t limit = b.launch->shared_bytes();
+    const uint32_t limit = b.launch->own_shared();
     const bool store = i.flags & kStore;
     uint32_t elsewhere = 0;
     for_lanes(w.mask, [&](int l) {
@@ -237,8 +237,10 @@ void check_global(Warp& w, const Inst& i, const uint64_t (&address)[kLanes], con
 }
 
 void check_shared_bounds(Warp& w, const Inst& i, int lane, uint64_t address, uint32_t bytes) {
-    const uint32_t limit = w.block->launch->shared_bytes();
-    if (address > limit || address + bytes > limit)
+    const Launch& launch = *w.block->launch;
+    const uint32_t limit = launch.own_shared();
+    const bool reserved = address >= launch.reserved_begin() && address + bytes <= launch.shared_bytes();
+    if ((address > limit || address + bytes > limit) && !reserved)
         out_of_bounds(w, i, lane, "shared", address, bytes, concat("the block has ", limit, " bytes"));
 }
 
@@ -277,11 +279,33 @@ void shared_error(Warp& w, const Inst& i, int lane, Place at, const char* wrong)
          concat(wrong, ", at shared address ", std::hex, "0x", s.culprit(), std::dec, where));
 }
 
+namespace {
+
+// Warps may talk to each other by strong accesses to a place in shared memory, too: flags, locks, counters.
+void acquire_shared(const Warp& w, const Inst& i, Place at) {
+    const auto it = at.block->flags.find(at.offset);
+    if (it == at.block->flags.end()) return;
+    Clocks& clocks = w.block->cluster->clocks;
+    i.flags& kAcquires ? clocks.acquire(w.number, it->second, false) : clocks.poll(w.number, it->second);
+}
+
+void release_shared(const Warp& w, const Inst& i, Place at) {
+    if (!(i.flags & kAtomic)) at.block->flags.erase(at.offset);  // what others left there is over
+    Clocks& clocks = w.block->cluster->clocks;
+    if ((i.flags & kReleases) || clocks.has_fenced(w.number))
+        clocks.release(w.number, at.block->flags[at.offset], !(i.flags & kReleases));
+}
+
+}  // namespace
+
 void touch_shared(Warp& w, const Inst& i, int lane, Place at, uint32_t bytes, bool store, const char* value) {
     SharedShadow& s = at.block->shadow;
-    const char* wrong = i.flags & kAtomic ? s.atomic(w.number, at.offset, bytes)
-                        : store           ? s.write(w.number, at.offset, bytes)
-                                          : s.read(w.number, at.offset, bytes);
+    const bool atomic = i.flags & kAtomic, strong = i.flags & kStrongAccess;
+    if (strong && (atomic || !store)) acquire_shared(w, i, at);
+    const char* wrong = atomic  ? s.atomic(w.number, at.offset, bytes)
+                        : store ? s.write(w.number, at.offset, bytes, strong)
+                                : s.read(w.number, at.offset, bytes, strong);
+    if (strong && store) release_shared(w, i, at);
     if (wrong == nullptr) return;
     // warps may tell a place the same: Triton lets each warp that holds a copy of a number store it
     if (s.both_wrote() && value != nullptr && std::memcmp(at.block->shared.data() + at.offset, value, bytes) == 0)

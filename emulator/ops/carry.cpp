@@ -1,4 +1,6 @@
-// Arithmetic with the carry flag: add.cc, addc, sub.cc, subc, mad.cc, madc. The flag is a predicate of the function.
+// Arithmetic with the carry flag: add.cc, addc, sub.cc, subc, mad.cc, madc. The flag is a predicate of the function. As
+// in the machine code of ptxas, a difference is a sum with the complement: it leaves 1 where nothing is borrowed, and
+// takes the flag so. That shows where sums and differences mix, as in nvcc's division of 128 bits.
 #include "families.h"
 #include "lanes.h"
 
@@ -37,8 +39,9 @@ void with_carry(Warp& w, const Inst& i) {
         if constexpr (O == Op::mad_high) x = Signed ? high_half_signed(a[l], b[l]) : high_half(a[l], b[l]), y = c[l];
         bool over;
         if constexpr (O == Op::sub) {
-            over = x < y || (x == y && flag);
-            r[l] = x - y - flag;
+            const U borrow = i.imm & 1 ? 1 - flag : 0;
+            over = x > y || (x == y && !borrow);
+            r[l] = x - y - borrow;
         } else {
             r[l] = x + y + flag;
             over = r[l] < x || (flag && r[l] == x);

@@ -42,8 +42,8 @@ enum Order : uint32_t { kRelaxed = 1 };
 void remote_values(Builder& b, bool reduces) {
     b.take_any({"weak", "relaxed"});
     b.take("cluster");
-    if (!b.take("shared::cluster") || !b.take("mbarrier::complete_tx::bytes"))
-        b.unsupported("address space or completion");
+    b.take("shared::cluster");  // or generic addresses, which tell it themselves
+    if (!b.take("mbarrier::complete_tx::bytes")) b.unsupported("completion");
     const Name op = reduces ? b.take_any({"inc", "dec", "min", "max", "add", "and", "or", "xor"}) : Name();
     const uint32_t vector = reduces ? 1 : b.take("v2") ? 2 : b.take("v4") ? 4 : 1;
     const Type t = b.need_type();

@@ -163,7 +163,7 @@ void setp(Builder& b) {
 namespace {
 
 // The comparison sets two predicates of its own (list: p, q, the result); Inst::bytes: how the result is made.
-enum Answer : uint8_t { ones2, ones4, float4, half2, bfloat2, halves4, bfloats4 };
+enum Answer : uint8_t { ones2, ones4, float4, half2, bfloat2, halves4, bfloats4, pair_of_ones };
 
 void set_number(Warp& w, const Inst& i) {
     const Ref* refs = w.list(i);
@@ -195,6 +195,8 @@ void set_number(Warp& w, const Inst& i) {
             return pair(0x3c00);
         case bfloats4:
             return pair(0x3f80);
+        case pair_of_ones:
+            return pair(0xffff);
     }
 }
 
@@ -228,9 +230,10 @@ void set(Builder& b) {
     const Type to = type_of(b.take_next()), t = type_of(b.take_next());
     b.done();
     const bool pairs = t == Type::f16x2 || t == Type::bf16x2;
-    if (pairs != (to == Type::f16x2 || to == Type::bf16x2)) b.unsupported("types");
+    const bool to_word = to == Type::u32 || to == Type::s32;
+    if (pairs ? to != t && !to_word : to == Type::f16x2 || to == Type::bf16x2) b.unsupported("types");
     if (to == Type::f32 && (t == Type::f16 || t == Type::bf16)) b.unsupported("types");
-    const Answer how = answer(b, to);
+    const Answer how = pairs && to_word ? pair_of_ones : answer(b, to);
     const Run run = comparison(b, name, t, ftz);
     if (run == nullptr) b.unsupported("comparison");
     const Ref x = b.source(b.operand(1), t), y = b.source(b.operand(2), t);
@@ -281,7 +284,7 @@ void selp(Builder& b) {
     const Type t = b.need_type();
     const Run run = with_bits(b, t, [](auto z) { return select<decltype(z)>(); });
     b.done();
-    const Ref x = b.source(b.operand(1), t), y = b.source(b.operand(2), t), p = b.predicate(b.operand(3));
+    const Ref x = b.source(b.operand(1), t), y = b.source(b.operand(2), t), p = b.truth(b.operand(3));
     const Ref d = b.destination(b.operand(0), t);
     Inst& i = b.emit(run, Class::move);
     i.d = d, i.a = x, i.b = y, i.c = p;

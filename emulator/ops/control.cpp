@@ -8,10 +8,13 @@ namespace emu::ops {
 namespace {
 
 // The words of a call's arguments or results.
-std::vector<Ref> words(Builder& b, const Operand& list) {
+std::vector<Ref> words(Builder& b, const Operand& list, bool results) {
     std::vector<Ref> refs;
     for (const Operand& o : b.items(list)) {
-        if (o.kind != Operand::symbol) b.unsupported("an argument that is no variable");
+        if (o.kind != Operand::symbol && !results) {
+            refs.push_back(b.source(o, Type::b32));
+            continue;
+        }
         const Symbol& s = b.symbol(o.name);
         if (s.kind != Symbol::call_parameter && !(s.kind == Symbol::reg && s.bytes == 4)) b.unsupported("argument");
         for (uint32_t k = 0; k < s.bytes; k += 4) refs.push_back(s.ref + k * kLanes);
@@ -99,16 +102,23 @@ void call(Builder& b) {
     b.done();
     uint32_t n = 0;
     Call c;
-    if (b.operand(0).kind == Operand::list) c.out = words(b, b.operand(n++));
+    bool dropped = false;
+    if (b.operand(0).kind == Operand::list) {
+        const auto results = b.items(b.operand(n++));
+        dropped = results.size() == 1 && results[0].name == "_";
+        if (!dropped) c.out = words(b, b.operand(0), true);
+    }
     const Operand& who = b.operand(n++);
-    if (n < b.operands() && b.operand(n).kind == Operand::list) c.in = words(b, b.operand(n++));
+    if (n < b.operands() && b.operand(n).kind == Operand::list) c.in = words(b, b.operand(n++), false);
     const Symbol* s = b.find(who.name);
+    if (s == nullptr && dropped) c.out.push_back(b.scratch(4));
     if (s == nullptr && system_call(b, who.name, c.out, c.in)) return;
     if (s != nullptr && s->kind == Symbol::reg) return call_by_address(b, std::move(c), who, b.operand(n));
     if (s == nullptr || s->kind != Symbol::function || s->function_code->source->entry)
         b.unsupported("a call to what is no function of the module");
     if (n < b.operands()) b.unsupported("number of operands");
     c.callee = s->function_code;
+    for (size_t k = 0; dropped && k < c.callee->results.size(); ++k) c.out.push_back(b.scratch(4));
     if (c.in.size() != c.callee->parameters.size() || c.out.size() != c.callee->results.size())
         b.unsupported("a call whose arguments do not fit the function");
     b.code().calls.push_back(std::move(c));

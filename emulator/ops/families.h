@@ -23,7 +23,7 @@ void add_carry(Builder& b, bool takes), sub_carry(Builder& b, bool takes), mad_c
 bool is_halves(std::string_view opcode);
 void add_halves(Builder& b), extreme_halves(Builder& b, bool max), extreme_relu(Builder& b, bool max);
 void dp4a(Builder& b), dp2a(Builder& b), sad(Builder& b), mul24(Builder& b), mad24(Builder& b), cnot(Builder& b);
-void szext(Builder& b), fns(Builder& b);
+void szext(Builder& b), fns(Builder& b), vabsdiff4(Builder& b);
 // bits.cpp
 void popc(Builder& b), clz(Builder& b), bfind(Builder& b), brev(Builder& b), bfe(Builder& b), bfi(Builder& b);
 void prmt(Builder& b), lop3(Builder& b), bmsk(Builder& b);

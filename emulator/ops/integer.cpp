@@ -241,7 +241,7 @@ void logic(Builder& b, P on_predicates, F on_numbers) {
         return;
     }
     b.done();
-    const Ref x = b.predicate(b.operand(1)), y = b.predicate(b.operand(2)), d = b.predicate(b.operand(0));
+    const Ref x = b.truth(b.operand(1)), y = b.truth(b.operand(2)), d = b.predicate_result(b.operand(0).name);
     Inst& i = b.emit(on_predicates, Class::integer);
     i.d = d, i.a = x, i.b = y;
 }
@@ -279,7 +279,7 @@ void logic_not(Builder& b) {
     const Type t = b.need_type();
     if (t == Type::pred) {
         b.done();
-        const Ref x = b.predicate(b.operand(1)), d = b.predicate(b.operand(0));
+        const Ref x = b.truth(b.operand(1)), d = b.predicate_result(b.operand(0).name);
         Inst& i = b.emit([](Warp& w, const Inst& i) { w.set_predicate(i.d, ~w.predicate(i.a)); }, Class::integer);
         i.d = d, i.a = x;
         return;

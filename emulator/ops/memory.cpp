@@ -111,7 +111,7 @@ Space take_space(Builder& b) {
     if (b.take("shared::cta") || b.take("shared")) return Space::shared;
     if (b.take("shared::cluster")) return Space::cluster;
     if (b.take("local")) return Space::local;
-    if (b.take("param")) return Space::param;
+    if (b.take("param") || b.take("param::entry") || b.take("param::func")) return Space::param;
     if (b.take("const")) return Space::constant;
     return Space::generic;
 }
@@ -190,7 +190,6 @@ void decode_access(Builder& b, bool stores) {
     const Space space = take_space(b);
     const uint16_t strength = take_strength(b);
     take_hints(b);
-    b.take("func");
     const uint32_t vector = b.take("v2") ? 2 : b.take("v4") ? 4 : b.take("v8") ? 8 : 1;
     const Type t = b.need_type();
     b.done();

@@ -94,7 +94,7 @@ bool moved_special(Builder& b, Type t) {
 uint64_t window(Builder& b, Name space) {
     if (space == "shared") return kSharedWindow;
     if (space == "local") return kLocalWindow;
-    if (space == "param") return kParamWindow;
+    if (space.starts_with("param")) return kParamWindow;
     if (space == "const") return kConstWindow;
     if (space != "global") b.unsupported("address space");
     return 0;
@@ -108,7 +108,7 @@ void mov(Builder& b) {
     if (b.operand(0).kind == Operand::vector) return repack(b, t, b.operand(0), true);
     if (b.operand(1).kind == Operand::vector) return repack(b, t, b.operand(1), false);
     if (t == Type::pred) {
-        const Ref x = b.predicate(b.operand(1)), d = b.predicate_result(b.operand(0).name);
+        const Ref x = b.truth(b.operand(1)), d = b.predicate_result(b.operand(0).name);
         Inst& i = b.emit([](Warp& w, const Inst& i) { w.set_predicate(i.d, w.predicate(i.a)); }, Class::move);
         i.d = d, i.a = x;
         return;
@@ -119,7 +119,8 @@ void mov(Builder& b) {
 
 void cvta(Builder& b) {
     const bool to = b.take("to");
-    const Name space = b.take_any({"global", "shared::cta", "shared::cluster", "shared", "local", "param", "const"});
+    const Name space =
+        b.take_any({"global", "shared::cta", "shared::cluster", "shared", "local", "param", "param::entry", "const"});
     const uint64_t base = window(b, space.starts_with("shared") ? "shared" : space);
     const Type t = b.need_type();
     b.done();
@@ -136,7 +137,8 @@ void cvta(Builder& b) {
 }
 
 void isspacep(Builder& b) {
-    const Name space = b.take_any({"global", "shared::cta", "shared::cluster", "shared", "local", "param", "const"});
+    const Name space =
+        b.take_any({"global", "shared::cta", "shared::cluster", "shared", "local", "param", "param::entry", "const"});
     const uint64_t base = window(b, space.starts_with("shared") ? "shared" : space);
     b.done();
     const Ref x = b.source(b.operand(1), Type::b64), d = b.predicate_result(b.operand(0).name);

@@ -7,7 +7,8 @@ namespace emu::ops {
 
 uint16_t take_strength(Builder& b) {
     uint16_t flags = 0;
-    if (b.take("volatile") || b.take("mmio") || b.take("relaxed")) flags |= kStrongAccess;
+    if (b.take("volatile") || b.take("relaxed")) flags |= kStrongAccess;
+    if (b.take("mmio") && !flags) b.unsupported("mmio without relaxed");
     if (b.take("acquire")) flags |= kStrongAccess | kAcquires;
     if (b.take("release")) flags |= kStrongAccess | kReleases;
     if (b.take("acq_rel")) flags |= kStrongAccess | kAcquires | kReleases;

@@ -117,17 +117,18 @@ void pack_integers(Warp& w, const Inst& i) {
 
 void cvt_pack(Builder& b) {
     if (!b.take("sat")) b.unsupported("cvt.pack without .sat");
-    const Type to = type_of(b.take_next());
+    const Name to = b.take_next();
     if (b.take_next() != "s32") b.unsupported("type");
     const bool three = b.operands() == 4;
     if (three && b.take_next() != "b32") b.unsupported("type");
     b.done();
-    const uint32_t bits = 8 * bytes_of(to);
-    const bool sub_byte = to != Type::u16 && to != Type::s16 && to != Type::u8 && to != Type::s8;
-    if (sub_byte || (bits == 8) != three) b.unsupported("type");
+    uint32_t bits = 0;
+    for (const uint32_t n : {2u, 4u, 8u, 16u})
+        if (to.substr(1) == std::to_string(n) && (to[0] == 'u' || to[0] == 's')) bits = n;
+    if (bits == 0 || (bits < 16) != three) b.unsupported("type");
     Inst& i = three ? emit_map(b, pack_integers, Class::convert, Type::b32, {Type::s32, Type::s32, Type::b32})
                     : emit_map(b, pack_integers, Class::convert, Type::b32, {Type::s32, Type::s32});
-    i.extra = bits, i.imm = is_signed(to);
+    i.extra = bits, i.imm = to[0] == 's';
 }
 
 void emit_cvt(Builder& b, Run run, uint16_t flags, Type to, std::initializer_list<Type> from, bool away = false) {

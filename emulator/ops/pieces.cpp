@@ -1,5 +1,8 @@
 // Integer arithmetic on parts of registers: pairs of 16 bits, dot products of bytes, 24 bits; and other rare
 // operations.
+#include <algorithm>
+#include <limits>
+
 #include "families.h"
 #include "lanes.h"
 
@@ -92,7 +95,7 @@ U find_nth_set(U mask, U base, S offset) {
 
 }  // namespace
 
-bool is_halves(Name opcode) { return opcode.ends_with(".u16x2") || opcode.ends_with(".s16x2"); }
+bool is_halves(Name opcode) { return opcode.find(".u16x2") != Name::npos || opcode.find(".s16x2") != Name::npos; }
 
 void add_halves(Builder& b) {
     emit_map(b, on_halves_of(b, [](auto x, auto y) { return x + y; }), Class::integer, Type::b32,
@@ -101,7 +104,7 @@ void add_halves(Builder& b) {
 
 void extreme_halves(Builder& b, bool max) {
     const bool relu = b.take("relu");
-    if (relu && !b.full_opcode().ends_with(".s16x2")) b.unsupported("relu");
+    if (relu && b.full_opcode().find(".s16x2") == Name::npos) b.unsupported("relu");
     const auto pick = [&](auto f) { return on_halves_of(b, f); };
     const Run run = max    ? relu ? pick([](auto x, auto y) { return std::max<int>(std::max(x, y), 0); })
                                   : pick([](auto x, auto y) { return std::max(x, y); })
@@ -164,9 +167,14 @@ void mul24(Builder& b) {
 void mad24(Builder& b) {
     const bool high = b.take("hi");
     if (!high && !b.take("lo")) b.unsupported("mad24 without .lo or .hi");
+    const bool sat = high && b.take("sat");
     const Type t = b.need_type();
-    if (t != Type::s32 && t != Type::u32) b.unsupported("type");
-    const Run run = t == Type::s32
+    if ((t != Type::s32 && t != Type::u32) || (sat && t != Type::s32)) b.unsupported("type");
+    const Run run = sat ? map<S, U, U, S>([](U x, U y, S c) {
+        const int64_t sum = int64_t{static_cast<S>(product24<true, true>(x, y))} + c;
+        return static_cast<S>(std::clamp<int64_t>(sum, std::numeric_limits<S>::min(), std::numeric_limits<S>::max()));
+    })
+                    : t == Type::s32
                         ? high ? map<U, U, U, U>([](U x, U y, U c) { return product24<true, true>(x, y) + c; })
                                : map<U, U, U, U>([](U x, U y, U c) { return product24<true, false>(x, y) + c; })
                     : high ? map<U, U, U, U>([](U x, U y, U c) { return product24<false, true>(x, y) + c; })
@@ -183,6 +191,34 @@ void cnot(Builder& b) {
                            return map<T, T>([](T x) { return static_cast<T>(x == 0); });
                        }),
              Class::integer, t, {t});
+}
+
+namespace {
+
+// Of four bytes each; with Add their sum and c, else one beside the other.
+template <class T, bool Add>
+Run distances() {
+    return map<U, U, U, U>([](U x, U y, U c) {
+        U sum = c, all = 0;
+        for (int s = 0; s < 32; s += 8) {
+            const auto d = static_cast<U>(std::abs(static_cast<T>(x >> s) - static_cast<T>(y >> s)));
+            sum += d, all |= d << s;
+        }
+        return Add ? sum : all;
+    });
+}
+
+}  // namespace
+
+// The one video instruction that CUDA's headers use (__vabsdiffu4, __vsadu4).
+void vabsdiff4(Builder& b) {
+    const Name d = b.take_next(), x = b.take_next(), y = b.take_next();
+    const bool adds = b.take("add"), is_signed = x == "s32";
+    if (x != y || (x != "u32" && x != "s32") || d != "u32") b.unsupported("type");
+    const Run run = is_signed ? adds ? distances<int8_t, true>() : distances<int8_t, false>()
+                    : adds ? distances<uint8_t, true>()
+                              : distances<uint8_t, false>();
+    emit_map(b, run, Class::integer, Type::b32, {Type::b32, Type::b32, Type::b32});
 }
 
 void szext(Builder& b) {

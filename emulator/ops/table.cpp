@@ -10,11 +10,12 @@ namespace {
 
 using namespace ops;
 
-// add, mul, min and others are integer or floating-point by their type, which is their last modifier.
+// add, mul, min and others are integer or floating-point by their type; modifiers may stand behind it.
 bool is_floating(Builder& b) {
-    const Name full = b.full_opcode();
-    const Type t = type_of(full.substr(full.rfind('.') + 1));
-    return is_float(t);
+    Name full = b.full_opcode();
+    for (size_t dot; (dot = full.rfind('.')) != Name::npos; full = full.substr(0, dot))
+        if (const Type t = type_of(full.substr(dot + 1)); t != Type::none) return is_float(t);
+    return false;
 }
 
 template <Decode Integer, Decode Floating>
@@ -63,6 +64,7 @@ const std::unordered_map<Name, Decode>& table() {
         {"cnot", cnot},
         {"szext", szext},
         {"fns", fns},
+        {"vabsdiff4", vabsdiff4},
         {"and", logic_and},
         {"or", logic_or},
         {"xor", logic_xor},

@@ -19,6 +19,8 @@ bool in_word(char c) { return starts_word(c) || is_digit(c); }
 
 }  // namespace
 
+bool Lexer::starts_word_behind() const { return at_ < end_ && starts_word(*at_); }
+
 void Lexer::fail(const std::string& what) const {
     throw Error(invalid_ptx, concat("PTX line ", token_.line, ": ", what, " at '", token_.text.substr(0, 40), "'"));
 }
@@ -92,7 +94,7 @@ void Lexer::number() {
             base = 8, ++at_;
     }
     const auto [stop, code] = std::from_chars(at_, end_, token_.bits, base);
-    if (code != std::errc()) fail("not a number");
+    if (code != std::errc() && *at_ != '.') fail("not a number");
     if (base == 10 && stop < end_ && (*stop == '.' || *stop == 'e' || *stop == 'E')) {
         double value = 0;
         const auto [rest, wrong] = std::from_chars(at_, end_, value);
@@ -114,15 +116,16 @@ void Lexer::next() {
     if (at_ >= end_) return;
     const char* begin = at_;
     const char c = *at_;
-    if (is_digit(c)) return number();
-    if (starts_word(c) || (c == '.' && end_ - at_ > 1 && starts_word(at_[1]))) {
+    const bool alone = end_ - at_ < 2 || !in_word(at_[1]);
+    if (is_digit(c) || (c == '.' && !alone && is_digit(at_[1]))) return number();
+    if ((starts_word(c) && !(c == '%' && alone)) || (c == '.' && end_ - at_ > 1 && starts_word(at_[1]))) {
         token_.kind = c == '.' ? Token::directive : Token::word;
         ++at_;
-        // a suffix is .name or ::name; a label's colon stands alone
+        // a suffix is .name or ::name; a label's colon stands alone; .reg.b32 are two directives
         while (at_ < end_) {
             if (in_word(*at_))
                 ++at_;
-            else if (*at_ == '.' && end_ - at_ > 1 && in_word(at_[1]))
+            else if (*at_ == '.' && token_.kind == Token::word && end_ - at_ > 1 && in_word(at_[1]))
                 at_ += 2;
             else if (*at_ == ':' && end_ - at_ > 2 && at_[1] == ':' && in_word(at_[2]))
                 at_ += 3;
@@ -138,7 +141,7 @@ void Lexer::next() {
         token_.text = {begin + 1, static_cast<size_t>(at_ - begin - 1)};
         if (at_ < end_) ++at_;
         return;
-    } else if (std::strchr(",;:()[]{}<>=|!+-@", c) != nullptr && c != 0) {
+    } else if (std::strchr(",;:()[]{}<>=|!+-@*/%&^~?", c) != nullptr && c != 0) {
         token_.kind = Token::symbol;
         token_.symbol_char = c;
         ++at_;

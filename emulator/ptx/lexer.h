@@ -8,7 +8,7 @@ namespace emu::ptx {
 struct Token {
     enum Kind : uint8_t { end, word, directive, integer, f32, f64, string, symbol };
     Kind kind = end;
-    char symbol_char = 0;  // , ; : ( ) [ ] { } < > = | ! + - @
+    char symbol_char = 0;  // , ; : ( ) [ ] { } < > = | ! + - @ * / % & ^ ~ ?
     Name text;
     uint64_t bits = 0;  // of a number
     uint32_t line = 1;
@@ -30,6 +30,11 @@ class Lexer {
         next();
         return true;
     }
+    // Symbols that stand together: the one at hand and those behind it.
+    bool starts(Name symbols) const {
+        return is(symbols[0]) && (symbols.size() == 1 || (at_ < end_ && *at_ == symbols[1]));
+    }
+    bool starts_word_behind() const;  // right behind the token at hand
     void expect(char symbol);
     Token expect(Token::Kind kind, const char* what);
     void skip_line(uint32_t line);  // to the first token behind it; nothing when that is reached

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -22,6 +23,7 @@ struct Operand {
     enum Kind : uint8_t { none, symbol, integer, f32, f64, address, vector, list };
     Kind kind = none;
     bool negated = false;           // !p
+    bool is_unsigned = false;       // of an integer within an expression
     Name name;                      // register, variable, function or label; of an address, its base (or empty)
     Name second;                    // of p|q
     uint64_t bits = 0;              // of a number; of an address, the offset
@@ -50,7 +52,8 @@ struct Variable {
     Name space, type, name;
     uint32_t alignment = 0;
     uint32_t count = 0;
-    uint64_t bytes = 0;  // 0: [] whose size the launch decides
+    std::vector<uint64_t> extents;  // of an array; of a vector the last
+    uint64_t bytes = 0;             // 0: [] whose size the launch decides
     uint32_t vector = 1;
     bool external = false;
     std::vector<uint64_t> values;  // initial, element by element
@@ -84,10 +87,13 @@ struct Function {
 struct Module {
     std::string text;
     Name target;
-    std::vector<std::string> files;  // by the number in .file
+    std::vector<std::string> files;          // by the number in .file
+    std::deque<std::string> names;           // that are not in the text
+    std::unordered_map<Name, Name> aliases;  // of functions
     std::vector<Variable> variables;
     std::vector<std::unique_ptr<Function>> functions;
 
+    void resolve_aliases();            // to what they stand for
     Name line(uint32_t number) const;  // the text of a line, trimmed
     std::string source(const Position& at) const;
 };

@@ -1,11 +1,16 @@
 #include <algorithm>
+#include <bit>
 
 #include "../error.h"
+#include "constant.h"
 #include "lexer.h"
+#include "scopes.h"
 
 namespace emu::ptx {
 
 namespace {
+
+constexpr uint64_t kMostPadding = uint64_t{1} << 24;  // zeros behind a row of initial values
 
 class Parser {
   public:
@@ -13,6 +18,7 @@ class Parser {
 
     void run() {
         while (lex_.peek().kind != Token::end) statement();
+        module_.resolve_aliases();
     }
 
   private:
@@ -25,20 +31,25 @@ class Parser {
     void location();
     std::vector<Variable> parameters();
     void variables(Name space, bool external, std::vector<Variable>& to);
-    Variable declaration(Name space);
-    void initial(Variable& v);
+    Variable declaration(Name space, const Variable* former = nullptr);
+    void initial(Variable& v, size_t level);
+    void value(Variable& v);
     void address(Variable& v);
-    void named_directive(Function& f, Name label);
+    void attribute();
+    void alias();
+    void named_directive(Scopes& scopes, Name label);
     Operand operand(Function& f);
-    Operand number(bool negative);
-    void elements(Function& f, Operand& o, char close);
+    Operand constant() { return Constants(lex_).parse(); }
     uint64_t integer();
+    uint64_t offset();
+    void elements(Function& f, Operand& o, char close);
     void skip_braces();
 
     Module& module_;
     Lexer lex_;
     Position at_;
     int nesting_ = 0;
+    bool calls_ = false;  // the instruction is a call: parentheses are lists
 };
 
 bool is_space(Name n) {
@@ -46,9 +57,17 @@ bool is_space(Name n) {
 }
 
 uint64_t Parser::integer() {
-    const bool negative = lex_.take_if('-');
-    const uint64_t bits = lex_.expect(Token::integer, "a number").bits;
-    return negative ? -bits : bits;
+    const Operand o = constant();
+    if (o.kind != Operand::integer) lex_.fail("expected an integer");
+    return o.bits;
+}
+
+// Behind a name: + or - an expression.
+uint64_t Parser::offset() {
+    if (!lex_.is('+') && !lex_.is('-')) return 0;
+    const Operand o = Constants(lex_).parse_from(Constants::integer(0));
+    if (o.kind != Operand::integer) lex_.fail("expected an integer");
+    return o.bits;
 }
 
 void Parser::skip_braces() {
@@ -59,6 +78,14 @@ void Parser::skip_braces() {
         if (lex_.is('}')) --depth;
         lex_.take();
     }
+}
+
+// .alias name, of;
+void Parser::alias() {
+    const Name name = lex_.expect(Token::word, "a function's name").text;
+    lex_.expect(',');
+    module_.aliases[name] = lex_.expect(Token::word, "a function's name").text;
+    lex_.expect(';');
 }
 
 void Parser::file() {
@@ -90,6 +117,7 @@ void Parser::statement() {
             lex_.take();
             return lex_.expect(';');
         }
+        if (d == ".alias") return alias();
         if (d == ".entry" || d == ".func") return function(d == ".entry", external);
         if (d == ".extern") external = true;
         if (d == ".extern" || d == ".visible" || d == ".weak" || d == ".common") continue;
@@ -98,9 +126,21 @@ void Parser::statement() {
     }
 }
 
-Variable Parser::declaration(Name space) {
+// .attribute(.managed, .unified(1, 2)): where the system keeps a variable.
+void Parser::attribute() {
+    lex_.expect('(');
+    for (int depth = 1; depth > 0;) {
+        if (lex_.peek().kind == Token::end) lex_.fail("a parenthesis is not closed");
+        depth += lex_.is('(') - lex_.is(')');
+        lex_.take();
+    }
+}
+
+// `former`: the one in front of it in a list, whose type it has.
+Variable Parser::declaration(Name space, const Variable* former) {
     Variable v;
     v.space = space;
+    if (former != nullptr) v.type = former->type, v.vector = former->vector, v.alignment = former->alignment;
     v.line = lex_.peek().line;
     while (lex_.peek().kind == Token::directive) {
         const Name d = lex_.take().text;
@@ -110,13 +150,15 @@ Variable Parser::declaration(Name space) {
             v.vector = 2;
         else if (d == ".v4")
             v.vector = 4;
-        else if (d != ".ptr" && !is_space(d) && d != ".attribute")
+        else if (d == ".attribute")
+            attribute();
+        else if (d != ".ptr" && !is_space(d))
             v.type = d;
     }
     v.element_bytes = size_of_type(v.type) * v.vector;
     v.name = lex_.expect(Token::word, "a name").text;
     if (lex_.take_if('<')) {
-        v.count = static_cast<uint32_t>(integer());
+        v.count = static_cast<uint32_t>(lex_.expect(Token::integer, "a number").bits);
         lex_.expect('>');
     }
     v.bytes = v.element_bytes;
@@ -124,8 +166,10 @@ Variable Parser::declaration(Name space) {
         const uint64_t n = lex_.is(']') ? 0 : integer();
         if (n != 0 && v.bytes > (uint64_t{1} << 40) / n) lex_.fail("an array too large");
         v.bytes *= n;
+        v.extents.push_back(n);
         lex_.expect(']');
     }
+    if (v.vector > 1) v.extents.push_back(v.vector);
     if (v.alignment == 0) v.alignment = std::max(1u, v.element_bytes);
     if ((v.alignment & (v.alignment - 1)) != 0 || v.alignment > (1u << 16)) lex_.fail("an alignment out of reason");
     if (v.bytes > (uint64_t{1} << 36)) lex_.fail("a variable too large");
@@ -141,43 +185,60 @@ void Parser::address(Variable& v) {
         r.name = lex_.expect(Token::word, "a name").text;
         lex_.expect(')');
     }
-    if (lex_.take_if('+') || lex_.is('-')) r.offset = integer();
+    r.offset = offset();
 }
 
-void Parser::initial(Variable& v) {
-    int depth = 0;
-    do {
-        while (lex_.take_if('{')) ++depth;
-        if (lex_.peek().kind == Token::word) {
-            v.references.push_back({v.values.size(), {}});
-            address(v);
-            v.values.push_back(0);
-        } else {
-            const Operand o = number(lex_.take_if('-'));
-            if (lex_.take_if('(')) {
-                v.references.push_back({v.values.size(), {}, 0, o.bits});
-                address(v);
-                lex_.expect(')');
-            }
-            v.values.push_back(o.bits);
-        }
-        while (depth > 0 && lex_.take_if('}')) --depth;
-    } while (lex_.take_if(','));
-    if (depth != 0) lex_.fail("a brace is not closed");
-    if (v.bytes == 0) v.bytes = v.values.size() * v.element_bytes;
+// A value, or a row of them in braces, which zeros fill up.
+void Parser::initial(Variable& v, size_t level) {
+    if (level > 16) lex_.fail("braces nested too deeply");
+    if (!lex_.take_if('{')) return value(v);
+    const size_t begin = v.values.size();
+    if (!lex_.is('}')) {
+        do initial(v, level + 1);
+        while (lex_.take_if(','));
+    }
+    lex_.expect('}');
+    if (level == 0 || level >= v.extents.size()) return;
+    uint64_t whole = 1;
+    for (size_t k = level; k < v.extents.size(); ++k) whole *= v.extents[k];
+    if (v.values.size() - begin > whole) lex_.fail("too many initial values in a row");
+    if (whole > kMostPadding) lex_.fail("a row too long for initial values");
+    v.values.resize(begin + whole);
+}
+
+void Parser::value(Variable& v) {
+    if (lex_.peek().kind == Token::word && lex_.peek().text != "WARP_SZ") {
+        v.references.push_back({v.values.size(), {}});
+        address(v);
+        v.values.push_back(0);
+        return;
+    }
+    Operand o = constant();
+    if (lex_.take_if('(')) {
+        v.references.push_back({v.values.size(), {}, 0, o.bits});
+        address(v);
+        lex_.expect(')');
+    }
+    const uint32_t bytes = v.element_bytes / v.vector;
+    if (o.kind == Operand::f64 && bytes == 4)
+        o.bits = std::bit_cast<uint32_t>(static_cast<float>(std::bit_cast<double>(o.bits)));
+    if (o.kind == Operand::f32 && bytes == 8)
+        o.bits = std::bit_cast<uint64_t>(double{std::bit_cast<float>(static_cast<uint32_t>(o.bits))});
+    v.values.push_back(o.bits);
 }
 
 void Parser::variables(Name space, bool external, std::vector<Variable>& to) {
     Variable v = declaration(space);
     for (;;) {
         v.external = external;
-        if (lex_.take_if('=')) initial(v);
+        if (lex_.take_if('=')) {
+            initial(v, 0);
+            if (v.bytes == 0) v.bytes = v.values.size() * (v.element_bytes / v.vector);
+        }
         to.push_back(v);
         if (!lex_.take_if(',')) break;
-        const Variable former = v;
-        v = declaration(space);
-        v.type = former.type, v.vector = former.vector, v.alignment = former.alignment;
-        v.element_bytes = v.bytes = former.element_bytes;
+        const Variable former = std::move(v);
+        v = declaration(space, &former);
     }
     lex_.expect(';');
 }
@@ -222,6 +283,8 @@ void Parser::function(bool entry, bool) {
             f->blocks_are_clusters = true;
         } else if (d == ".pragma") {
             lex_.take(), lex_.expect(';');
+        } else if (d == ".attribute") {
+            attribute();
         } else if (d != ".minnctapersm" && d != ".maxnreg" && d != ".noreturn") {
             lex_.fail(concat("directive ", d, " is not supported"));
         }
@@ -256,13 +319,16 @@ void Parser::directive_in_body(Function& f) {
 
 void Parser::body(Function& f) {
     lex_.expect('{');
+    Scopes scopes(module_, f);
     for (int depth = 1; depth > 0;) {
         const Token& t = lex_.peek();
         if (t.kind == Token::end) lex_.fail("a function is not closed");
         if (lex_.take_if('{')) {
             ++depth;
+            scopes.open();
         } else if (lex_.take_if('}')) {
             --depth;
+            scopes.close();
         } else if (lex_.take_if(';')) {
         } else if (t.kind == Token::directive) {
             directive_in_body(f);
@@ -276,22 +342,22 @@ void Parser::body(Function& f) {
                 instruction(f, word, {}, false);
             } else if (const Name d = lex_.peek().text;
                        d == ".branchtargets" || d == ".calltargets" || d == ".callprototype") {
-                named_directive(f, word.text);
-            } else {
-                f.labels[word.text] = static_cast<uint32_t>(f.code.size());
+                named_directive(scopes, word.text);
+            } else if (!scopes.label(word.text)) {
+                lex_.fail(concat("label ", word.text, " is declared twice"));
             }
         }
     }
 }
 
-void Parser::named_directive(Function& f, Name label) {
+void Parser::named_directive(Scopes& scopes, Name label) {
     if (lex_.take().text != ".callprototype") {
-        std::vector<Name>& targets = f.targets[label];
+        std::vector<Name>& targets = scopes.targets(label);
         do targets.push_back(lex_.expect(Token::word, "a name").text);
         while (lex_.take_if(','));
         return lex_.expect(';');
     }
-    Prototype& p = f.prototypes[label];
+    Prototype& p = scopes.prototype(label);
     if (lex_.is('(')) p.results = parameters();
     lex_.expect(Token::word, "_");
     if (lex_.is('(')) p.parameters = parameters();
@@ -305,6 +371,7 @@ void Parser::instruction(Function& f, Token opcode, Name guard, bool negated) {
     i.at = at_;
     i.at.line = opcode.line;
     i.first = static_cast<uint32_t>(f.operands.size());
+    calls_ = i.opcode.starts_with("call");
     if (!lex_.is(';')) {
         do {
             const Operand o = operand(f);
@@ -314,28 +381,6 @@ void Parser::instruction(Function& f, Token opcode, Name guard, bool negated) {
     lex_.expect(';');
     i.count = static_cast<uint32_t>(f.operands.size()) - i.first;
     f.code.push_back(i);
-}
-
-Operand Parser::number(bool negative) {
-    Operand o;
-    const Token t = lex_.take();
-    switch (t.kind) {
-        case Token::integer:
-            o.kind = Operand::integer;
-            o.bits = negative ? -t.bits : t.bits;
-            break;
-        case Token::f32:
-            o.kind = Operand::f32;
-            o.bits = t.bits ^ (negative ? 0x80000000u : 0u);
-            break;
-        case Token::f64:
-            o.kind = Operand::f64;
-            o.bits = t.bits ^ (negative ? uint64_t{1} << 63 : 0);
-            break;
-        default:
-            lex_.fail("expected a number");
-    }
-    return o;
 }
 
 void Parser::elements(Function& f, Operand& o, char close) {
@@ -359,7 +404,7 @@ Operand Parser::operand(Function& f) {
         elements(f, o, '}');
         return o;
     }
-    if (lex_.take_if('(')) {
+    if (calls_ && lex_.take_if('(')) {
         o.kind = Operand::list;
         elements(f, o, ')');
         return o;
@@ -368,10 +413,7 @@ Operand Parser::operand(Function& f) {
         o.kind = Operand::address;
         if (lex_.peek().kind == Token::word) {
             o.name = lex_.take().text;
-            if (lex_.take_if('+'))
-                o.bits = integer();
-            else if (lex_.is('-'))
-                o.bits = integer();
+            o.bits = offset();
         } else {
             o.bits = integer();
         }
@@ -382,50 +424,18 @@ Operand Parser::operand(Function& f) {
         lex_.expect(']');
         return o;
     }
-    o.negated = lex_.take_if('!');
-    if (lex_.peek().kind == Token::word) {
-        o.kind = Operand::symbol;
-        o.name = lex_.take().text;
-        if (lex_.take_if('|')) o.second = lex_.expect(Token::word, "a name").text;
-        if (lex_.take_if('+')) o.bits = integer();
-        return o;
-    }
-    if (o.negated) lex_.fail("expected a predicate");
-    return number(lex_.take_if('-'));
+    const bool negated = lex_.is('!') && lex_.starts_word_behind();
+    if (negated) lex_.take();
+    if (lex_.peek().kind != Token::word || lex_.peek().text == "WARP_SZ") return constant();
+    o.negated = negated;
+    o.kind = Operand::symbol;
+    o.name = lex_.take().text;
+    if (lex_.take_if('|')) o.second = lex_.expect(Token::word, "a name").text;
+    o.bits = offset();
+    return o;
 }
 
 }  // namespace
-
-uint32_t size_of_type(Name type) {
-    const size_t digits = type.find_first_of("0123456789");
-    if (digits == Name::npos) return 0;
-    uint32_t bits = 0;
-    for (size_t i = digits; i < type.size() && type[i] >= '0' && type[i] <= '9'; ++i)
-        bits = bits * 10 + static_cast<uint32_t>(type[i] - '0');
-    if (type.ends_with("x2")) bits *= 2;
-    return bits <= 128 ? bits / 8 : 0;
-}
-
-Name Module::line(uint32_t number) const {
-    size_t begin = 0;
-    for (uint32_t n = 1; n < number && begin < text.size(); ++n) {
-        const size_t stop = text.find('\n', begin);
-        if (stop == std::string::npos) return {};
-        begin = stop + 1;
-    }
-    Name line = Name(text).substr(begin, text.find('\n', begin) - begin);
-    while (!line.empty() && (line.front() == ' ' || line.front() == '\t')) line.remove_prefix(1);
-    return line;
-}
-
-std::string Module::source(const Position& at) const {
-    if (at.file >= files.size() || files[at.file].empty()) return concat("PTX line ", at.line);
-    // the build's own folders say nothing to the reader
-    std::string file = files[at.file];
-    for (const char* root : {"/kernels/", "/tests/"})
-        if (const size_t p = file.rfind(root); p != std::string::npos) file = file.substr(p + 1);
-    return concat(file, ":", at.source_line);
-}
 
 std::unique_ptr<Module> parse(std::string text) {
     auto m = std::make_unique<Module>();

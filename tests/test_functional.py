@@ -117,6 +117,17 @@ class TestInPlace:
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             z.sum().backward()
 
+    def test_second_derivative(self, spec: OpSpec, on: Target, seed: int) -> None:
+        make = Maker.seeded(seed, spec.id, "second", dtype=torch.float64, device=on.device)
+        kw = next(iter(spec.samples(make))).kwargs
+        x, seconds = make(40), []
+        for inplace in (False, True):
+            leaf = x.clone().requires_grad_()
+            y = spec.op(leaf * 1.5, **kw, inplace=inplace)
+            (g,) = torch.autograd.grad(y.pow(3).sum(), leaf, create_graph=True)
+            seconds.append(torch.autograd.grad(g.square().sum(), leaf)[0])
+        torch.testing.assert_close(*seconds)
+
     def test_a_chain(self, spec: OpSpec, on: Target, seed: int) -> None:
         make = Maker.seeded(seed, spec.id, device=on.device)
         kw = next(iter(spec.samples(make))).kwargs
@@ -280,6 +291,12 @@ class TestRReLU:
         x = torch.randn(50)
         y = F.rrelu(x, training=True, inplace=True)
         assert y is x
+
+    def test_in_place_keeps_what_the_gradient_needs(self) -> None:
+        x = (-torch.rand(50) - 0.1).requires_grad_()
+        y = F.rrelu(x * 1, training=True, inplace=True)
+        y.sum().backward()
+        torch.testing.assert_close(x.grad, (y / x).detach())
 
 
 class TestSubclasses:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function
 
-from ..ops.activation import ACTIVATIONS
+from ..ops.activation import ACTIVATIONS, PLAIN
+from ..ops.backends import to_torch
 
 # torch's defaults of the parameters p0, p1 that each activation takes
 DEFAULTS: dict[str, tuple[float, ...]] = {
@@ -63,17 +63,29 @@ def agree(op: str, first: tuple[str, Tensor], *others: tuple[str, Tensor | None]
 _OPTIONAL = ("bias", "residual")
 
 
-def not_plain(function: Callable[..., Any], op: str, arguments: tuple[tuple[str, Any], ...], *rest: Any) -> Any:
-    """For arguments that are no plain tensors: whoever overrides torch functions, else a TypeError.
+def _overrides(a: Any) -> bool:
+    """Whether a has a class that knows torch's functions or ops by themselves, and none of ours."""
+    kind = type(a)
+    if kind in PLAIN or kind.__module__.startswith("torch._subclasses"):  # tracers know registered ops
+        return False
+    if not issubclass(kind, Tensor):
+        return hasattr(kind, "__torch_function__")
+    function = getattr(kind.__torch_function__, "__func__", kind.__torch_function__)
+    known = (Tensor.__torch_function__.__func__, torch._C._disabled_torch_function_impl)
+    return function not in known or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
+
+
+def not_plain(op: str, arguments: tuple[tuple[str, Any], ...], by_torch: Callable[[], Any]) -> Any:
+    """For arguments that are no plain tensors: torch's own function where a class overrides it, else a TypeError.
 
     Returns NotImplemented when all are tensors after all, and the op can go on.
     """
-    tensors = tuple(a for _, a in arguments)
-    if not all(isinstance(a, Tensor) or (a is None and n in _OPTIONAL) for n, a in arguments):
-        if has_torch_function(tensors):
-            return handle_torch_function(function, tensors, *tensors, *rest)
-        name, bad = next((n, a) for n, a in arguments if not (isinstance(a, Tensor) or (a is None and n in _OPTIONAL)))
-        raise TypeError(f"neurokern.{op}: argument {name} is a {type(bad).__name__}, expected a torch.Tensor")
+    for _, a in arguments:
+        if _overrides(a):
+            return to_torch(op, f"{type(a).__name__} overrides what torch's ops do", by_torch)
+    for name, a in arguments:
+        if not (isinstance(a, Tensor) or (a is None and name in _OPTIONAL)):
+            raise TypeError(f"neurokern.{op}: argument {name} is a {type(a).__name__}, expected a torch.Tensor")
     return NotImplemented
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling as is_compiling
 
 from .. import _C
 from ..autograd import activation as grad
-from ..ops.activation import ACTIVATIONS, PLAIN, SOFTMAX_KINDS, TORCH, is_compiling
-from ..ops.backends import fall_back, renamed, state, to_torch, why_not_ours
+from ..ops.activation import ACTIVATIONS, PLAIN, SOFTMAX_KINDS, TORCH
+from ..ops.backends import fall_back, renamed, state, to_torch, watched, why_not_ours
 from ._common import not_plain
 
 
@@ -25,7 +26,9 @@ def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: b
         if out is not NotImplemented:
             return out
     if type(input) not in PLAIN:
-        other = not_plain(_unary, act, (("input", input),), act, p0, p1, inplace)
+        other = not_plain(
+            act, (("input", input),), lambda: TORCH[act](input, p0, p1, **({"inplace": True} if inplace else {}))
+        )
         if other is not NotImplemented:
             return other
     return grad.unary_(input, act, p0, p1) if inplace else grad.unary(input, act, p0, p1)
@@ -217,11 +220,12 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     refusal = None
     if type(input) in PLAIN and type(weight) in PLAIN:
         try:
-            return grad.prelu(input, weight)
+            if not watched():
+                return grad.prelu(input, weight)
         except (RuntimeError, NotImplementedError) as error:
             refusal = error  # explained below
     else:
-        other = not_plain(prelu, "prelu", (("input", input), ("weight", weight)))
+        other = not_plain("prelu", (("input", input), ("weight", weight)), lambda: torch.prelu(input, weight))
         if other is not NotImplemented:
             return other
     reason = why_not_ours(input, weight)
@@ -256,18 +260,19 @@ def rrelu(
     """
     if lower > upper:
         raise RuntimeError(f"neurokern.rrelu: argument lower is {lower}, expected at most upper = {upper}")
+    by_torch = lambda: torch.nn.functional.rrelu(input, lower, upper, training, inplace)  # noqa: E731
     if type(input) not in PLAIN:
-        other = not_plain(rrelu, "rrelu", (("input", input),), lower, upper, training, inplace)
+        other = not_plain("rrelu", (("input", input),), by_torch)
         if other is not NotImplemented:
             return other
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
     reason = why_not_ours(input)
     if reason is not None:
-        return to_torch("rrelu", reason, lambda: torch.rrelu(input, lower, upper, True))
+        return to_torch("rrelu", reason, by_torch)
     noise = torch.empty_like(input, requires_grad=False).uniform_(lower, upper)
-    out = grad.rrelu(input, noise)
-    return input.copy_(out) if inplace else out
+    # in place, the gradient needs the input that is overwritten
+    return input.copy_(grad.rrelu(input.clone(), noise)) if inplace else grad.rrelu(input, noise)
 
 
 def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
@@ -280,16 +285,27 @@ def _gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
         out = grad.direct_glu(input, dim, ACTIVATIONS[act], first)
         if out is not NotImplemented:
             return out
+
+    def by_torch() -> Tensor:
+        if op == "glu":
+            return torch.nn.functional.glu(input, dim)
+        a, b = input.chunk(2, dim) if first else reversed(input.chunk(2, dim))
+        return TORCH[act](a, 0.0, 0.0) * b
+
     refusal = None
     if type(input) in PLAIN:
         try:
-            return grad.glu(input, dim, act, first)
+            if not watched():
+                return grad.glu(input, dim, act, first)
         except (RuntimeError, NotImplementedError, IndexError, TypeError) as error:
             refusal = error  # explained below
     else:
-        other = not_plain(_gated_of, op, (("input", input),), op, dim, act, first)
+        other = not_plain(op, (("input", input),), by_torch)
         if other is not NotImplemented:
             return other
+    reason = why_not_ours(input)
+    if reason is not None and op == "glu":
+        return to_torch(op, reason, by_torch)
     n = input.dim()
     if n == 0:
         raise RuntimeError(f"neurokern.{op}: argument input has shape [], expected at least 1 dimension")
@@ -300,21 +316,11 @@ def _gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
         raise RuntimeError(
             f"neurokern.{op}: argument input has shape {list(input.shape)}, expected an even size in dimension {dim}"
         )
-
-    def by_torch() -> Tensor:
-        a, b = input.chunk(2, dim) if first else reversed(input.chunk(2, dim))
-        return torch.nn.functional.glu(input, dim) if op == "glu" else TORCH[act](a, 0.0, 0.0) * b
-
-    reason = why_not_ours(input)
     if reason is not None:
         return to_torch(op, reason, by_torch)
     if refusal is not None:
         raise renamed(op, refusal)
     return grad.glu(input, dim, act, first)
-
-
-def _gated_of(input: Tensor, op: str, dim: int, act: str, first: bool) -> Tensor:
-    return _gated(op, input, dim, act, first)
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
@@ -357,13 +363,14 @@ def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | Non
         if out is not NotImplemented:
             return out
     if type(input) in PLAIN:
-        if type(dim) is int and dtype is None:
+        if type(dim) is int and dtype is None and not watched():
             try:
                 return grad.softmax(input, dim, kind)
             except (RuntimeError, NotImplementedError, IndexError):
                 pass  # explained below
     else:
-        other = not_plain(_softmax, kind, (("input", input),), kind, dim, dtype)
+        torchs = getattr(torch.nn.functional, kind)
+        other = not_plain(kind, (("input", input),), lambda: torchs(input, dim, dtype=dtype))
         if other is not NotImplemented:
             return other
     n = input.dim()
@@ -376,6 +383,8 @@ def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | Non
         raise TypeError(f"neurokern.{kind}: argument dim is a {type(dim).__name__}, expected an int")
     if not -max(n, 1) <= dim < max(n, 1):
         raise IndexError(f"neurokern.{kind}: argument dim is {dim}, expected between {-max(n, 1)} and {max(n, 1) - 1}")
+    if watched() and (reason := why_not_ours(input)) is not None:
+        return to_torch(kind, reason, lambda: _TORCH_SOFTMAX[kind](input, dim))
     try:
         return grad.softmax(input, dim + n if dim < 0 and n > 0 else dim, kind)
     except (RuntimeError, NotImplementedError) as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling as is_compiling
 
 from .. import _C
 from ..autograd import matmul as grad
-from ..ops.activation import ACTIVATIONS, PLAIN, TORCH, is_compiling
+from ..ops.activation import ACTIVATIONS, PLAIN
 from ..ops.backends import renamed, state, to_torch, why_not_ours
 from ._common import IDENTITY, Activation, agree, any_autocast, autocast, not_plain, parse_activation
 
@@ -49,7 +50,9 @@ def linear(
                 pass  # torch's special cases, other dtypes, or wrong shapes: said below
     else:
         arguments = (("input", input), ("weight", weight), ("bias", bias), ("residual", residual))
-        other = not_plain(_linear, "linear", arguments, activation)
+        act, p0, p1 = parse_activation("linear", activation)
+        by_torch = lambda: grad.linear_by_torch(input, weight, bias, residual, act, p0, p1)  # noqa: E731
+        other = not_plain("linear", arguments, by_torch)
         if other is not NotImplemented:
             return other
     return _linear(input, weight, bias, residual, activation)
@@ -80,12 +83,7 @@ def _linear(
         reason = why_not_ours(input, weight, bias, residual)
         if reason is None:
             raise renamed("linear", error) from None
-
-        def by_torch() -> Tensor:
-            out = TORCH[act](torch.nn.functional.linear(input, weight, bias), p0, p1)
-            return out if residual is None else out + residual
-
-        return to_torch("linear", reason, by_torch)
+        return to_torch("linear", reason, lambda: grad.linear_by_torch(input, weight, bias, residual, act, p0, p1))
 
 
 def _expanded(op: str, argument: str, t: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -115,7 +113,7 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
-        foreign = not_plain(matmul, "matmul", (("input", input), ("other", other)))
+        foreign = not_plain("matmul", (("input", input), ("other", other)), lambda: torch.matmul(input, other, out=out))
         if foreign is not NotImplemented:
             return foreign
     return _store("matmul", _matmul("matmul", input, other), out, input, other)
@@ -181,7 +179,7 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
-        foreign = not_plain(bmm, "bmm", (("input", input), ("mat2", mat2)))
+        foreign = not_plain("bmm", (("input", input), ("mat2", mat2)), lambda: torch.bmm(input, mat2, out=out))
         if foreign is not NotImplemented:
             return foreign
     if input.dim() != 3 or mat2.dim() != 3 or input.shape[0] != mat2.shape[0]:
@@ -209,7 +207,7 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
-        foreign = not_plain(mm, "mm", (("input", input), ("mat2", mat2)))
+        foreign = not_plain("mm", (("input", input), ("mat2", mat2)), lambda: torch.mm(input, mat2, out=out))
         if foreign is not NotImplemented:
             return foreign
     if input.dim() != 2 or mat2.dim() != 2:
@@ -239,7 +237,11 @@ def addmm(
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
-        foreign = not_plain(addmm, "addmm", (("input", input), ("mat1", mat1), ("mat2", mat2)))
+        foreign = not_plain(
+            "addmm",
+            (("input", input), ("mat1", mat1), ("mat2", mat2)),
+            lambda: torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha, out=out),
+        )
         if foreign is not NotImplemented:
             return foreign
     input, mat1, mat2 = autocast(input, mat1, mat2)
@@ -272,7 +274,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     """
     arguments = (("input1", input1), ("input2", input2), ("weight", weight), ("bias", bias))
     if any(type(a) not in PLAIN for _, a in (arguments if bias is not None else arguments[:3])):
-        foreign = not_plain(bilinear, "bilinear", arguments)
+        foreign = not_plain("bilinear", arguments, lambda: torch.nn.functional.bilinear(input1, input2, weight, bias))
         if foreign is not NotImplemented:
             return foreign
     input1, input2, weight, bias = autocast(input1, input2, weight, bias)

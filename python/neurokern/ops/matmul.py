@@ -12,11 +12,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.compiler import is_dynamo_compiling as is_compiling  # other tracers show by the type of their tensors
 
 from .activation import ACTIVATIONS, PLAIN, real
 from .backends import state
-from .registry import register
+from .registry import is_compiling, register
 
 
 def product_shape(a: Tensor, b: Tensor) -> tuple[int, ...]:

@@ -241,7 +241,9 @@ py::object call(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
         return checked(PyObject_Vectorcall(op.apply.ptr(), arguments, op.tensors, nullptr));
     } catch (py::error_already_set& e) {
         // a kernel refused: the long way explains, or goes to torch
-        if (e.matches(PyExc_RuntimeError) || e.matches(PyExc_TypeError) || e.matches(PyExc_IndexError)) return other;
+        for (PyObject* refusal :
+             {PyExc_RuntimeError, PyExc_TypeError, PyExc_IndexError, PyExc_ValueError, PyExc_OverflowError})
+            if (e.matches(refusal)) return other;
         throw;
     }
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
 
 import neurokern
 import neurokern.functional as F
+import numpy as np
 import pytest
 import torch
 from neurokern.testing import Maker, OpSpec, Target, all_specs, evaluate
@@ -71,6 +73,11 @@ def test_other_names_are_torchs() -> None:
         F.no_such_function  # noqa: B018
 
 
+NUMBERS = [
+    *(("leaky_relu", "negative_slope"), ("elu", "alpha"), ("celu", "alpha"), ("hardshrink", "lambd")),
+    *(("softshrink", "lambd"), ("softplus", "beta"), ("softplus", "threshold"), ("threshold", "threshold")),
+    *(("hardtanh", "max_val"), ("rrelu", "upper")),
+]
 INPLACE = [s for s in all_specs() if "inplace" in inspect.signature(s.op).parameters and s.name != "rrelu"]
 
 
@@ -258,6 +265,54 @@ class TestSoftmaxArguments:
                 y = getattr(F, name)(x)
             with pytest.warns(UserWarning, match="dim"):
                 torch.testing.assert_close(y, getattr(TF, name)(x))
+
+    @pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmin", "glu"])
+    def test_dim_of_numpy_or_a_tensor(self, name: str) -> None:
+        x = torch.randn(4, 6)
+        for dim in (np.int64(1), np.int32(-1), torch.tensor(1)):
+            assert torch.equal(getattr(F, name)(x, dim), getattr(F, name)(x, int(dim)))
+        for dim in (True, 1.0, "1"):
+            with pytest.raises(TypeError, match=rf"neurokern\.{name}: argument dim is"):
+                getattr(F, name)(x, dim)
+        with pytest.raises(IndexError, match=rf"neurokern\.{name}: argument dim is 10+, expected between"):
+            getattr(F, name)(x, 10**15)
+
+
+class TestNumbers:
+    """Parameters are what torch takes for numbers, and what is none is named."""
+
+    @pytest.mark.parametrize("name, parameter", NUMBERS)
+    def test_of_other_kinds(self, name: str, parameter: str) -> None:
+        x, others = torch.randn(9), {"value": 1.0} if name == "threshold" else {}
+        call = lambda value: getattr(F, name)(x, **{parameter: value}, **others)  # noqa: E731
+        expected = call(0.25)
+        for same in (np.float32(0.25), np.float64(0.25), torch.tensor(0.25), torch.tensor(0.25, dtype=torch.bfloat16)):
+            assert torch.equal(call(same), expected)
+        assert torch.equal(call(1), call(1.0))
+        for wrong in ("a", None, [0.2], torch.tensor([0.2]), torch.tensor(0.2, requires_grad=True), np.array([0.2])):
+            with pytest.raises(TypeError, match=rf"neurokern\.{name}: argument {parameter} is .*expected a number"):
+                call(wrong)
+
+    def test_bounds_without_order(self) -> None:
+        x = torch.randn(9)
+        for bounds in ((math.nan, 1.0), (-1.0, math.nan)):
+            assert F.hardtanh(x, *bounds).isnan().all()
+        assert torch.equal(F.hardtanh_(x.clone(), 2.0, 1.0), TF.hardtanh_(x.clone(), 2.0, 1.0))
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_not_finite(self, value: float) -> None:
+        with pytest.raises(RuntimeError, match=r"neurokern\.softshrink: argument lambd"):
+            F.softshrink(torch.randn(3), value)
+        with pytest.raises(RuntimeError, match=r"neurokern\.rrelu: .*upper"):
+            F.rrelu(torch.randn(3), 0.1, value)
+
+    def test_other_arguments_of_a_wrong_type(self) -> None:
+        with pytest.raises(TypeError, match=r"neurokern\.gelu: argument approximate"):
+            F.gelu(torch.randn(3), approximate=None)
+        with pytest.raises(TypeError, match=r"neurokern\.rrelu: argument training"):
+            F.rrelu(torch.randn(3), training=1)
+        with pytest.raises(TypeError, match=r"neurokern\.softmax: argument dtype"):
+            F.softmax(torch.randn(3), 0, dtype="float32")
 
 
 class TestRReLU:

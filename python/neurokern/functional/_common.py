@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from functools import lru_cache
+from numbers import Complex, Real
 from typing import Any
 
 import torch
@@ -58,6 +60,55 @@ def agree(op: str, first: tuple[str, Tensor], *others: tuple[str, Tensor | None]
                 f"neurokern.{op}: argument {other} of shape {list(t.shape)} is {t.dtype} on {t.device}, "
                 f"expected {like.dtype} on {like.device} as argument {name}"
             )
+
+
+# how torch calls p0 and p1
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "leaky_relu": ("negative_slope",),
+    "elu": ("alpha",),
+    "celu": ("alpha",),
+    "hardtanh": ("min_val", "max_val"),
+    "hardshrink": ("lambd",),
+    "softshrink": ("lambd",),
+    "softplus": ("beta", "threshold"),
+    "threshold": ("threshold", "value"),
+}
+
+
+def number(op: str, name: str, value: Any) -> float:
+    """A float of what torch takes for a number: also NumPy's, and a tensor of no dimensions and no gradient.
+
+    Raises:
+        TypeError: no number.
+        RuntimeError: a complex one.
+        OverflowError: too large.
+    """
+    given = value
+    if isinstance(value, Tensor) and value.dim() == 0 and not value.requires_grad:
+        value = value.item()
+    if isinstance(value, Complex) and not isinstance(value, Real):
+        raise RuntimeError(f"neurokern.{op}: argument {name} is {given}, expected a real number")
+    if not isinstance(value, Real):
+        what = "a Tensor that requires grad or has dimensions" if isinstance(value, Tensor) else repr(value)
+        raise TypeError(f"neurokern.{op}: argument {name} is {what}, expected a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise OverflowError(f"neurokern.{op}: argument {name} is an integer too large for a float") from None
+
+
+def index(op: str, name: str, value: Any) -> int:
+    """An int of what torch takes for one: also NumPy's, and a tensor of one.
+
+    Raises:
+        TypeError: no integer.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"neurokern.{op}: argument {name} is {value!r}, expected an int") from None
 
 
 _OPTIONAL = ("bias", "residual")

@@ -6,6 +6,7 @@ trace says so), computes in at least float32 and rounds once. Gradients to the s
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -17,7 +18,7 @@ from .. import _C
 from ..autograd import activation as grad
 from ..ops.activation import ACTIVATIONS, PLAIN, SOFTMAX_KINDS, TORCH
 from ..ops.backends import fall_back, renamed, state, to_torch, watched, why_not_ours
-from ._common import not_plain
+from ._common import PARAMETERS, index, not_plain, number
 
 
 def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: bool = False) -> Tensor:
@@ -31,6 +32,10 @@ def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: b
         )
         if other is not NotImplemented:
             return other
+    if type(p0) is not float or type(p1) is not float:
+        p0, p1 = (*(number(act, *named) for named in zip(PARAMETERS.get(act, ()), (p0, p1), strict=False)), 0.0, 0.0)[
+            :2
+        ]
     return grad.unary_(input, act, p0, p1) if inplace else grad.unary(input, act, p0, p1)
 
 
@@ -85,6 +90,8 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     Raises:
         RuntimeError: alpha is 0.
     """
+    if type(alpha) is not float:
+        alpha = number("celu", "alpha", alpha)
     if alpha == 0:
         raise RuntimeError("neurokern.celu: argument alpha is 0, expected a number that is not 0")
     return _unary(input, "celu", alpha, 0.0, inplace)
@@ -105,6 +112,8 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
         return _unary(input, "gelu")
     if approximate == "tanh":
         return _unary(input, "gelu_tanh")
+    if not isinstance(approximate, str):
+        raise TypeError(f"neurokern.gelu: argument approximate is {approximate!r}, expected a str")
     raise RuntimeError(f"neurokern.gelu: argument approximate is {approximate!r}, expected 'none' or 'tanh'")
 
 
@@ -144,14 +153,23 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     Raises:
         ValueError: min_val > max_val.
     """
+    if type(min_val) is not float or type(max_val) is not float:
+        min_val, max_val = number("hardtanh", "min_val", min_val), number("hardtanh", "max_val", max_val)
     if min_val > max_val:
         raise ValueError(f"neurokern.hardtanh: argument min_val is {min_val}, expected at most max_val = {max_val}")
-    return _unary(input, "hardtanh", min_val, max_val, inplace)
+    return _clamped(input, min_val, max_val, inplace)
+
+
+def _clamped(input: Tensor, min_val: float, max_val: float, inplace: bool) -> Tensor:
+    if min_val <= max_val:
+        return _unary(input, "hardtanh", min_val, max_val, inplace)
+    torchs = torch.nn.functional.hardtanh_ if inplace else torch.nn.functional.hardtanh
+    return to_torch("hardtanh", f"no x lies between {min_val} and {max_val}", lambda: torchs(input, min_val, max_val))
 
 
 def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """In-place `hardtanh`."""
-    return hardtanh(input, min_val, max_val, True)
+    """In-place `hardtanh`, which takes min_val > max_val for max_val, as torch does."""
+    return _clamped(input, number("hardtanh", "min_val", min_val), number("hardtanh", "max_val", max_val), True)
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -163,10 +181,12 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x moved towards 0 by lambd, 0 within it.
 
     Raises:
-        RuntimeError: lambd is negative.
+        RuntimeError: lambd is negative or not finite.
     """
-    if lambd < 0:
-        raise RuntimeError(f"neurokern.softshrink: argument lambd is {lambd}, expected 0 or more")
+    if type(lambd) is not float:
+        lambd = number("softshrink", "lambd", lambd)
+    if not 0 <= lambd < math.inf:
+        raise RuntimeError(f"neurokern.softshrink: argument lambd is {lambd}, expected 0 or more, and finite")
     return _unary(input, "softshrink", lambd)
 
 
@@ -256,10 +276,16 @@ def rrelu(
     Source: Xu et al. 2015. The factors come from torch's generator, in another order than torch's own.
 
     Raises:
-        RuntimeError: lower > upper.
+        RuntimeError: lower > upper, or one of them is not finite.
     """
-    if lower > upper:
-        raise RuntimeError(f"neurokern.rrelu: argument lower is {lower}, expected at most upper = {upper}")
+    if type(lower) is not float or type(upper) is not float:
+        lower, upper = number("rrelu", "lower", lower), number("rrelu", "upper", upper)
+    if not -math.inf < lower <= upper < math.inf:
+        raise RuntimeError(
+            f"neurokern.rrelu: arguments lower and upper are {lower} and {upper}, expected finite bounds"
+        )
+    if type(training) is not bool:
+        raise TypeError(f"neurokern.rrelu: argument training is {training!r}, expected a bool")
     by_torch = lambda: torch.nn.functional.rrelu(input, lower, upper, training, inplace)  # noqa: E731
     if type(input) not in PLAIN:
         other = not_plain("rrelu", (("input", input),), by_torch)
@@ -295,7 +321,7 @@ def _gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
     refusal = None
     if type(input) in PLAIN:
         try:
-            if not watched():
+            if type(dim) is int and not watched():
                 return grad.glu(input, dim, act, first)
         except (RuntimeError, NotImplementedError, IndexError, TypeError) as error:
             refusal = error  # explained below
@@ -309,6 +335,7 @@ def _gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
     n = input.dim()
     if n == 0:
         raise RuntimeError(f"neurokern.{op}: argument input has shape [], expected at least 1 dimension")
+    dim = index(op, "dim", dim)
     if not -n <= dim < n:
         raise IndexError(f"neurokern.{op}: argument dim is {dim}, expected between {-n} and {n - 1}")
     dim %= n
@@ -340,7 +367,7 @@ def swiglu(input: Tensor, dim: int = -1) -> Tensor:
 
 def geglu(input: Tensor, dim: int = -1, approximate: str = "none") -> Tensor:
     """gelu(a) * b for the halves a, b of x along dim. Source: Shazeer 2020. Errors as `glu` and `gelu`."""
-    if approximate not in ("none", "tanh"):
+    if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
         raise RuntimeError(f"neurokern.geglu: argument approximate is {approximate!r}, expected 'none' or 'tanh'")
     return _gated("geglu", input, dim, "gelu" if approximate == "none" else "gelu_tanh", True)
 
@@ -366,7 +393,7 @@ def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | Non
         if type(dim) is int and dtype is None and not watched():
             try:
                 return grad.softmax(input, dim, kind)
-            except (RuntimeError, NotImplementedError, IndexError):
+            except (RuntimeError, NotImplementedError, IndexError, ValueError, TypeError):
                 pass  # explained below
     else:
         torchs = getattr(torch.nn.functional, kind)
@@ -377,10 +404,11 @@ def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | Non
     if dim is None:
         warnings.warn(f"neurokern.{kind}: dim is None: chosen by the number of dimensions, as torch does", stacklevel=3)
         dim = 0 if n in (0, 1, 3) else 1
+    dim = index(kind, "dim", dim)
     if dtype is not None and dtype != input.dtype:
+        if not isinstance(dtype, torch.dtype | type):
+            raise TypeError(f"neurokern.{kind}: argument dtype is {dtype!r}, expected a torch.dtype")
         input = input.to(dtype)
-    if not isinstance(dim, int):
-        raise TypeError(f"neurokern.{kind}: argument dim is a {type(dim).__name__}, expected an int")
     if not -max(n, 1) <= dim < max(n, 1):
         raise IndexError(f"neurokern.{kind}: argument dim is {dim}, expected between {-max(n, 1)} and {max(n, 1) - 1}")
     if watched() and (reason := why_not_ours(input)) is not None:

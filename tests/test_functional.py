@@ -188,6 +188,10 @@ class TestOut:
         F.mm(a, b, out=a)
         assert torch.equal(a, expected)
 
+    def test_an_out_that_is_none_of_torchs(self) -> None:
+        with pytest.raises(TypeError, match=r"neurokern\.mm: argument out is a list"):
+            F.mm(torch.randn(2, 3), torch.randn(3, 2), out=[1.0])
+
     def test_empty_out_grows(self, seed: int) -> None:
         make = Maker.seeded(seed, "out empty")
         out = torch.empty(0)
@@ -207,6 +211,14 @@ class TestAutocast:
         torch.testing.assert_close(y, t, rtol=2**-7, atol=2**-6)
         y.float().sum().backward()
         assert x.grad.dtype == w.grad.dtype == torch.float32
+
+    def test_bilinear_keeps_its_dtype(self) -> None:
+        args = torch.randn(3, 4), torch.randn(3, 5), torch.randn(2, 4, 5)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = F.bilinear(*args)
+        torch.testing.assert_close(y, TF.bilinear(*args))
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match=r"neurokern\.bilinear"):
+            F.bilinear(args[0].bfloat16(), *args[1:])
 
     @pytest.mark.parametrize(
         "name", ["relu", "gelu", "softmax", "log_softmax", "softplus", "silu", "mish", "elu", "logsigmoid", "glu"]
@@ -292,6 +304,16 @@ class TestNumbers:
         for wrong in ("a", None, [0.2], torch.tensor([0.2]), torch.tensor(0.2, requires_grad=True), np.array([0.2])):
             with pytest.raises(TypeError, match=rf"neurokern\.{name}: argument {parameter} is .*expected a number"):
                 call(wrong)
+
+    @pytest.mark.parametrize("parameter", ["alpha", "beta"])
+    def test_of_addmm(self, parameter: str) -> None:
+        c, a, b = torch.randn(3, 5), torch.randn(3, 4), torch.randn(4, 5)
+        expected = torch.addmm(c, a, b, **{parameter: 0.25})
+        for same in (np.float32(0.25), torch.tensor(0.25)):
+            torch.testing.assert_close(F.addmm(c, a, b, **{parameter: same}), expected)
+        for wrong in ("a", None, [0.2]):
+            with pytest.raises(TypeError, match=rf"neurokern\.addmm: argument {parameter} is .*expected a number"):
+                F.addmm(c, a, b, **{parameter: wrong})
 
     def test_bounds_without_order(self) -> None:
         x = torch.randn(9)
@@ -396,3 +418,23 @@ def test_specs_cover_the_public_functions() -> None:
     assert public == covered, public ^ covered
     assert spec_of("linear").id == "linear"
     assert neurokern.functional is F
+
+
+class TestProducts:
+    def test_a_bias_that_is_no_tensor(self) -> None:
+        for activation in (None, "relu"):
+            with pytest.raises(TypeError, match=r"neurokern\.linear: argument bias is a str"):
+                F.linear(torch.randn(3, 4), torch.randn(5, 4), "a", activation=activation)
+
+    def test_no_input_of_addmm(self) -> None:
+        with pytest.raises(TypeError, match=r"neurokern\.addmm: argument input is a NoneType"):
+            F.addmm(None, torch.randn(3, 4), torch.randn(4, 5))
+
+    def test_0d_with_a_gradient(self) -> None:
+        for a, b in ((torch.randn(()), torch.randn(4, 4, 4, 4, 4)), (torch.randn(4, 4, 4, 4, 4), torch.randn(()))):
+            with pytest.raises(RuntimeError, match=r"neurokern\.matmul: .*shape \[\]"):
+                F.matmul(a.requires_grad_(), b)
+
+    def test_a_row_as_bias_of_a_vector(self) -> None:
+        x, w, b = torch.randn(4), torch.randn(5, 4), torch.randn(1, 5)
+        torch.testing.assert_close(F.linear(x, w, b), TF.linear(x, w, b))

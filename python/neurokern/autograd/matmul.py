@@ -138,6 +138,8 @@ def _by_torch(a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta:
 
 def _recorded(a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta: float) -> Tensor:
     """What broadcasts is expanded first, so that autograd sums its gradient."""
+    if a.dim() == 0 or b.dim() == 0:
+        raise RuntimeError("neurokern.matmul: an argument has shape [], expected at least 1 dimension")
     if a.dim() == 1:
         return matmul(a.unsqueeze(0), b).squeeze(-2 if b.dim() > 1 else 0)
     if b.dim() == 1:

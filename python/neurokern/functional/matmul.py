@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling as is_compiling
@@ -10,7 +12,7 @@ from .. import _C
 from ..autograd import matmul as grad
 from ..ops.activation import ACTIVATIONS, PLAIN
 from ..ops.backends import renamed, state, to_torch, why_not_ours
-from ._common import IDENTITY, Activation, agree, any_autocast, autocast, not_plain, parse_activation
+from ._common import IDENTITY, Activation, agree, any_autocast, autocast, not_plain, number, parse_activation
 
 direct_product = grad.direct_product
 
@@ -41,7 +43,12 @@ def linear(
         out = grad.direct_linear(input, weight, bias, residual, None, ACTIVATIONS[act], p0, p1)
         if out is not NotImplemented:
             return out
-    if type(input) in PLAIN and type(weight) in PLAIN:
+    if (
+        type(input) in PLAIN
+        and type(weight) in PLAIN
+        and (bias is None or type(bias) in PLAIN)
+        and (residual is None or type(residual) in PLAIN)
+    ):
         if not any_autocast():
             act, p0, p1 = IDENTITY if activation is None else parse_activation("linear", activation)
             try:
@@ -75,6 +82,8 @@ def _linear(
         if act != "identity" or residual is not None:
             raise RuntimeError(f"neurokern.linear: argument bias has shape {list(bias.shape)}, expected [{shape[-1]}]")
         bias, residual = None, bias
+        while residual.dim() > len(shape) and residual.shape[0] == 1:
+            residual = residual.squeeze(0)
     if residual is not None and residual.shape != shape:
         residual = _expanded("linear", "residual", residual, shape)
     try:
@@ -150,6 +159,8 @@ def _store(op: str, y: Tensor, out: Tensor | None, *inputs: Tensor) -> Tensor:
     """torch's rules for ``out=``: no gradients, same dtype, resized when empty."""
     if out is None:
         return y
+    if not isinstance(out, Tensor):
+        raise TypeError(f"neurokern.{op}: argument out is a {type(out).__name__}, expected a torch.Tensor")
     if torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, out)):
         raise RuntimeError(f"neurokern.{op}: argument out can't be combined with arguments that require grad")
     if out.dtype != y.dtype or out.device != y.device:
@@ -226,14 +237,23 @@ def addmm(
         RuntimeError: sizes, dtypes or devices do not fit.
     """
     # beta 0 leaves input unread, so that nothing below would look at its shape
-    if out is None and beta and state.native is _C and not is_compiling():
+    if (
+        out is None
+        and input is not None
+        and (type(beta) is int or type(beta) is float)
+        and beta
+        and state.native is _C
+        and not is_compiling()
+    ):
         made = direct_product(mat1, mat2, input, 2, alpha, beta)
         if made is not NotImplemented:
             return made
     if type(input) in PLAIN and type(mat1) in PLAIN and type(mat2) in PLAIN:
-        if out is None and beta and mat1.dim() == 2 == mat2.dim() and not any_autocast():
+        if out is None and mat1.dim() == 2 == mat2.dim() and not any_autocast():
+            by = number("addmm", "alpha", alpha), number("addmm", "beta", beta)
             try:
-                return grad.matmul(mat1, mat2, input, float(alpha), float(beta))
+                if by[1]:
+                    return grad.matmul(mat1, mat2, input, *by)
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
@@ -256,8 +276,18 @@ def addmm(
             "expected [M, K] and [K, N]"
         )
     residual = _expanded("addmm", "input", input, (mat1.shape[0], mat2.shape[1]))
-    y = grad.matmul(mat1, mat2, residual, float(alpha), float(beta))
+    y = grad.matmul(mat1, mat2, residual, number("addmm", "alpha", alpha), number("addmm", "beta", beta))
     return _store("addmm", y, out, input, mat1, mat2)
+
+
+def _widest(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """torch's autocast of bilinear: nothing on the CPU, elsewhere the widest of the dtypes."""
+    given = [t for t in tensors if t is not None]
+    device = given[0].device.type
+    if device == "cpu" or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in given))
+    return tuple(t if t is None else t.to(dtype) for t in tensors)
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -277,7 +307,8 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
         foreign = not_plain("bilinear", arguments, lambda: torch.nn.functional.bilinear(input1, input2, weight, bias))
         if foreign is not NotImplemented:
             return foreign
-    input1, input2, weight, bias = autocast(input1, input2, weight, bias)
+    if any_autocast():
+        input1, input2, weight, bias = _widest(input1, input2, weight, bias)
     reason = why_not_ours(input1, input2, weight, bias)
     if reason is not None:
         return to_torch("bilinear", reason, lambda: torch.nn.functional.bilinear(input1, input2, weight, bias))

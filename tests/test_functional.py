@@ -160,6 +160,16 @@ def test_threshold_in_place(seed: int) -> None:
     assert torch.equal(x, expected)
 
 
+def test_an_inference_tensor_in_place() -> None:
+    with torch.inference_mode():
+        x = torch.randn(3)
+        F.relu_(x)
+    kept = x.clone()
+    with pytest.raises(RuntimeError, match=r"neurokern\.silu: .*inference"):
+        F.silu(x, inplace=True)
+    assert torch.equal(x, kept)
+
+
 class TestOut:
     """torch's rules for out=."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from numbers import Complex, Real
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
+from torch.overrides import handle_torch_function
 
 from ..ops.activation import ACTIVATIONS, PLAIN
 from ..ops.backends import to_torch
@@ -126,12 +128,14 @@ def _overrides(a: Any) -> bool:
     return function not in known or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
-def not_plain(op: str, arguments: tuple[tuple[str, Any], ...], by_torch: Callable[[], Any]) -> Any:
+def not_plain(op: str, arguments: tuple[tuple[str, Any], ...], by_torch: Callable[[], Any], ours: partial[Any]) -> Any:
     """For arguments that are no plain tensors: torch's own function where a class overrides it, else a TypeError.
 
-    Returns NotImplemented when all are tensors after all, and the op can go on.
+    Returns NotImplemented when all are tensors after all, and the op can go on. ``ours`` is what torch.fx records.
     """
     for _, a in arguments:
+        if isinstance(a, Proxy):
+            return handle_torch_function(ours.func, (a,), *ours.args, **ours.keywords)
         if _overrides(a):
             return to_torch(op, f"{type(a).__name__} overrides what torch's ops do", by_torch)
     for name, a in arguments:

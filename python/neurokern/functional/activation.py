@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +29,10 @@ def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: b
             return out
     if type(input) not in PLAIN:
         other = not_plain(
-            act, (("input", input),), lambda: TORCH[act](input, p0, p1, **({"inplace": True} if inplace else {}))
+            act,
+            (("input", input),),
+            lambda: TORCH[act](input, p0, p1, **({"inplace": True} if inplace else {})),
+            partial(_unary, input, act, p0, p1, inplace),
         )
         if other is not NotImplemented:
             return other
@@ -245,7 +249,12 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         except (RuntimeError, NotImplementedError) as error:
             refusal = error  # explained below
     else:
-        other = not_plain("prelu", (("input", input), ("weight", weight)), lambda: torch.prelu(input, weight))
+        other = not_plain(
+            "prelu",
+            (("input", input), ("weight", weight)),
+            lambda: torch.prelu(input, weight),
+            partial(prelu, input, weight),
+        )
         if other is not NotImplemented:
             return other
     reason = why_not_ours(input, weight)
@@ -288,7 +297,9 @@ def rrelu(
         raise TypeError(f"neurokern.rrelu: argument training is {training!r}, expected a bool")
     by_torch = lambda: torch.nn.functional.rrelu(input, lower, upper, training, inplace)  # noqa: E731
     if type(input) not in PLAIN:
-        other = not_plain("rrelu", (("input", input),), by_torch)
+        other = not_plain(
+            "rrelu", (("input", input),), by_torch, partial(rrelu, input, lower, upper, training, inplace)
+        )
         if other is not NotImplemented:
             return other
     if not training:
@@ -326,7 +337,7 @@ def _gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
         except (RuntimeError, NotImplementedError, IndexError, TypeError) as error:
             refusal = error  # explained below
     else:
-        other = not_plain(op, (("input", input),), by_torch)
+        other = not_plain(op, (("input", input),), by_torch, partial(_gated, op, input, dim, act, first))
         if other is not NotImplemented:
             return other
     reason = why_not_ours(input)
@@ -397,7 +408,12 @@ def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | Non
                 pass  # explained below
     else:
         torchs = getattr(torch.nn.functional, kind)
-        other = not_plain(kind, (("input", input),), lambda: torchs(input, dim, dtype=dtype))
+        other = not_plain(
+            kind,
+            (("input", input),),
+            lambda: torchs(input, dim, dtype=dtype),
+            partial(_softmax, input, kind, dim, dtype),
+        )
         if other is not NotImplemented:
             return other
     n = input.dim()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -59,7 +59,12 @@ def linear(
         arguments = (("input", input), ("weight", weight), ("bias", bias), ("residual", residual))
         act, p0, p1 = parse_activation("linear", activation)
         by_torch = lambda: grad.linear_by_torch(input, weight, bias, residual, act, p0, p1)  # noqa: E731
-        other = not_plain("linear", arguments, by_torch)
+        other = not_plain(
+            "linear",
+            arguments,
+            by_torch,
+            partial(linear, input, weight, bias, activation=activation, residual=residual),
+        )
         if other is not NotImplemented:
             return other
     return _linear(input, weight, bias, residual, activation)
@@ -122,7 +127,12 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
-        foreign = not_plain("matmul", (("input", input), ("other", other)), lambda: torch.matmul(input, other, out=out))
+        foreign = not_plain(
+            "matmul",
+            (("input", input), ("other", other)),
+            lambda: torch.matmul(input, other, out=out),
+            partial(matmul, input, other, out=out),
+        )
         if foreign is not NotImplemented:
             return foreign
     return _store("matmul", _matmul("matmul", input, other), out, input, other)
@@ -190,7 +200,12 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
-        foreign = not_plain("bmm", (("input", input), ("mat2", mat2)), lambda: torch.bmm(input, mat2, out=out))
+        foreign = not_plain(
+            "bmm",
+            (("input", input), ("mat2", mat2)),
+            lambda: torch.bmm(input, mat2, out=out),
+            partial(bmm, input, mat2, out=out),
+        )
         if foreign is not NotImplemented:
             return foreign
     if input.dim() != 3 or mat2.dim() != 3 or input.shape[0] != mat2.shape[0]:
@@ -218,7 +233,12 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
-        foreign = not_plain("mm", (("input", input), ("mat2", mat2)), lambda: torch.mm(input, mat2, out=out))
+        foreign = not_plain(
+            "mm",
+            (("input", input), ("mat2", mat2)),
+            lambda: torch.mm(input, mat2, out=out),
+            partial(mm, input, mat2, out=out),
+        )
         if foreign is not NotImplemented:
             return foreign
     if input.dim() != 2 or mat2.dim() != 2:
@@ -261,6 +281,7 @@ def addmm(
             "addmm",
             (("input", input), ("mat1", mat1), ("mat2", mat2)),
             lambda: torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha, out=out),
+            partial(addmm, input, mat1, mat2, beta=beta, alpha=alpha, out=out),
         )
         if foreign is not NotImplemented:
             return foreign
@@ -286,7 +307,7 @@ def _widest(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     device = given[0].device.type
     if device == "cpu" or not torch.is_autocast_enabled(device):
         return tensors
-    dtype = functools.reduce(torch.promote_types, (t.dtype for t in given))
+    dtype = reduce(torch.promote_types, (t.dtype for t in given))
     return tuple(t if t is None else t.to(dtype) for t in tensors)
 
 
@@ -304,7 +325,12 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     """
     arguments = (("input1", input1), ("input2", input2), ("weight", weight), ("bias", bias))
     if any(type(a) not in PLAIN for _, a in (arguments if bias is not None else arguments[:3])):
-        foreign = not_plain("bilinear", arguments, lambda: torch.nn.functional.bilinear(input1, input2, weight, bias))
+        foreign = not_plain(
+            "bilinear",
+            arguments,
+            lambda: torch.nn.functional.bilinear(input1, input2, weight, bias),
+            partial(bilinear, input1, input2, weight, bias),
+        )
         if foreign is not NotImplemented:
             return foreign
     if any_autocast():

@@ -75,6 +75,10 @@ def unary_body(x: Tensor, act: str, p0: float, p1: float) -> Tensor:
 
 @register("unary_(Tensor(a!) x, str act, float p0, float p1) -> ()", lambda *_: None)
 def unary_inplace_body(x: Tensor, act: str, p0: float, p1: float) -> None:
+    if x.is_inference() and not torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            f"neurokern.{act}: argument input is an inference tensor, in place outside of inference mode"
+        )
     if x.is_neg():
         x.copy_(unary_body(x, act, p0, p1))
         return

@@ -135,6 +135,33 @@ class TestInPlace:
             seconds.append(torch.autograd.grad(g.square().sum(), leaf)[0])
         torch.testing.assert_close(*seconds)
 
+    def test_part_of_a_tensor(self, spec: OpSpec, on: Target, seed: int) -> None:
+        """The rest of it keeps its gradient."""
+        make = Maker.seeded(seed, spec.id, "part", device=on.device)
+        kw = next(iter(spec.samples(make))).kwargs
+        x, grads = make(4, 6), []
+        for inplace in (False, True):
+            leaf = x.clone().requires_grad_()
+            whole = leaf * 1
+            part = spec.op(whole[:, 1:3], **kw, inplace=inplace)
+            if not inplace:
+                whole = torch.cat((whole[:, :1], part, whole[:, 3:]), 1)
+            whole.square().sum().backward()
+            grads.append(leaf.grad)
+        torch.testing.assert_close(*grads)
+
+    def test_output_is_scaled_in_place(self, spec: OpSpec, on: Target, seed: int) -> None:
+        if spec.name in ("relu", "leaky_relu"):
+            pytest.skip("the output tells the gradient, in torch as well")
+        make = Maker.seeded(seed, spec.id, "scaled", device=on.device)
+        kw = next(iter(spec.samples(make))).kwargs
+        x, grads = make(40), []
+        for inplace in (False, True):
+            leaf = x.clone().requires_grad_()
+            spec.op(leaf * 1, **kw, inplace=inplace).mul_(3).sum().backward()
+            grads.append(leaf.grad)
+        torch.testing.assert_close(*grads)
+
     def test_a_chain(self, spec: OpSpec, on: Target, seed: int) -> None:
         make = Maker.seeded(seed, spec.id, device=on.device)
         kw = next(iter(spec.samples(make))).kwargs

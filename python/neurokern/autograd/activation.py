@@ -15,9 +15,6 @@ from ..ops import activation as ops
 from ..ops.backends import to_torch, watched, why_not_ours
 from .direct import direct
 
-# activations whose derivative can be told from the output, so that in place needs no copy of the input
-_FROM_OUTPUT = {"relu", "relu6", "hardtanh"}
-
 
 def recording(*tensors: Tensor | None) -> bool:
     """Whether autograd will want a graph of this op."""
@@ -65,13 +62,17 @@ class UnaryInplace(Function):
         ctx.mark_dirty(x)
         ctx.save_for_backward(x if before is None else before)
         ctx.spec = (act, p0, p1)
+        ctx.in_part = x._is_view()
         return x
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         gx = unary_backward(g, x, *ctx.spec)
-        return (None, gx, None, None, None) if ctx.needs_input_grad[1] else (gx, None, None, None, None)
+        if not ctx.needs_input_grad[1]:
+            return gx, None, None, None, None
+        # of a view, autograd takes None for the gradient of all that it is a part of
+        return torch.zeros_like(g) if ctx.in_part else None, gx, None, None, None
 
 
 class UnaryBackward(Function):
@@ -123,7 +124,8 @@ def unary_(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
     if (recorded or watched()) and (reason := why_not_ours(x)) is not None:
         return to_torch(act, reason, lambda: ops.TORCH[act](x, p0, p1, inplace=True))
     if recorded:
-        from_output = act in _FROM_OUTPUT or (act == "leaky_relu" and p0 > 0)
+        # where torch keeps the output, too: another's may be written to before it is needed
+        from_output = act == "relu" or (act == "leaky_relu" and p0 > 0)
         return UnaryInplace.apply(x, None if from_output else x.clone(), act, p0, p1)
     ops.unary_(x, act, p0, p1)
     return x

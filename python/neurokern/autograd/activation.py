@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, is_grad_enabled
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from .. import _C
 from ..ops import activation as ops
@@ -26,9 +25,11 @@ class Unary(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
-        ctx.save_for_backward(x)
+        y = ops.unary(x, act, p0, p1)
+        # of relu, as torch does, the output: the input may be written to before the gradient is wanted
+        ctx.save_for_backward(y if act == "relu" else x)
         ctx.spec = (act, p0, p1)
-        return ops.unary(x, act, p0, p1)
+        return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -48,6 +49,7 @@ class _UnaryById(Unary):
 
 _NAMES = {number: name for name, number in ops.ACTIVATIONS.items()}
 direct_unary = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded)
+direct_relu = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded, keeps_output=True)
 
 
 class UnaryInplace(Function):
@@ -93,16 +95,20 @@ class UnaryBackward(Function):
 
 
 class UnaryBackward2(Function):
-    """gg * g * act''(x); linear in gg and g, and there the chain of derivatives of x ends."""
+    """gg * g * act''(x); what lies beyond is torch's."""
 
     @staticmethod
     def forward(ctx: Any, gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+        ctx.save_for_backward(gg, g, x)
+        ctx.spec = (act, p0, p1)
         return ops.unary_backward2(gg, g, x, act, p0, p1)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, ggg: Tensor) -> tuple[Tensor | None, ...]:
-        raise NotImplementedError("neurokern: third derivatives of activations are not implemented")
+        def third() -> tuple[Tensor, ...]:
+            return torch.func.vjp(lambda *t: _pulled2(*t, *ctx.spec), *ctx.saved_tensors)[1](ggg)
+
+        return *to_torch(ctx.spec[0], "third derivatives have no kernel", third), None, None, None
 
 
 def unary(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
@@ -136,6 +142,11 @@ def _pulled(f: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
     return torch.func.vjp(f, x)[1](g)[0]
 
 
+def _pulled2(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    """The second derivative by torch."""
+    return _pulled(lambda t: _pulled(lambda u: ops.TORCH[act](u, p0, p1), t, g), x, gg)
+
+
 def unary_backward(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
     """g * act'(x), recorded when a second derivative is wanted."""
     if watched(g, x) and (reason := why_not_ours(g, x)) is not None:
@@ -148,11 +159,7 @@ def unary_backward(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tens
 def unary_backward2(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
     """gg * g * act''(x), recorded so that what would differentiate it is told."""
     if watched(gg, g, x) and (reason := why_not_ours(gg, g, x)) is not None:
-
-        def slope(t: Tensor) -> Tensor:
-            return _pulled(lambda u: ops.TORCH[act](u, p0, p1), t, g)
-
-        return to_torch(act, reason, lambda: _pulled(slope, x, gg))
+        return to_torch(act, reason, lambda: _pulled2(gg, g, x, act, p0, p1))
     return UnaryBackward2.apply(gg, g, x, act, p0, p1)
 
 

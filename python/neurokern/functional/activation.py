@@ -43,8 +43,15 @@ def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: b
     return grad.unary_(input, act, p0, p1) if inplace else grad.unary(input, act, p0, p1)
 
 
+_RELU = ACTIVATIONS["relu"]
+
+
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0). Gradient 0 at 0."""
+    if not inplace and state.native is _C and not is_compiling():
+        out = grad.direct_relu(input, _RELU, 0.0, 0.0)
+        if out is not NotImplemented:
+            return out
     return _unary(input, "relu", 0.0, 0.0, inplace)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial, reduce
 
 import torch
@@ -74,6 +75,9 @@ def _linear(
     input: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, activation: Activation
 ) -> Tensor:
     act, p0, p1 = IDENTITY if activation is None else parse_activation("linear", activation)
+    if input.is_nested:
+        reason = str(why_not_ours(input))
+        return to_torch("linear", reason, lambda: grad.linear_by_torch(input, weight, bias, residual, act, p0, p1))
     input, weight, bias, residual = autocast(input, weight, bias, residual)
     if weight.dim() != 2 or input.dim() < 1 or input.shape[-1] != weight.shape[1]:
         if weight.dim() == 1 and input.dim() >= 1 and residual is None:
@@ -135,11 +139,12 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
         )
         if foreign is not NotImplemented:
             return foreign
-    return _store("matmul", _matmul("matmul", input, other), out, input, other)
+    return _store("matmul", _matmul("matmul", input, other, out), out, input, other)
 
 
-def _matmul(op: str, a: Tensor, b: Tensor) -> Tensor:
-    a, b = autocast(a, b)
+def _matmul(op: str, a: Tensor, b: Tensor, out: Tensor | None) -> Tensor:
+    if out is None:  # torch's autocast leaves what is written to its place
+        a, b = autocast(a, b)
     reason = why_not_ours(a, b)
     if reason is not None:
         return to_torch(op, reason, lambda: torch.matmul(a, b))
@@ -178,6 +183,11 @@ def _store(op: str, y: Tensor, out: Tensor | None, *inputs: Tensor) -> Tensor:
             f"neurokern.{op}: argument out is {out.dtype} on {out.device}, expected {y.dtype} on {y.device}"
         )
     if out.shape != y.shape:
+        if out.numel():
+            warnings.warn(
+                f"neurokern.{op}: argument out has shape {list(out.shape)}, and is resized to {list(y.shape)}",
+                stacklevel=3,
+            )
         out.resize_(y.shape)
     return out.copy_(y)
 
@@ -213,7 +223,7 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
             f"neurokern.bmm: arguments input {list(input.shape)} and mat2 {list(mat2.shape)}, "
             "expected [B, M, K] and [B, K, N]"
         )
-    return _store("bmm", _matmul("bmm", input, mat2), out, input, mat2)
+    return _store("bmm", _matmul("bmm", input, mat2, out), out, input, mat2)
 
 
 def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -245,7 +255,7 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
         raise RuntimeError(
             f"neurokern.mm: arguments input {list(input.shape)} and mat2 {list(mat2.shape)}, expected [M, K] and [K, N]"
         )
-    return _store("mm", _matmul("mm", input, mat2), out, input, mat2)
+    return _store("mm", _matmul("mm", input, mat2, out), out, input, mat2)
 
 
 def addmm(
@@ -285,7 +295,8 @@ def addmm(
         )
         if foreign is not NotImplemented:
             return foreign
-    input, mat1, mat2 = autocast(input, mat1, mat2)
+    if out is None:
+        input, mat1, mat2 = autocast(input, mat1, mat2)
     reason = why_not_ours(input, mat1, mat2)
     if reason is not None:
         y = to_torch("addmm", reason, lambda: torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha))

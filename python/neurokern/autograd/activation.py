@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, is_grad_enabled
 from torch.autograd import Function
+from torch.compiler import is_dynamo_compiling
 
 from .. import _C
 from ..ops import activation as ops
@@ -64,7 +65,7 @@ class UnaryInplace(Function):
         ctx.mark_dirty(x)
         ctx.save_for_backward(x if before is None else before)
         ctx.spec = (act, p0, p1)
-        ctx.in_part = x._is_view()
+        ctx.in_part = is_dynamo_compiling() or x._is_view()  # which dynamo can't ask
         return x
 
     @staticmethod

@@ -78,8 +78,8 @@ def linear(
     bias: Tensor | None = None,
     residual: Tensor | None = None,
     act: str = "identity",
-    p0: float = 0.0,
-    p1: float = 0.0,
+    p0: float = 0,  # ints, see IDENTITY in functional
+    p1: float = 0,
 ) -> Tensor:
     """Linear layer with fused epilogue, recorded for autograd when it is wanted."""
     if watched() and (reason := why_not_ours(x, weight, bias, residual)) is not None:
@@ -119,7 +119,7 @@ class Matmul(Function):
         return ga, gb, gr, None, None
 
 
-def matmul(a: Tensor, b: Tensor, residual: Tensor | None = None, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
+def matmul(a: Tensor, b: Tensor, residual: Tensor | None = None, alpha: float = 1, beta: float = 1) -> Tensor:
     """alpha * a @ b + beta * residual with torch.matmul's shapes, recorded for autograd when it is wanted.
 
     The residual broadcasts to the result, and is taken for matrices and batches of them only.

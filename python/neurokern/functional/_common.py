@@ -16,20 +16,22 @@ from torch.overrides import handle_torch_function
 from ..ops.activation import ACTIVATIONS, PLAIN
 from ..ops.backends import to_torch
 
-# torch's defaults of the parameters p0, p1 that each activation takes
-DEFAULTS: dict[str, tuple[float, ...]] = {
-    "leaky_relu": (0.01,),
-    "elu": (1.0,),
-    "celu": (1.0,),
-    "hardtanh": (-1.0, 1.0),
-    "hardshrink": (0.5,),
-    "softshrink": (0.5,),
-    "softplus": (1.0, 20.0),
-    "threshold": (0.0, 0.0),
-}
-
-IDENTITY = ("identity", 0.0, 0.0)
+IDENTITY = ("identity", 0, 0)  # ints: of floats that have a place, torch.compile(dynamic=True) makes variables
 Activation = str | tuple[Any, ...] | None
+
+
+def _defaults(name: str) -> tuple[float, ...]:
+    """torch's defaults of the parameters p0, p1; literals have no place."""
+    return {
+        "leaky_relu": (0.01,),
+        "elu": (1.0,),
+        "celu": (1.0,),
+        "hardtanh": (-1.0, 1.0),
+        "hardshrink": (0.5,),
+        "softshrink": (0.5,),
+        "softplus": (1.0, 20.0),
+        "threshold": (0.0, 0.0),
+    }.get(name, ())
 
 
 @lru_cache(256)  # every call of a fused layer asks
@@ -44,7 +46,7 @@ def parse_activation(op: str, activation: Activation) -> tuple[str, float, float
     name, *given = (activation,) if isinstance(activation, str) else activation
     if name not in ACTIVATIONS:
         raise ValueError(f"neurokern.{op}: activation is {name!r}, expected None or one of {', '.join(ACTIVATIONS)}")
-    defaults = DEFAULTS.get(name, ())
+    defaults = _defaults(name)
     if len(given) > len(defaults):
         raise ValueError(
             f"neurokern.{op}: activation {name!r} got {len(given)} parameters, expected at most {len(defaults)}"

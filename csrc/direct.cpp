@@ -21,17 +21,56 @@ namespace {
 constexpr const char* kName = "neurokern.direct";
 constexpr Py_ssize_t kMost = 16;  // arguments of a kernel
 
+// A function without arguments, or an unbound method of self alone; called as the C function that it is, if it is one.
+struct Question {
+    PyObject* object = nullptr;
+    PyCFunction c = nullptr;
+    PyObject* self = nullptr;  // of a function
+
+    Question() = default;
+    explicit Question(py::object o) : object(o.release().ptr()) {
+        if (PyCFunction_CheckExact(object) && PyCFunction_GET_FLAGS(object) == METH_NOARGS) {
+            c = PyCFunction_GET_FUNCTION(object);
+            self = PyCFunction_GET_SELF(object);
+        } else if (Py_IS_TYPE(object, &PyMethodDescr_Type)) {
+            const PyMethodDef* method = reinterpret_cast<PyMethodDescrObject*>(object)->d_method;
+            if (method->ml_flags == METH_NOARGS) c = method->ml_meth;
+        }
+    }
+    bool yes() const { return is_true(c != nullptr ? c(self, nullptr) : PyObject_CallNoArgs(object)); }
+    bool yes(PyObject* of) const { return is_true(c != nullptr ? c(of, nullptr) : PyObject_CallOneArg(object, of)); }
+
+    static bool is_true(PyObject* answer) {
+        if (answer == nullptr) throw py::error_already_set();
+        Py_DECREF(answer);
+        return answer == Py_True;
+    }
+};
+
+// What a module says of itself by a variable that has one value, small int or bool, as a rule.
+struct Variable {
+    PyObject* globals = nullptr;
+    PyObject* name = nullptr;
+    PyObject* usual = nullptr;
+
+    Variable() = default;
+    Variable(const py::module_& m, const char* n, PyObject* value)
+        : globals(py::object(m.attr("__dict__")).release().ptr()), name(PyUnicode_InternFromString(n)) {
+        usual = PyDict_GetItemWithError(globals, name) == nullptr ? nullptr : value;  // a torch that has no such thing
+    }
+    bool changed() const { return PyDict_GetItemWithError(globals, name) != usual; }
+};
+
 // What is asked of the framework; kept for good.
 struct Framework {
-    PyObject* is_grad_enabled = nullptr;
-    PyObject* is_transforming = nullptr;  // functorch
-    PyObject* is_autocasting = nullptr;
+    Question is_grad_enabled, is_autocasting, is_neg;
+    Question is_transforming, is_tracing;  // functorch, torch.jit.trace
+    Variable dual_level, has_modes;        // forward-mode derivatives, dispatch modes
     PyTypeObject* tensor = nullptr;
     PyTypeObject* parameter = nullptr;
 } framework;
 
 struct Words {
-    PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
     PyObject* const requires_grad = PyUnicode_InternFromString("requires_grad");
     PyObject* const to_save = PyUnicode_InternFromString("to_save");  // what save_for_backward sets
     PyObject* const saved = PyUnicode_InternFromString("saved_tensors");
@@ -50,14 +89,16 @@ py::object checked(PyObject* fresh) {
     return py::reinterpret_steal<py::object>(fresh);
 }
 
-bool says_yes(PyObject* question) { return checked(PyObject_CallNoArgs(question)).ptr() == Py_True; }
+// Whether somebody follows each op that torch runs, and would not see ours.
+bool is_watched() {
+    return framework.dual_level.changed() || framework.has_modes.changed() || framework.is_transforming.yes() ||
+           framework.is_tracing.yes();
+}
 
 bool is_tensor(PyObject* o) { return Py_TYPE(o) == framework.tensor || Py_TYPE(o) == framework.parameter; }
 
 // Kernels read memory as it lies: a lazily negated view is not for them.
-bool is_plain(PyObject* o) {
-    return is_tensor(o) && checked(PyObject_CallMethodNoArgs(o, words().is_neg)).ptr() == Py_False;
-}
+bool is_plain(PyObject* o) { return is_tensor(o) && !framework.is_neg.yes(o); }
 
 std::vector<std::pair<PyObject*, Native>> natives;  // bound functions, which the module keeps, and what they bind
 
@@ -160,17 +201,22 @@ py::object forward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
     return y;
 }
 
-// apply(ctx, g): the Function's own backward where the gradient is to have a graph, or something is no plain tensor.
+// apply(ctx, g): the Function's own backward where the gradient is to have a graph, somebody watches, or something is
+// no plain tensor.
 py::object backward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
     PyObject *const ctx = arguments[0], *const g = arguments[1];
-    if (is_plain(g) && !says_yes(framework.is_grad_enabled)) {
+    if (is_plain(g) && !framework.is_grad_enabled.yes() && !is_watched()) {
         const py::object saved = checked(PyObject_GetAttr(ctx, words().saved));
         const py::object spec = checked(PyObject_GetAttr(ctx, words().spec));
         const Py_ssize_t kept = PyTuple_GET_SIZE(saved.ptr()), more = PyTuple_GET_SIZE(spec.ptr());
         PyObject* tensors[kMost] = {g};
         std::copy(items(saved), items(saved) + kept, tensors + 1);
         if (std::all_of(tensors + 1, tensors + 1 + kept, is_tensor)) {  // hooks may unpack anything
-            return op.call(op.backward, tensors, 1 + kept, items(spec), more);
+            try {
+                return op.call(op.backward, tensors, 1 + kept, items(spec), more);
+            } catch (py::error_already_set& e) {
+                if (!e.matches(PyExc_RuntimeError)) throw;  // refused: torch's batch of gradients, for one
+            }
         }
     }
     const py::object function = checked(PyObject_GetAttr(ctx, words().function));
@@ -186,16 +232,18 @@ py::object call(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
         if (!is_plain(arguments[i])) return other;
         wants = wants || checked(PyObject_GetAttr(arguments[i], words().requires_grad)).ptr() == Py_True;
     }
-    if (says_yes(framework.is_transforming) || (op.autocasts && says_yes(framework.is_autocasting))) return other;
+    if (is_watched() || (op.autocasts && framework.is_autocasting.yes())) return other;
     try {
-        if (!wants || !says_yes(framework.is_grad_enabled))
+        if (!wants || !framework.is_grad_enabled.yes())
             return op.call(op.forward, arguments, op.tensors, arguments + op.tensors, count - op.tensors);
         if (op.apply.is_none()) return other;
         const UnderWay parameters({arguments + op.tensors, count - op.tensors});
         return checked(PyObject_Vectorcall(op.apply.ptr(), arguments, op.tensors, nullptr));
     } catch (py::error_already_set& e) {
         // a kernel refused: the long way explains, or goes to torch
-        if (e.matches(PyExc_RuntimeError) || e.matches(PyExc_TypeError) || e.matches(PyExc_IndexError)) return other;
+        for (PyObject* refusal :
+             {PyExc_RuntimeError, PyExc_TypeError, PyExc_IndexError, PyExc_ValueError, PyExc_OverflowError})
+            if (e.matches(refusal)) return other;
         throw;
     }
 }
@@ -242,9 +290,16 @@ py::tuple direct(py::object forward_kernel, py::object recorded_kernel, py::obje
                           checked(PyInstanceMethod_New(function<&backward>("apply", self).ptr())), set_apply);
 }
 
-void set_framework(py::object is_grad_enabled, py::object is_transforming, py::object is_autocasting, py::object tensor,
-                   py::object parameter) {
-    framework = {is_grad_enabled.release().ptr(), is_transforming.release().ptr(), is_autocasting.release().ptr(),
+void set_framework(py::object is_grad_enabled, py::object is_transforming, py::object is_autocasting,
+                   py::object is_tracing, const py::module_& forward_ad, const py::module_& dispatch_modes,
+                   py::object tensor, py::object parameter) {
+    framework = {Question(std::move(is_grad_enabled)),
+                 Question(std::move(is_autocasting)),
+                 Question(tensor.attr("is_neg")),
+                 Question(std::move(is_transforming)),
+                 Question(std::move(is_tracing)),
+                 Variable(forward_ad, "_current_level", PyLong_FromLong(-1)),
+                 Variable(dispatch_modes, "_is_in_torch_dispatch_mode", Py_False),
                  reinterpret_cast<PyTypeObject*>(tensor.release().ptr()),
                  reinterpret_cast<PyTypeObject*>(parameter.release().ptr())};
 }
@@ -256,7 +311,8 @@ void set_native(py::handle function, Native native) { natives.emplace_back(funct
 void register_direct(py::module_& m) {
     using py::arg;
     m.def("set_framework", &set_framework, arg("is_grad_enabled"), arg("is_transforming"), arg("is_autocasting"),
-          arg("tensor"), arg("parameter"), "torch's functions and types that direct ops ask.");
+          arg("is_tracing"), arg("forward_ad"), arg("dispatch_modes"), arg("tensor"), arg("parameter"),
+          "torch's functions, modules and types that direct ops ask.");
     m.def(
         "direct", &direct, arg("forward"), arg("recorded"), arg("backward"), arg("tensors"), arg("takes_out"),
         arg("keeps_output"), arg("autocasts"),

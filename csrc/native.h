@@ -8,6 +8,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "check.h"
+
 namespace nk {
 
 struct Native {
@@ -28,11 +30,14 @@ T from_python(PyObject* o) {
         if (value < 0) throw pybind11::error_already_set();
         return value != 0;
     } else if constexpr (std::is_same_v<T, double>) {
+        // what else calls itself a number (a tensor that requires grad, an array) is for the longer way to judge
+        if (o != nullptr && !PyFloat_Check(o) && !PyLong_Check(o)) throw TypeError("expected a number");
         const double value = o == nullptr ? 0.0 : PyFloat_AsDouble(o);
         if (value == -1.0 && PyErr_Occurred()) throw pybind11::error_already_set();
         return value;
     } else {
         static_assert(std::is_same_v<T, int>);
+        if (o != nullptr && !PyLong_CheckExact(o)) throw TypeError("expected an int");
         const long value = o == nullptr ? 0 : PyLong_AsLong(o);
         if (value == -1 && PyErr_Occurred()) throw pybind11::error_already_set();
         if (value != static_cast<int>(value)) throw std::invalid_argument("an int argument is out of range");

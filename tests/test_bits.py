@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import neurokern
 import neurokern.functional as F
@@ -97,12 +97,13 @@ def test_another_level_takes_the_input() -> None:
         _C.set_cpu_level(before)
 
 
-def test_changing_the_input_is_still_noticed() -> None:
+@pytest.mark.parametrize("f, of_output", [(F.relu, True), (F.relu6, False)], ids=["relu", "relu6"])
+def test_changing_what_was_saved_is_still_noticed(f: Callable[..., torch.Tensor], of_output: bool) -> None:
     x = torch.randn(5000, requires_grad=True)
     h = x * 1
-    y = F.relu(h)
+    y = f(h)
     with torch.no_grad():
-        h.zero_()
+        (y if of_output else h).zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
 

@@ -117,6 +117,44 @@ class TestInPlace:
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             z.sum().backward()
 
+    def test_second_derivative(self, spec: OpSpec, on: Target, seed: int) -> None:
+        make = Maker.seeded(seed, spec.id, "second", dtype=torch.float64, device=on.device)
+        kw = next(iter(spec.samples(make))).kwargs
+        x, seconds = make(40), []
+        for inplace in (False, True):
+            leaf = x.clone().requires_grad_()
+            y = spec.op(leaf * 1.5, **kw, inplace=inplace)
+            (g,) = torch.autograd.grad(y.pow(3).sum(), leaf, create_graph=True)
+            seconds.append(torch.autograd.grad(g.square().sum(), leaf)[0])
+        torch.testing.assert_close(*seconds)
+
+    def test_part_of_a_tensor(self, spec: OpSpec, on: Target, seed: int) -> None:
+        """The rest of it keeps its gradient."""
+        make = Maker.seeded(seed, spec.id, "part", device=on.device)
+        kw = next(iter(spec.samples(make))).kwargs
+        x, grads = make(4, 6), []
+        for inplace in (False, True):
+            leaf = x.clone().requires_grad_()
+            whole = leaf * 1
+            part = spec.op(whole[:, 1:3], **kw, inplace=inplace)
+            if not inplace:
+                whole = torch.cat((whole[:, :1], part, whole[:, 3:]), 1)
+            whole.square().sum().backward()
+            grads.append(leaf.grad)
+        torch.testing.assert_close(*grads)
+
+    def test_output_is_scaled_in_place(self, spec: OpSpec, on: Target, seed: int) -> None:
+        if spec.name in ("relu", "leaky_relu"):
+            pytest.skip("the output tells the gradient, in torch as well")
+        make = Maker.seeded(seed, spec.id, "scaled", device=on.device)
+        kw = next(iter(spec.samples(make))).kwargs
+        x, grads = make(40), []
+        for inplace in (False, True):
+            leaf = x.clone().requires_grad_()
+            spec.op(leaf * 1, **kw, inplace=inplace).mul_(3).sum().backward()
+            grads.append(leaf.grad)
+        torch.testing.assert_close(*grads)
+
     def test_a_chain(self, spec: OpSpec, on: Target, seed: int) -> None:
         make = Maker.seeded(seed, spec.id, device=on.device)
         kw = next(iter(spec.samples(make))).kwargs
@@ -142,39 +180,14 @@ def test_threshold_in_place(seed: int) -> None:
     assert torch.equal(x, expected)
 
 
-class TestOut:
-    """torch's rules for out=."""
-
-    def test_values_and_memory(self, seed: int) -> None:
-        make = Maker.seeded(seed, "out")
-        a, b, c = make(3, 4), make(4, 5), make(3, 5)
-        for f, args in ((F.matmul, (a, b)), (F.mm, (a, b)), (F.addmm, (c, a, b))):
-            out = torch.full((3, 5), torch.nan)
-            address = out.data_ptr()
-            assert f(*args, out=out) is out
-            assert out.data_ptr() == address
-            assert torch.equal(out, f(*args))
-
-    def test_strided_out(self, seed: int) -> None:
-        make = Maker.seeded(seed, "out strided")
-        a, b = make(3, 4), make(4, 5)
-        store = torch.zeros(5, 6)
-        F.mm(a, b, out=store[:, ::2].t())
-        assert torch.equal(store[:, ::2].t(), F.mm(a, b))
-        assert not store[:, 1::2].any()
-
-    def test_out_that_is_an_input(self, seed: int) -> None:
-        make = Maker.seeded(seed, "out input")
-        a, b = make(4, 4), make(4, 4)
-        expected = F.mm(a, b)
-        F.mm(a, b, out=a)
-        assert torch.equal(a, expected)
-
-    def test_empty_out_grows(self, seed: int) -> None:
-        make = Maker.seeded(seed, "out empty")
-        out = torch.empty(0)
-        F.bmm(make(2, 3, 4), make(2, 4, 5), out=out)
-        assert out.shape == (2, 3, 5)
+def test_an_inference_tensor_in_place() -> None:
+    with torch.inference_mode():
+        x = torch.randn(3)
+        F.relu_(x)
+    kept = x.clone()
+    with pytest.raises(RuntimeError, match=r"neurokern\.silu: .*inference"):
+        F.silu(x, inplace=True)
+    assert torch.equal(x, kept)
 
 
 class TestAutocast:
@@ -189,6 +202,14 @@ class TestAutocast:
         torch.testing.assert_close(y, t, rtol=2**-7, atol=2**-6)
         y.float().sum().backward()
         assert x.grad.dtype == w.grad.dtype == torch.float32
+
+    def test_bilinear_keeps_its_dtype(self) -> None:
+        args = torch.randn(3, 4), torch.randn(3, 5), torch.randn(2, 4, 5)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = F.bilinear(*args)
+        torch.testing.assert_close(y, TF.bilinear(*args))
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match=r"neurokern\.bilinear"):
+            F.bilinear(args[0].bfloat16(), *args[1:])
 
     @pytest.mark.parametrize(
         "name", ["relu", "gelu", "softmax", "log_softmax", "softplus", "silu", "mish", "elu", "logsigmoid", "glu"]
@@ -232,23 +253,6 @@ def test_repeatable_at_every_number_of_threads(seed: int) -> None:
         torch.set_num_threads(before)
 
 
-class TestSoftmaxArguments:
-    def test_dtype_converts_first(self, seed: int) -> None:
-        x = Maker.seeded(seed, "softmax dtype", dtype=torch.bfloat16)(3, 5)
-        y = F.softmax(x, -1, dtype=torch.float32)
-        assert y.dtype == torch.float32
-        torch.testing.assert_close(y, TF.softmax(x, -1, dtype=torch.float32))
-
-    @pytest.mark.parametrize("n", range(5))
-    def test_no_dim_is_torchs_choice_with_a_warning(self, n: int) -> None:
-        x = torch.randn([3] * n)
-        for name in ("softmax", "log_softmax", "softmin"):
-            with pytest.warns(UserWarning, match="dim"):
-                y = getattr(F, name)(x)
-            with pytest.warns(UserWarning, match="dim"):
-                torch.testing.assert_close(y, getattr(TF, name)(x))
-
-
 class TestRReLU:
     """Random in training: drawn anew, within bounds, kept for the gradient."""
 
@@ -280,6 +284,12 @@ class TestRReLU:
         x = torch.randn(50)
         y = F.rrelu(x, training=True, inplace=True)
         assert y is x
+
+    def test_in_place_keeps_what_the_gradient_needs(self) -> None:
+        x = (-torch.rand(50) - 0.1).requires_grad_()
+        y = F.rrelu(x * 1, training=True, inplace=True)
+        y.sum().backward()
+        torch.testing.assert_close(x.grad, (y / x).detach())
 
 
 class TestSubclasses:
@@ -324,3 +334,26 @@ def test_specs_cover_the_public_functions() -> None:
     assert public == covered, public ^ covered
     assert spec_of("linear").id == "linear"
     assert neurokern.functional is F
+
+
+def test_what_relu_read_may_be_written_to() -> None:
+    for backend in ("auto", "cpu"):
+        x = torch.randn(40, requires_grad=True)
+        h = x * 1
+        with neurokern.backend(backend):
+            y = F.relu(h)
+        h.add_(5)
+        y.sum().backward()
+        assert torch.equal(x.grad, (x > 0).float())
+
+
+@pytest.mark.parametrize("name", ["gelu", "tanh", "softplus", "relu"])
+def test_third_derivatives(name: str) -> None:
+    x, thirds = torch.randn(7, dtype=torch.float64, requires_grad=True), []
+    for f in (getattr(F, name), getattr(torch, name, None) or getattr(TF, name)):
+        y = f(x).pow(2).sum()
+        for _ in range(4):
+            (g,) = torch.autograd.grad(y, x, create_graph=True)
+            y = g.sum()
+        thirds.append(g)
+    torch.testing.assert_close(*thirds)

@@ -8,6 +8,7 @@ import io
 import pickle
 
 import neurokern
+import neurokern.functional as F
 import pytest
 import torch
 from neurokern import nn
@@ -19,7 +20,7 @@ LAYERED = [s for s in all_specs() if s.layer]
 
 def test_every_native_class_has_a_spec_with_a_layer() -> None:
     made = {type(s.layer(Maker.seeded(0))[0]).__name__ for s in LAYERED}
-    assert made == nn.NATIVE - {"Softmax2d"}
+    assert made == nn.NATIVE - {"Softmax2d", "LazyLinear"}
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -162,6 +163,25 @@ class TestPatch:
         assert called == [1]
         assert not model[1].training
 
+    def test_a_parametrized_layer(self) -> None:
+        layer, x = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(4, 3)), torch.randn(2, 4)
+        twin, expected = copy.deepcopy(layer), layer(x)
+        neurokern.patch(layer)
+        with neurokern.trace() as launches:
+            torch.testing.assert_close(layer(x), expected)
+        assert launches
+        assert not isinstance(twin, nn.Linear)
+        neurokern.unpatch(layer)
+        assert not isinstance(layer, nn.Linear)
+        torch.nn.utils.parametrize.remove_parametrizations(neurokern.patch(layer), "weight")
+        assert type(layer) is nn.Linear
+
+    def test_a_lazy_layer(self) -> None:
+        x = torch.randn(2, 4)
+        for layer in (neurokern.patch(torch.nn.LazyLinear(3)), nn.LazyLinear(3)):
+            assert layer(x).shape == (2, 3)
+            assert type(layer) is nn.Linear
+
     def test_a_layer_by_itself(self) -> None:
         layer = neurokern.patch(torch.nn.GELU())
         assert type(layer) is nn.GELU
@@ -203,3 +223,25 @@ def test_linear_activation(seed: int) -> None:
         nn.LinearActivation(5, 3, activation="no such")
     plain = torch.nn.Linear(5, 3)
     plain.load_state_dict(layer.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_script_compiles_torchs_layers() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.PReLU(), nn.Softmax(-1)), torch.randn(3, 4)
+    expected = model(x)
+    scripted = torch.jit.script(model)
+    torch.testing.assert_close(scripted(x), expected)
+    assert scripted[0].weight.data_ptr() == model[0].weight.data_ptr()
+
+
+def test_fx_keeps_our_functions() -> None:
+    def f(x, w, b):
+        y = F.addmm(b, F.gelu(x), w, beta=2, alpha=3)
+        return F.softmax(F.leaky_relu(F.linear(y, w, activation="relu"), 0.3), -1), F.swiglu(F.prelu(y, b[:1]))
+
+    graph = torch.fx.symbolic_trace(f)
+    args = torch.randn(3, 4), torch.randn(4, 4), torch.randn(4)
+    with neurokern.trace() as launches:
+        got = graph(*args)
+    assert {row.backend for row in launches} == {"cpu"}
+    torch.testing.assert_close(got, f(*args))

@@ -156,6 +156,28 @@ def test_compile_dynamic_shapes(seed: int) -> None:
         torch.testing.assert_close(grads(compiled, given), grads(f, given))
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, w: F.mm(x, w.t()),
+        lambda x, w: F.addmm(w[:, 1], x, w.t(), alpha=0.5),
+        lambda x, w: F.linear(x, w),
+        lambda x, w: F.linear(x, w, activation="leaky_relu"),
+        lambda x, w: F.leaky_relu(x),
+        lambda x, w: F.silu(x * 1, inplace=True),
+    ],
+    ids=["mm", "addmm", "linear", "linear, leaky_relu", "leaky_relu", "silu in place"],
+)
+def test_one_op_many_times_in_a_dynamic_graph(f: Callable[..., Tensor]) -> None:
+    """Dynamo lifts nothing of the first into the second."""
+    torch._dynamo.reset()
+    x, w = torch.randn(3, 8, requires_grad=True), torch.randn(6, 8, requires_grad=True)
+    both = lambda a, b: f(a, b) + f(a * 2, b)  # noqa: E731
+    compiled = torch.compile(both, fullgraph=True, dynamic=True, backend="aot_eager")
+    got, expected = (torch.autograd.grad(g(x, w).sum(), x) for g in (compiled, both))
+    torch.testing.assert_close(got, expected)
+
+
 @needs_compiler
 def test_compile_layers(seed: int) -> None:
     make = Maker.seeded(seed, "compile layers")

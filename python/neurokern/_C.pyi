@@ -6,6 +6,7 @@ TypeError (no tensor).
 """
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +18,9 @@ def set_framework(
     is_grad_enabled: Callable[[], bool],
     is_transforming: Callable[[], bool],
     is_autocasting: Callable[[], bool],
+    is_tracing: Callable[[], bool],
+    forward_ad: ModuleType,
+    dispatch_modes: ModuleType,
     tensor: type[Tensor],
     parameter: type[Tensor],
 ) -> None: ...

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+from torch.compiler import is_dynamo_compiling
 
 from .. import _C
 from ..ops import activation as ops
-from ..ops.backends import to_torch, why_not_ours
+from ..ops.backends import to_torch, watched, why_not_ours
 from .direct import direct
-
-# activations whose derivative can be told from the output, so that in place needs no copy of the input
-_FROM_OUTPUT = {"relu", "relu6", "hardtanh"}
 
 
 def recording(*tensors: Tensor | None) -> bool:
@@ -28,17 +26,16 @@ class Unary(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
-        ctx.save_for_backward(x)
+        y = ops.unary(x, act, p0, p1)
+        # of relu, as torch does, the output: the input may be written to before the gradient is wanted
+        ctx.save_for_backward(y if act == "relu" else x)
         ctx.spec = (act, p0, p1)
-        return ops.unary(x, act, p0, p1)
+        return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        act, p0, p1 = ctx.spec
-        if is_grad_enabled():
-            return unary_backward(g, x, act, p0, p1), None, None, None
-        return ops.unary_backward(g, x, act, p0, p1), None, None, None
+        return unary_backward(g, x, *ctx.spec), None, None, None
 
 
 class _UnaryById(Unary):
@@ -54,22 +51,32 @@ class _UnaryById(Unary):
 _NAMES = {number: name for name, number in ops.ACTIVATIONS.items()}
 direct_unary = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded)
 direct_unary_ = direct(_C.unary, tensors=2, takes_out=False)  # (x, x, ...): in place, without a gradient
+direct_relu = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded, keeps_output=True)
 
 
 class UnaryInplace(Function):
-    """x = act(x) in place; saves the output where it tells the derivative, else a copy of the input."""
+    """x = act(x) in place; saves the output where it tells the derivative, else ``before``, a copy of the input.
+
+    The gradient goes to the copy then: a second derivative finds the input by it, which x holds no more.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
-        from_output = act in _FROM_OUTPUT or (act == "leaky_relu" and p0 > 0)
-        before = None if from_output else x.clone()
+    def forward(ctx: Any, x: Tensor, before: Tensor | None, act: str, p0: float, p1: float) -> Tensor:
         ops.unary_(x, act, p0, p1)
         ctx.mark_dirty(x)
-        ctx.save_for_backward(x if from_output else before)
+        ctx.save_for_backward(x if before is None else before)
         ctx.spec = (act, p0, p1)
+        ctx.in_part = is_dynamo_compiling() or x._is_view()  # which dynamo can't ask
         return x
 
-    backward = Unary.backward
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        gx = unary_backward(g, x, *ctx.spec)
+        if not ctx.needs_input_grad[1]:
+            return gx, None, None, None, None
+        # of a view, autograd takes None for the gradient of all that it is a part of
+        return torch.zeros_like(g) if ctx.in_part else None, gx, None, None, None
 
 
 class UnaryBackward(Function):
@@ -85,50 +92,77 @@ class UnaryBackward(Function):
     def backward(ctx: Any, gg: Tensor) -> tuple[Tensor | None, ...]:
         g, x = ctx.saved_tensors
         dg = unary_backward(gg, x, *ctx.spec) if ctx.needs_input_grad[0] else None
-        dx = UnaryBackward2.apply(gg, g, x, *ctx.spec) if ctx.needs_input_grad[1] else None
+        dx = unary_backward2(gg, g, x, *ctx.spec) if ctx.needs_input_grad[1] else None
         return dg, dx, None, None, None
 
 
 class UnaryBackward2(Function):
-    """gg * g * act''(x); linear in gg and g, and there the chain of derivatives of x ends."""
+    """gg * g * act''(x); what lies beyond is torch's."""
 
     @staticmethod
     def forward(ctx: Any, gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+        ctx.save_for_backward(gg, g, x)
+        ctx.spec = (act, p0, p1)
         return ops.unary_backward2(gg, g, x, act, p0, p1)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, ggg: Tensor) -> tuple[Tensor | None, ...]:
-        raise NotImplementedError("neurokern: third derivatives of activations are not implemented")
+        def third() -> tuple[Tensor, ...]:
+            return torch.func.vjp(lambda *t: _pulled2(*t, *ctx.spec), *ctx.saved_tensors)[1](ggg)
+
+        return *to_torch(ctx.spec[0], "third derivatives have no kernel", third), None, None, None
 
 
 def unary(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
     """act(x), recorded for autograd when it is wanted."""
-    if not (x.requires_grad and is_grad_enabled()):
-        return ops.unary(x, act, p0, p1)
-    if (reason := why_not_ours(x)) is not None:
+    recorded = x.requires_grad and is_grad_enabled()
+    if (recorded or watched(x)) and (reason := why_not_ours(x)) is not None:
         return to_torch(act, reason, lambda: ops.TORCH[act](x, p0, p1))
-    return Unary.apply(x, act, p0, p1)
+    return Unary.apply(x, act, p0, p1) if recorded else ops.unary(x, act, p0, p1)
 
 
 def unary_(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
     """x = act(x) in place, recorded for autograd when it is wanted; returns x."""
-    if is_grad_enabled() and x.requires_grad:
-        if x.is_leaf:
-            raise RuntimeError(
-                f"neurokern.{act}: a leaf tensor of shape {list(x.shape)} that requires grad is used in place; "
-                "expected a tensor that was computed, or inplace=False"
-            )
-        return UnaryInplace.apply(x, act, p0, p1)
+    recorded = is_grad_enabled() and x.requires_grad
+    if recorded and x.is_leaf:
+        raise RuntimeError(
+            f"neurokern.{act}: a leaf tensor of shape {list(x.shape)} that requires grad is used in place; "
+            "expected a tensor that was computed, or inplace=False"
+        )
+    if (recorded or watched()) and (reason := why_not_ours(x)) is not None:
+        return to_torch(act, reason, lambda: ops.TORCH[act](x, p0, p1, inplace=True))
+    if recorded:
+        # where torch keeps the output, too: another's may be written to before it is needed
+        from_output = act == "relu" or (act == "leaky_relu" and p0 > 0)
+        return UnaryInplace.apply(x, None if from_output else x.clone(), act, p0, p1)
     ops.unary_(x, act, p0, p1)
     return x
 
 
+def _pulled(f: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
+    """The gradient of f at x by torch, itself a function that torch can transform."""
+    return torch.func.vjp(f, x)[1](g)[0]
+
+
+def _pulled2(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    """The second derivative by torch."""
+    return _pulled(lambda t: _pulled(lambda u: ops.TORCH[act](u, p0, p1), t, g), x, gg)
+
+
 def unary_backward(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
     """g * act'(x), recorded when a second derivative is wanted."""
+    if watched(g, x) and (reason := why_not_ours(g, x)) is not None:
+        return to_torch(act, reason, lambda: _pulled(lambda t: ops.TORCH[act](t, p0, p1), x, g))
     if recording(g, x):
         return UnaryBackward.apply(g, x, act, p0, p1)
     return ops.unary_backward(g, x, act, p0, p1)
+
+
+def unary_backward2(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    """gg * g * act''(x), recorded so that what would differentiate it is told."""
+    if watched(gg, g, x) and (reason := why_not_ours(gg, g, x)) is not None:
+        return to_torch(act, reason, lambda: _pulled2(gg, g, x, act, p0, p1))
+    return UnaryBackward2.apply(gg, g, x, act, p0, p1)
 
 
 class Gated(Function):
@@ -148,7 +182,7 @@ class Gated(Function):
 
 def gated_backward(g: Tensor, x: Tensor, dim: int, act: str, first: bool) -> Tensor:
     """Gradient of `glu`, recorded when a second derivative is wanted."""
-    if not recording(g, x):
+    if not (recording(g, x) or watched(g)):
         return ops.glu_backward(g, x, dim, act, first)
     a, b = x.chunk(2, dim) if first else reversed(x.chunk(2, dim))
     ga, gb = unary_backward(g * b, a, act, 0.0, 0.0), g * unary(a, act)
@@ -185,7 +219,7 @@ class PReLU(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        if not recording(g, x, weight):
+        if not (recording(g, x, weight) or watched(g)):
             return ops.prelu_backward(g, x, weight)
         # piecewise linear: the mask is a constant of the second derivative
         w = ops.expand_weight(x, weight)
@@ -221,7 +255,7 @@ class RReLU(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, noise = ctx.saved_tensors
-        if recording(g):
+        if recording(g) or watched(g):
             return torch.where(x > 0, g, g * noise), None
         return ops.rrelu_backward(g, x, noise), None
 
@@ -287,8 +321,18 @@ class SoftmaxBackward(Function):
         return dg.to(dtype), dy.to(dtype), None, None
 
 
+def _softmax_pulled(g: Tensor, y: Tensor, dim: int, kind: str) -> Tensor:
+    dtype = y.dtype
+    g, y = (t if dtype == torch.float64 else t.float() for t in (g, y))
+    log = kind == "log_softmax"
+    gx = g - y.exp() * g.sum(dim, keepdim=True) if log else y * (g - (g * y).sum(dim, keepdim=True))
+    return (-gx if kind == "softmin" else gx).to(dtype)
+
+
 def softmax_backward(g: Tensor, y: Tensor, dim: int, kind: str) -> Tensor:
     """Gradient of `softmax` from its output y, recorded when a second derivative is wanted."""
+    if watched(g, y) and (reason := why_not_ours(g, y)) is not None:
+        return to_torch(kind, reason, lambda: _softmax_pulled(g, y, dim, kind))
     if recording(g, y):
         return SoftmaxBackward.apply(g, y, dim, kind)
     return ops.softmax_backward(g, y, dim, kind)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, broadcast_shapes, is_grad_enabled
 from torch.autograd import Function
 
 from .. import _C
 from ..ops import matmul as ops
+from ..ops.activation import TORCH
+from ..ops.backends import to_torch, watched, why_not_ours
 from .activation import recording, unary_backward
 from .direct import direct
 
@@ -45,7 +48,7 @@ class Linear(Function):
         act, p0, p1 = ctx.spec
         wants_x, wants_w, wants_b, wants_r, _ = ctx.needs_input_grad
         gr = g if wants_r else None
-        if is_grad_enabled() and recording(g, x, weight, bias):
+        if (is_grad_enabled() and recording(g, x, weight, bias)) or watched(g):
             # the preactivation is made again, as a function that can be differentiated once more
             gz = g if act == "identity" else unary_backward(g, linear(x, weight, bias), act, p0, p1)
             gz = _rows(gz)
@@ -61,16 +64,26 @@ class Linear(Function):
         return gx if wants_x else None, gw if wants_w else None, gb if wants_b else None, gr, None
 
 
+def linear_by_torch(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: str, p0: float, p1: float
+) -> Tensor:
+    """`linear` of torch's functions."""
+    y = TORCH[act](torch.nn.functional.linear(x, weight, bias), p0, p1)
+    return y if residual is None else y + residual
+
+
 def linear(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     residual: Tensor | None = None,
     act: str = "identity",
-    p0: float = 0.0,
-    p1: float = 0.0,
+    p0: float = 0,  # ints, see IDENTITY in functional
+    p1: float = 0,
 ) -> Tensor:
     """Linear layer with fused epilogue, recorded for autograd when it is wanted."""
+    if watched() and (reason := why_not_ours(x, weight, bias, residual)) is not None:
+        return to_torch("linear", reason, lambda: linear_by_torch(x, weight, bias, residual, act, p0, p1))
     if is_grad_enabled() and (
         weight.requires_grad
         or x.requires_grad
@@ -106,18 +119,27 @@ class Matmul(Function):
         return ga, gb, gr, None, None
 
 
-def matmul(a: Tensor, b: Tensor, residual: Tensor | None = None, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
+def matmul(a: Tensor, b: Tensor, residual: Tensor | None = None, alpha: float = 1, beta: float = 1) -> Tensor:
     """alpha * a @ b + beta * residual with torch.matmul's shapes, recorded for autograd when it is wanted.
 
     The residual broadcasts to the result, and is taken for matrices and batches of them only.
     """
+    if watched(a, b) and (reason := why_not_ours(a, b, residual)) is not None:
+        return to_torch("matmul", reason, lambda: _by_torch(a, b, residual, alpha, beta))
     if (a.requires_grad or b.requires_grad or (residual is not None and residual.requires_grad)) and is_grad_enabled():
         return _recorded(a, b, residual, alpha, beta)
     return ops.matmul(a, b, None, residual if beta else None, "identity", 0.0, 0.0, alpha, beta)
 
 
+def _by_torch(a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta: float) -> Tensor:
+    y = torch.matmul(a, b) if alpha == 1 else torch.matmul(a, b) * alpha
+    return y if residual is None or beta == 0 else y + residual * beta
+
+
 def _recorded(a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta: float) -> Tensor:
     """What broadcasts is expanded first, so that autograd sums its gradient."""
+    if a.dim() == 0 or b.dim() == 0:
+        raise RuntimeError("neurokern.matmul: an argument has shape [], expected at least 1 dimension")
     if a.dim() == 1:
         return matmul(a.unsqueeze(0), b).squeeze(-2 if b.dim() > 1 else 0)
     if b.dim() == 1:

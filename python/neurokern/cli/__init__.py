@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failure.code
     except KeyboardInterrupt:
         return 130
+    except OSError as error:  # nowhere to write to
+        print(f"neurokern: {error}", file=sys.stderr)
+        return 1
     except Exception as error:
         # the parser's own errors, whichever copy of click typer brings: a wrong option, a missing value
         if not hasattr(error, "format_message"):

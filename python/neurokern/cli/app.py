@@ -18,6 +18,19 @@ app = typer.Typer(
 )
 
 
+def _writable(option: str, path: Path | None) -> None:
+    """Find out before the work, not after it, whether the file can be written."""
+    from ..bench.console import Failure
+
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise Failure(f"{option} {path}: {error.strerror}", 2) from None
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from .. import __version__
@@ -86,6 +99,8 @@ def bench(
     if list_:
         machinery.list_suites()
         return
+    _writable("--json", json)
+    _writable("--plot", plot)
     limit = math.inf if minutes is None else minutes
     machinery.bench(
         machinery.Options(
@@ -121,7 +136,9 @@ def time_(
 
 @app.command()
 def demo(
-    epochs: Annotated[int | None, typer.Option(help="Epochs for every network, instead of each one's own.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs for every network, instead of each one's own.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of initial weights and batch order.")] = 0,
 ) -> None:
     """Train real networks on our kernels and on torch.nn, side by side, and compare.

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
+from numbers import Complex, Real
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function
+from torch.fx import Proxy
+from torch.overrides import handle_torch_function
 
-from ..ops.activation import ACTIVATIONS
+from ..ops.activation import ACTIVATIONS, PLAIN
+from ..ops.backends import to_torch
 
-# torch's defaults of the parameters p0, p1 that each activation takes
-DEFAULTS: dict[str, tuple[float, ...]] = {
-    "leaky_relu": (0.01,),
-    "elu": (1.0,),
-    "celu": (1.0,),
-    "hardtanh": (-1.0, 1.0),
-    "hardshrink": (0.5,),
-    "softshrink": (0.5,),
-    "softplus": (1.0, 20.0),
-    "threshold": (0.0, 0.0),
-}
-
-IDENTITY = ("identity", 0.0, 0.0)
+IDENTITY = ("identity", 0, 0)  # ints: of floats that have a place, torch.compile(dynamic=True) makes variables
 Activation = str | tuple[Any, ...] | None
+
+
+def _defaults(name: str) -> tuple[float, ...]:
+    """torch's defaults of the parameters p0, p1; literals have no place."""
+    return {
+        "leaky_relu": (0.01,),
+        "elu": (1.0,),
+        "celu": (1.0,),
+        "hardtanh": (-1.0, 1.0),
+        "hardshrink": (0.5,),
+        "softshrink": (0.5,),
+        "softplus": (1.0, 20.0),
+        "threshold": (0.0, 0.0),
+    }.get(name, ())
 
 
 @lru_cache(256)  # every call of a fused layer asks
@@ -40,7 +46,7 @@ def parse_activation(op: str, activation: Activation) -> tuple[str, float, float
     name, *given = (activation,) if isinstance(activation, str) else activation
     if name not in ACTIVATIONS:
         raise ValueError(f"neurokern.{op}: activation is {name!r}, expected None or one of {', '.join(ACTIVATIONS)}")
-    defaults = DEFAULTS.get(name, ())
+    defaults = _defaults(name)
     if len(given) > len(defaults):
         raise ValueError(
             f"neurokern.{op}: activation {name!r} got {len(given)} parameters, expected at most {len(defaults)}"
@@ -60,20 +66,83 @@ def agree(op: str, first: tuple[str, Tensor], *others: tuple[str, Tensor | None]
             )
 
 
+# how torch calls p0 and p1
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "leaky_relu": ("negative_slope",),
+    "elu": ("alpha",),
+    "celu": ("alpha",),
+    "hardtanh": ("min_val", "max_val"),
+    "hardshrink": ("lambd",),
+    "softshrink": ("lambd",),
+    "softplus": ("beta", "threshold"),
+    "threshold": ("threshold", "value"),
+}
+
+
+def number(op: str, name: str, value: Any) -> float:
+    """A float of what torch takes for a number: also NumPy's, and a tensor of no dimensions and no gradient.
+
+    Raises:
+        TypeError: no number.
+        RuntimeError: a complex one.
+        OverflowError: too large.
+    """
+    given = value
+    if isinstance(value, Tensor) and value.dim() == 0 and not value.requires_grad:
+        value = value.item()
+    if isinstance(value, Complex) and not isinstance(value, Real):
+        raise RuntimeError(f"neurokern.{op}: argument {name} is {given}, expected a real number")
+    if not isinstance(value, Real):
+        what = "a Tensor that requires grad or has dimensions" if isinstance(value, Tensor) else repr(value)
+        raise TypeError(f"neurokern.{op}: argument {name} is {what}, expected a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise OverflowError(f"neurokern.{op}: argument {name} is an integer too large for a float") from None
+
+
+def index(op: str, name: str, value: Any) -> int:
+    """An int of what torch takes for one: also NumPy's, and a tensor of one.
+
+    Raises:
+        TypeError: no integer.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"neurokern.{op}: argument {name} is {value!r}, expected an int") from None
+
+
 _OPTIONAL = ("bias", "residual")
 
 
-def not_plain(function: Callable[..., Any], op: str, arguments: tuple[tuple[str, Any], ...], *rest: Any) -> Any:
-    """For arguments that are no plain tensors: whoever overrides torch functions, else a TypeError.
+def _overrides(a: Any) -> bool:
+    """Whether a has a class that knows torch's functions or ops by themselves, and none of ours."""
+    kind = type(a)
+    if kind in PLAIN or kind.__module__.startswith("torch._subclasses"):  # tracers know registered ops
+        return False
+    if not issubclass(kind, Tensor):
+        return hasattr(kind, "__torch_function__")
+    function = getattr(kind.__torch_function__, "__func__", kind.__torch_function__)
+    known = (Tensor.__torch_function__.__func__, torch._C._disabled_torch_function_impl)
+    return function not in known or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
 
-    Returns NotImplemented when all are tensors after all, and the op can go on.
+
+def not_plain(op: str, arguments: tuple[tuple[str, Any], ...], by_torch: Callable[[], Any], ours: partial[Any]) -> Any:
+    """For arguments that are no plain tensors: torch's own function where a class overrides it, else a TypeError.
+
+    Returns NotImplemented when all are tensors after all, and the op can go on. ``ours`` is what torch.fx records.
     """
-    tensors = tuple(a for _, a in arguments)
-    if not all(isinstance(a, Tensor) or (a is None and n in _OPTIONAL) for n, a in arguments):
-        if has_torch_function(tensors):
-            return handle_torch_function(function, tensors, *tensors, *rest)
-        name, bad = next((n, a) for n, a in arguments if not (isinstance(a, Tensor) or (a is None and n in _OPTIONAL)))
-        raise TypeError(f"neurokern.{op}: argument {name} is a {type(bad).__name__}, expected a torch.Tensor")
+    for _, a in arguments:
+        if isinstance(a, Proxy):
+            return handle_torch_function(ours.func, (a,), *ours.args, **ours.keywords)
+        if _overrides(a):
+            return to_torch(op, f"{type(a).__name__} overrides what torch's ops do", by_torch)
+    for name, a in arguments:
+        if not (isinstance(a, Tensor) or (a is None and name in _OPTIONAL)):
+            raise TypeError(f"neurokern.{op}: argument {name} is a {type(a).__name__}, expected a torch.Tensor")
     return NotImplemented
 
 

@@ -6,37 +6,59 @@ trace says so), computes in at least float32 and rounds once. Gradients to the s
 
 from __future__ import annotations
 
+import math
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
+from torch.compiler import is_dynamo_compiling as is_compiling
 
 from .. import _C
 from ..autograd import activation as grad
-from ..ops.activation import ACTIVATIONS, PLAIN, SOFTMAX_KINDS, TORCH, is_compiling
-from ..ops.backends import fall_back, renamed, state, to_torch, why_not_ours
-from ._common import not_plain
+from ..ops.activation import ACTIVATIONS, PLAIN, SOFTMAX_KINDS, TORCH
+from ..ops.backends import fall_back, renamed, state, to_torch, watched, why_not_ours
+from ._common import PARAMETERS, index, not_plain, number
 
 
 def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: bool = False) -> Tensor:
     if state.native is _C and not is_compiling():
+        out: Any = NotImplemented
         if not inplace:
             out = grad.direct_unary(input, ACTIVATIONS[act], p0, p1)
-        elif (out := grad.direct_unary_(input, input, ACTIVATIONS[act], p0, p1)) is input:
-            increment_version(input)  # so that autograd notices when something saved it
+        elif type(input) in PLAIN and not input.is_inference():
+            out = grad.direct_unary_(input, input, ACTIVATIONS[act], p0, p1)
+            if out is input:
+                increment_version(input)  # so that autograd notices when something saved it
         if out is not NotImplemented:
             return out
     if type(input) not in PLAIN:
-        other = not_plain(_unary, act, (("input", input),), act, p0, p1, inplace)
+        other = not_plain(
+            act,
+            (("input", input),),
+            lambda: TORCH[act](input, p0, p1, **({"inplace": True} if inplace else {})),
+            partial(_unary, input, act, p0, p1, inplace),
+        )
         if other is not NotImplemented:
             return other
+    if type(p0) is not float or type(p1) is not float:
+        p0, p1 = (*(number(act, *named) for named in zip(PARAMETERS.get(act, ()), (p0, p1), strict=False)), 0.0, 0.0)[
+            :2
+        ]
     return grad.unary_(input, act, p0, p1) if inplace else grad.unary(input, act, p0, p1)
+
+
+_RELU = ACTIVATIONS["relu"]
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0). Gradient 0 at 0."""
+    if not inplace and state.native is _C and not is_compiling():
+        out = grad.direct_relu(input, _RELU, 0.0, 0.0)
+        if out is not NotImplemented:
+            return out
     return _unary(input, "relu", 0.0, 0.0, inplace)
 
 
@@ -86,6 +108,8 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     Raises:
         RuntimeError: alpha is 0.
     """
+    if type(alpha) is not float:
+        alpha = number("celu", "alpha", alpha)
     if alpha == 0:
         raise RuntimeError("neurokern.celu: argument alpha is 0, expected a number that is not 0")
     return _unary(input, "celu", alpha, 0.0, inplace)
@@ -106,6 +130,8 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
         return _unary(input, "gelu")
     if approximate == "tanh":
         return _unary(input, "gelu_tanh")
+    if not isinstance(approximate, str):
+        raise TypeError(f"neurokern.gelu: argument approximate is {approximate!r}, expected a str")
     raise RuntimeError(f"neurokern.gelu: argument approximate is {approximate!r}, expected 'none' or 'tanh'")
 
 
@@ -145,14 +171,23 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     Raises:
         ValueError: min_val > max_val.
     """
+    if type(min_val) is not float or type(max_val) is not float:
+        min_val, max_val = number("hardtanh", "min_val", min_val), number("hardtanh", "max_val", max_val)
     if min_val > max_val:
         raise ValueError(f"neurokern.hardtanh: argument min_val is {min_val}, expected at most max_val = {max_val}")
-    return _unary(input, "hardtanh", min_val, max_val, inplace)
+    return _clamped(input, min_val, max_val, inplace)
+
+
+def _clamped(input: Tensor, min_val: float, max_val: float, inplace: bool) -> Tensor:
+    if min_val <= max_val:
+        return _unary(input, "hardtanh", min_val, max_val, inplace)
+    torchs = torch.nn.functional.hardtanh_ if inplace else torch.nn.functional.hardtanh
+    return to_torch("hardtanh", f"no x lies between {min_val} and {max_val}", lambda: torchs(input, min_val, max_val))
 
 
 def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """In-place `hardtanh`."""
-    return hardtanh(input, min_val, max_val, True)
+    """In-place `hardtanh`, which takes min_val > max_val for max_val, as torch does."""
+    return _clamped(input, number("hardtanh", "min_val", min_val), number("hardtanh", "max_val", max_val), True)
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -164,10 +199,12 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x moved towards 0 by lambd, 0 within it.
 
     Raises:
-        RuntimeError: lambd is negative.
+        RuntimeError: lambd is negative or not finite.
     """
-    if lambd < 0:
-        raise RuntimeError(f"neurokern.softshrink: argument lambd is {lambd}, expected 0 or more")
+    if type(lambd) is not float:
+        lambd = number("softshrink", "lambd", lambd)
+    if not 0 <= lambd < math.inf:
+        raise RuntimeError(f"neurokern.softshrink: argument lambd is {lambd}, expected 0 or more, and finite")
     return _unary(input, "softshrink", lambd)
 
 
@@ -221,11 +258,17 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     refusal = None
     if type(input) in PLAIN and type(weight) in PLAIN:
         try:
-            return grad.prelu(input, weight)
+            if not watched():
+                return grad.prelu(input, weight)
         except (RuntimeError, NotImplementedError) as error:
             refusal = error  # explained below
     else:
-        other = not_plain(prelu, "prelu", (("input", input), ("weight", weight)))
+        other = not_plain(
+            "prelu",
+            (("input", input), ("weight", weight)),
+            lambda: torch.prelu(input, weight),
+            partial(prelu, input, weight),
+        )
         if other is not NotImplemented:
             return other
     reason = why_not_ours(input, weight)
@@ -256,22 +299,31 @@ def rrelu(
     Source: Xu et al. 2015. The factors come from torch's generator, in another order than torch's own.
 
     Raises:
-        RuntimeError: lower > upper.
+        RuntimeError: lower > upper, or one of them is not finite.
     """
-    if lower > upper:
-        raise RuntimeError(f"neurokern.rrelu: argument lower is {lower}, expected at most upper = {upper}")
+    if type(lower) is not float or type(upper) is not float:
+        lower, upper = number("rrelu", "lower", lower), number("rrelu", "upper", upper)
+    if not -math.inf < lower <= upper < math.inf:
+        raise RuntimeError(
+            f"neurokern.rrelu: arguments lower and upper are {lower} and {upper}, expected finite bounds"
+        )
+    if type(training) is not bool:
+        raise TypeError(f"neurokern.rrelu: argument training is {training!r}, expected a bool")
+    by_torch = lambda: torch.nn.functional.rrelu(input, lower, upper, training, inplace)  # noqa: E731
     if type(input) not in PLAIN:
-        other = not_plain(rrelu, "rrelu", (("input", input),), lower, upper, training, inplace)
+        other = not_plain(
+            "rrelu", (("input", input),), by_torch, partial(rrelu, input, lower, upper, training, inplace)
+        )
         if other is not NotImplemented:
             return other
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
     reason = why_not_ours(input)
     if reason is not None:
-        return to_torch("rrelu", reason, lambda: torch.rrelu(input, lower, upper, True))
+        return to_torch("rrelu", reason, by_torch)
     noise = torch.empty_like(input, requires_grad=False).uniform_(lower, upper)
-    out = grad.rrelu(input, noise)
-    return input.copy_(out) if inplace else out
+    # in place, the gradient needs the input that is overwritten
+    return input.copy_(grad.rrelu(input.clone(), noise)) if inplace else grad.rrelu(input, noise)
 
 
 def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
@@ -284,19 +336,31 @@ def _gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
         out = grad.direct_glu(input, dim, ACTIVATIONS[act], first)
         if out is not NotImplemented:
             return out
+
+    def by_torch() -> Tensor:
+        if op == "glu":
+            return torch.nn.functional.glu(input, dim)
+        a, b = input.chunk(2, dim) if first else reversed(input.chunk(2, dim))
+        return TORCH[act](a, 0.0, 0.0) * b
+
     refusal = None
     if type(input) in PLAIN:
         try:
-            return grad.glu(input, dim, act, first)
+            if type(dim) is int and not watched():
+                return grad.glu(input, dim, act, first)
         except (RuntimeError, NotImplementedError, IndexError, TypeError) as error:
             refusal = error  # explained below
     else:
-        other = not_plain(_gated_of, op, (("input", input),), op, dim, act, first)
+        other = not_plain(op, (("input", input),), by_torch, partial(_gated, op, input, dim, act, first))
         if other is not NotImplemented:
             return other
+    reason = why_not_ours(input)
+    if reason is not None and op == "glu":
+        return to_torch(op, reason, by_torch)
     n = input.dim()
     if n == 0:
         raise RuntimeError(f"neurokern.{op}: argument input has shape [], expected at least 1 dimension")
+    dim = index(op, "dim", dim)
     if not -n <= dim < n:
         raise IndexError(f"neurokern.{op}: argument dim is {dim}, expected between {-n} and {n - 1}")
     dim %= n
@@ -304,21 +368,11 @@ def _gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
         raise RuntimeError(
             f"neurokern.{op}: argument input has shape {list(input.shape)}, expected an even size in dimension {dim}"
         )
-
-    def by_torch() -> Tensor:
-        a, b = input.chunk(2, dim) if first else reversed(input.chunk(2, dim))
-        return torch.nn.functional.glu(input, dim) if op == "glu" else TORCH[act](a, 0.0, 0.0) * b
-
-    reason = why_not_ours(input)
     if reason is not None:
         return to_torch(op, reason, by_torch)
     if refusal is not None:
         raise renamed(op, refusal)
     return grad.glu(input, dim, act, first)
-
-
-def _gated_of(input: Tensor, op: str, dim: int, act: str, first: bool) -> Tensor:
-    return _gated(op, input, dim, act, first)
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
@@ -338,7 +392,7 @@ def swiglu(input: Tensor, dim: int = -1) -> Tensor:
 
 def geglu(input: Tensor, dim: int = -1, approximate: str = "none") -> Tensor:
     """gelu(a) * b for the halves a, b of x along dim. Source: Shazeer 2020. Errors as `glu` and `gelu`."""
-    if approximate not in ("none", "tanh"):
+    if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
         raise RuntimeError(f"neurokern.geglu: argument approximate is {approximate!r}, expected 'none' or 'tanh'")
     return _gated("geglu", input, dim, "gelu" if approximate == "none" else "gelu_tanh", True)
 
@@ -361,25 +415,34 @@ def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | Non
         if out is not NotImplemented:
             return out
     if type(input) in PLAIN:
-        if type(dim) is int and dtype is None:
+        if type(dim) is int and dtype is None and not watched():
             try:
                 return grad.softmax(input, dim, kind)
-            except (RuntimeError, NotImplementedError, IndexError):
+            except (RuntimeError, NotImplementedError, IndexError, ValueError, TypeError):
                 pass  # explained below
     else:
-        other = not_plain(_softmax, kind, (("input", input),), kind, dim, dtype)
+        torchs = getattr(torch.nn.functional, kind)
+        other = not_plain(
+            kind,
+            (("input", input),),
+            lambda: torchs(input, dim, dtype=dtype),
+            partial(_softmax, input, kind, dim, dtype),
+        )
         if other is not NotImplemented:
             return other
     n = input.dim()
     if dim is None:
         warnings.warn(f"neurokern.{kind}: dim is None: chosen by the number of dimensions, as torch does", stacklevel=3)
         dim = 0 if n in (0, 1, 3) else 1
+    dim = index(kind, "dim", dim)
     if dtype is not None and dtype != input.dtype:
+        if not isinstance(dtype, torch.dtype | type):
+            raise TypeError(f"neurokern.{kind}: argument dtype is {dtype!r}, expected a torch.dtype")
         input = input.to(dtype)
-    if not isinstance(dim, int):
-        raise TypeError(f"neurokern.{kind}: argument dim is a {type(dim).__name__}, expected an int")
     if not -max(n, 1) <= dim < max(n, 1):
         raise IndexError(f"neurokern.{kind}: argument dim is {dim}, expected between {-max(n, 1)} and {max(n, 1) - 1}")
+    if watched() and (reason := why_not_ours(input)) is not None:
+        return to_torch(kind, reason, lambda: _TORCH_SOFTMAX[kind](input, dim))
     try:
         return grad.softmax(input, dim + n if dim < 0 and n > 0 else dim, kind)
     except (RuntimeError, NotImplementedError) as error:

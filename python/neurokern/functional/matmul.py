@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import partial, reduce
+
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling as is_compiling
 
 from .. import _C
 from ..autograd import matmul as grad
-from ..ops.activation import ACTIVATIONS, PLAIN, TORCH, is_compiling
+from ..ops.activation import ACTIVATIONS, PLAIN
 from ..ops.backends import renamed, state, to_torch, why_not_ours
-from ._common import IDENTITY, Activation, agree, any_autocast, autocast, not_plain, parse_activation
+from ._common import IDENTITY, Activation, agree, any_autocast, autocast, not_plain, number, parse_activation
 
 direct_product = grad.direct_product
 
@@ -40,7 +44,12 @@ def linear(
         out = grad.direct_linear(input, weight, bias, residual, None, ACTIVATIONS[act], p0, p1)
         if out is not NotImplemented:
             return out
-    if type(input) in PLAIN and type(weight) in PLAIN:
+    if (
+        type(input) in PLAIN
+        and type(weight) in PLAIN
+        and (bias is None or type(bias) in PLAIN)
+        and (residual is None or type(residual) in PLAIN)
+    ):
         if not any_autocast():
             act, p0, p1 = IDENTITY if activation is None else parse_activation("linear", activation)
             try:
@@ -49,7 +58,14 @@ def linear(
                 pass  # torch's special cases, other dtypes, or wrong shapes: said below
     else:
         arguments = (("input", input), ("weight", weight), ("bias", bias), ("residual", residual))
-        other = not_plain(_linear, "linear", arguments, activation)
+        act, p0, p1 = parse_activation("linear", activation)
+        by_torch = lambda: grad.linear_by_torch(input, weight, bias, residual, act, p0, p1)  # noqa: E731
+        other = not_plain(
+            "linear",
+            arguments,
+            by_torch,
+            partial(linear, input, weight, bias, activation=activation, residual=residual),
+        )
         if other is not NotImplemented:
             return other
     return _linear(input, weight, bias, residual, activation)
@@ -59,6 +75,9 @@ def _linear(
     input: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, activation: Activation
 ) -> Tensor:
     act, p0, p1 = IDENTITY if activation is None else parse_activation("linear", activation)
+    if input.is_nested:
+        reason = str(why_not_ours(input))
+        return to_torch("linear", reason, lambda: grad.linear_by_torch(input, weight, bias, residual, act, p0, p1))
     input, weight, bias, residual = autocast(input, weight, bias, residual)
     if weight.dim() != 2 or input.dim() < 1 or input.shape[-1] != weight.shape[1]:
         if weight.dim() == 1 and input.dim() >= 1 and residual is None:
@@ -72,6 +91,8 @@ def _linear(
         if act != "identity" or residual is not None:
             raise RuntimeError(f"neurokern.linear: argument bias has shape {list(bias.shape)}, expected [{shape[-1]}]")
         bias, residual = None, bias
+        while residual.dim() > len(shape) and residual.shape[0] == 1:
+            residual = residual.squeeze(0)
     if residual is not None and residual.shape != shape:
         residual = _expanded("linear", "residual", residual, shape)
     try:
@@ -80,12 +101,7 @@ def _linear(
         reason = why_not_ours(input, weight, bias, residual)
         if reason is None:
             raise renamed("linear", error) from None
-
-        def by_torch() -> Tensor:
-            out = TORCH[act](torch.nn.functional.linear(input, weight, bias), p0, p1)
-            return out if residual is None else out + residual
-
-        return to_torch("linear", reason, by_torch)
+        return to_torch("linear", reason, lambda: grad.linear_by_torch(input, weight, bias, residual, act, p0, p1))
 
 
 def _expanded(op: str, argument: str, t: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -115,14 +131,20 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
-        foreign = not_plain(matmul, "matmul", (("input", input), ("other", other)))
+        foreign = not_plain(
+            "matmul",
+            (("input", input), ("other", other)),
+            lambda: torch.matmul(input, other, out=out),
+            partial(matmul, input, other, out=out),
+        )
         if foreign is not NotImplemented:
             return foreign
-    return _store("matmul", _matmul("matmul", input, other), out, input, other)
+    return _store("matmul", _matmul("matmul", input, other, out), out, input, other)
 
 
-def _matmul(op: str, a: Tensor, b: Tensor) -> Tensor:
-    a, b = autocast(a, b)
+def _matmul(op: str, a: Tensor, b: Tensor, out: Tensor | None) -> Tensor:
+    if out is None:  # torch's autocast leaves what is written to its place
+        a, b = autocast(a, b)
     reason = why_not_ours(a, b)
     if reason is not None:
         return to_torch(op, reason, lambda: torch.matmul(a, b))
@@ -152,6 +174,8 @@ def _store(op: str, y: Tensor, out: Tensor | None, *inputs: Tensor) -> Tensor:
     """torch's rules for ``out=``: no gradients, same dtype, resized when empty."""
     if out is None:
         return y
+    if not isinstance(out, Tensor):
+        raise TypeError(f"neurokern.{op}: argument out is a {type(out).__name__}, expected a torch.Tensor")
     if torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, out)):
         raise RuntimeError(f"neurokern.{op}: argument out can't be combined with arguments that require grad")
     if out.dtype != y.dtype or out.device != y.device:
@@ -159,6 +183,11 @@ def _store(op: str, y: Tensor, out: Tensor | None, *inputs: Tensor) -> Tensor:
             f"neurokern.{op}: argument out is {out.dtype} on {out.device}, expected {y.dtype} on {y.device}"
         )
     if out.shape != y.shape:
+        if out.numel():
+            warnings.warn(
+                f"neurokern.{op}: argument out has shape {list(out.shape)}, and is resized to {list(y.shape)}",
+                stacklevel=3,
+            )
         out.resize_(y.shape)
     return out.copy_(y)
 
@@ -181,7 +210,12 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
-        foreign = not_plain(bmm, "bmm", (("input", input), ("mat2", mat2)))
+        foreign = not_plain(
+            "bmm",
+            (("input", input), ("mat2", mat2)),
+            lambda: torch.bmm(input, mat2, out=out),
+            partial(bmm, input, mat2, out=out),
+        )
         if foreign is not NotImplemented:
             return foreign
     if input.dim() != 3 or mat2.dim() != 3 or input.shape[0] != mat2.shape[0]:
@@ -189,7 +223,7 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
             f"neurokern.bmm: arguments input {list(input.shape)} and mat2 {list(mat2.shape)}, "
             "expected [B, M, K] and [B, K, N]"
         )
-    return _store("bmm", _matmul("bmm", input, mat2), out, input, mat2)
+    return _store("bmm", _matmul("bmm", input, mat2, out), out, input, mat2)
 
 
 def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -209,14 +243,19 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
-        foreign = not_plain(mm, "mm", (("input", input), ("mat2", mat2)))
+        foreign = not_plain(
+            "mm",
+            (("input", input), ("mat2", mat2)),
+            lambda: torch.mm(input, mat2, out=out),
+            partial(mm, input, mat2, out=out),
+        )
         if foreign is not NotImplemented:
             return foreign
     if input.dim() != 2 or mat2.dim() != 2:
         raise RuntimeError(
             f"neurokern.mm: arguments input {list(input.shape)} and mat2 {list(mat2.shape)}, expected [M, K] and [K, N]"
         )
-    return _store("mm", _matmul("mm", input, mat2), out, input, mat2)
+    return _store("mm", _matmul("mm", input, mat2, out), out, input, mat2)
 
 
 def addmm(
@@ -228,21 +267,36 @@ def addmm(
         RuntimeError: sizes, dtypes or devices do not fit.
     """
     # beta 0 leaves input unread, so that nothing below would look at its shape
-    if out is None and beta and state.native is _C and not is_compiling():
+    if (
+        out is None
+        and input is not None
+        and (type(beta) is int or type(beta) is float)
+        and beta
+        and state.native is _C
+        and not is_compiling()
+    ):
         made = direct_product(mat1, mat2, input, 2, alpha, beta)
         if made is not NotImplemented:
             return made
     if type(input) in PLAIN and type(mat1) in PLAIN and type(mat2) in PLAIN:
-        if out is None and beta and mat1.dim() == 2 == mat2.dim() and not any_autocast():
+        if out is None and mat1.dim() == 2 == mat2.dim() and not any_autocast():
+            by = number("addmm", "alpha", alpha), number("addmm", "beta", beta)
             try:
-                return grad.matmul(mat1, mat2, input, float(alpha), float(beta))
+                if by[1]:
+                    return grad.matmul(mat1, mat2, input, *by)
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
-        foreign = not_plain(addmm, "addmm", (("input", input), ("mat1", mat1), ("mat2", mat2)))
+        foreign = not_plain(
+            "addmm",
+            (("input", input), ("mat1", mat1), ("mat2", mat2)),
+            lambda: torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha, out=out),
+            partial(addmm, input, mat1, mat2, beta=beta, alpha=alpha, out=out),
+        )
         if foreign is not NotImplemented:
             return foreign
-    input, mat1, mat2 = autocast(input, mat1, mat2)
+    if out is None:
+        input, mat1, mat2 = autocast(input, mat1, mat2)
     reason = why_not_ours(input, mat1, mat2)
     if reason is not None:
         y = to_torch("addmm", reason, lambda: torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha))
@@ -254,8 +308,18 @@ def addmm(
             "expected [M, K] and [K, N]"
         )
     residual = _expanded("addmm", "input", input, (mat1.shape[0], mat2.shape[1]))
-    y = grad.matmul(mat1, mat2, residual, float(alpha), float(beta))
+    y = grad.matmul(mat1, mat2, residual, number("addmm", "alpha", alpha), number("addmm", "beta", beta))
     return _store("addmm", y, out, input, mat1, mat2)
+
+
+def _widest(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """torch's autocast of bilinear: nothing on the CPU, elsewhere the widest of the dtypes."""
+    given = [t for t in tensors if t is not None]
+    device = given[0].device.type
+    if device == "cpu" or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = reduce(torch.promote_types, (t.dtype for t in given))
+    return tuple(t if t is None else t.to(dtype) for t in tensors)
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -272,10 +336,16 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     """
     arguments = (("input1", input1), ("input2", input2), ("weight", weight), ("bias", bias))
     if any(type(a) not in PLAIN for _, a in (arguments if bias is not None else arguments[:3])):
-        foreign = not_plain(bilinear, "bilinear", arguments)
+        foreign = not_plain(
+            "bilinear",
+            arguments,
+            lambda: torch.nn.functional.bilinear(input1, input2, weight, bias),
+            partial(bilinear, input1, input2, weight, bias),
+        )
         if foreign is not NotImplemented:
             return foreign
-    input1, input2, weight, bias = autocast(input1, input2, weight, bias)
+    if any_autocast():
+        input1, input2, weight, bias = _widest(input1, input2, weight, bias)
     reason = why_not_ours(input1, input2, weight, bias)
     if reason is not None:
         return to_torch("bilinear", reason, lambda: torch.nn.functional.bilinear(input1, input2, weight, bias))

@@ -41,7 +41,7 @@ from .activation import (
     Tanhshrink,
     Threshold,
 )
-from .linear import Bilinear, Linear, LinearActivation
+from .linear import Bilinear, LazyLinear, Linear, LinearActivation
 
 __all__ = [
     "CELU",
@@ -56,6 +56,7 @@ __all__ = [
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
     "LinearActivation",

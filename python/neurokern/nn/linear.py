@@ -18,6 +18,12 @@ class Linear(torch.nn.Linear):
         return F.linear(input, self.weight, self.bias)
 
 
+class LazyLinear(torch.nn.LazyLinear):
+    """torch.nn.LazyLinear that becomes a `Linear` of ours."""
+
+    cls_to_become = Linear
+
+
 class Bilinear(torch.nn.Bilinear):
     """torch.nn.Bilinear on our kernels: [..., in1_features], [..., in2_features] -> [..., out_features]."""
 

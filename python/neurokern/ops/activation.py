@@ -12,43 +12,42 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
-from torch.compiler import is_dynamo_compiling as is_compiling  # other tracers show by the type of their tensors
 
 from .. import _C
 from .backends import fall_back, state
-from .registry import register
+from .registry import is_compiling, register
 
 ACTIVATIONS: dict[str, int] = dict(_C.ACTIVATIONS)
 SOFTMAX_KINDS = {"softmax": 0, "log_softmax": 1, "softmin": 2}
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
 
 _F = torch.nn.functional
-# torch's own function for what has no kernel of ours (integer, complex, nested, other devices)
-TORCH: dict[str, Callable[[Tensor, float, float], Tensor]] = {
-    "identity": lambda x, a, b: x.clone(),
-    "relu": lambda x, a, b: torch.relu(x),
-    "relu6": lambda x, a, b: _F.relu6(x),
-    "leaky_relu": lambda x, a, b: _F.leaky_relu(x, a),
-    "elu": lambda x, a, b: _F.elu(x, a),
-    "selu": lambda x, a, b: torch.selu(x),
-    "celu": lambda x, a, b: torch.celu(x, a),
+# torch's own function for what has no kernel of ours (integer, complex, nested, other devices); i: {"inplace": True}
+TORCH: dict[str, Callable[..., Tensor]] = {
+    "identity": lambda x, a, b: x,
+    "relu": lambda x, a, b, **i: _F.relu(x, **i),
+    "relu6": lambda x, a, b, **i: _F.relu6(x, **i),
+    "leaky_relu": lambda x, a, b, **i: _F.leaky_relu(x, a, **i),
+    "elu": lambda x, a, b, **i: _F.elu(x, a, **i),
+    "selu": lambda x, a, b, **i: _F.selu(x, **i),
+    "celu": lambda x, a, b, **i: _F.celu(x, a, **i),
     "gelu": lambda x, a, b: _F.gelu(x),
     "gelu_tanh": lambda x, a, b: _F.gelu(x, approximate="tanh"),
-    "silu": lambda x, a, b: _F.silu(x),
-    "mish": lambda x, a, b: _F.mish(x),
+    "silu": lambda x, a, b, **i: _F.silu(x, **i),
+    "mish": lambda x, a, b, **i: _F.mish(x, **i),
     "sigmoid": lambda x, a, b: torch.sigmoid(x),
     "logsigmoid": lambda x, a, b: _F.logsigmoid(x),
-    "hardsigmoid": lambda x, a, b: _F.hardsigmoid(x),
-    "hardswish": lambda x, a, b: _F.hardswish(x),
-    "hardtanh": lambda x, a, b: _F.hardtanh(x, a, b),
+    "hardsigmoid": lambda x, a, b, **i: _F.hardsigmoid(x, **i),
+    "hardswish": lambda x, a, b, **i: _F.hardswish(x, **i),
+    "hardtanh": lambda x, a, b, **i: _F.hardtanh(x, a, b, **i),
     "hardshrink": lambda x, a, b: _F.hardshrink(x, a),
     "softshrink": lambda x, a, b: _F.softshrink(x, a),
     "tanhshrink": lambda x, a, b: _F.tanhshrink(x),
     "softsign": lambda x, a, b: _F.softsign(x),
     "softplus": lambda x, a, b: _F.softplus(x, a, b),
-    "threshold": lambda x, a, b: _F.threshold(x, a, b),
+    "threshold": lambda x, a, b, **i: _F.threshold(x, a, b, **i),
     "tanh": lambda x, a, b: torch.tanh(x),
-    "squared_relu": lambda x, a, b: torch.relu(x).square(),
+    "squared_relu": lambda x, a, b, **i: _F.relu(x, **i).square_() if i else torch.relu(x).square(),
 }
 
 
@@ -76,6 +75,10 @@ def unary_body(x: Tensor, act: str, p0: float, p1: float) -> Tensor:
 
 @register("unary_(Tensor(a!) x, str act, float p0, float p1) -> ()", lambda *_: None)
 def unary_inplace_body(x: Tensor, act: str, p0: float, p1: float) -> None:
+    if x.is_inference() and not torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            f"neurokern.{act}: argument input is an inference tensor, in place outside of inference mode"
+        )
     if x.is_neg():
         x.copy_(unary_body(x, act, p0, p1))
         return
@@ -182,7 +185,7 @@ def unary_(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> None:
         else:
             _ops.unary_(x, act, p0, p1)
     except (RuntimeError, NotImplementedError) as error:
-        fall_back(act, error, lambda: x.copy_(TORCH[act](x, p0, p1)), x)
+        fall_back(act, error, lambda: TORCH[act](x, p0, p1, inplace=True), x)
 
 
 def _direct(name: str, body: Callable, *tensors: object) -> Callable:

@@ -16,6 +16,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
+from torch.compiler import is_dynamo_compiling
 
 from .. import _C
 from . import emulation
@@ -267,13 +269,35 @@ def record(op: str, backend_name: str, kernel: str, plan: str = "", reason: str 
 _FLOATS = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
 
 
+_is_batch = torch._C._functorch.is_legacy_batchedtensor  # as torch.autograd.grad(is_grads_batched=True) makes them
+
+
+def watched(*tensors: torch.Tensor) -> bool:
+    """Whether something follows the ops that torch runs and would not see a kernel of ours: see `why_not_ours`."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    if is_dynamo_compiling():
+        return False
+    if torch._C._is_tracing() or forward_ad._current_level >= 0:
+        return True
+    return any(map(_is_batch, tensors))
+
+
 def why_not_ours(*tensors: Any) -> str | None:
     """Why no kernel of ours can take these tensors, or None when it is their fault or ours."""
     if torch._C._are_functorch_transforms_active():
         return "a functorch transform (vmap, grad) wraps the tensors"
+    eager = not is_dynamo_compiling()
+    if eager and torch._C._is_tracing():
+        return "torch.jit.trace records ops of torch"
+    dual = eager and forward_ad._current_level >= 0
     for t in tensors:
         if not isinstance(t, torch.Tensor):
             continue
+        if eager and _is_batch(t):
+            return "a batch of gradients has no kernel"
+        if dual and forward_ad.unpack_dual(t).tangent is not None:
+            return "forward-mode derivatives have no kernel"
         if t.dtype not in _FLOATS:
             return f"dtype {t.dtype} has no kernel"
         if t.layout is not torch.strided or t.is_nested:
@@ -309,6 +333,6 @@ def to_torch(op: str, reason: str, torch_call: Callable[[], Any]) -> Any:
     try:
         return torch_call()
     except Exception as error:
-        if str(error).startswith("neurokern."):
+        if str(error).startswith("neurokern.") or type(error).__module__ != "builtins":
             raise
         raise type(error)(f"neurokern.{op}: {reason}, and torch says: {error}") from error

@@ -20,6 +20,9 @@ _C.set_framework(
     torch.is_grad_enabled,
     torch._C._are_functorch_transforms_active,
     torch._C._is_any_autocast_enabled,
+    torch._C._is_tracing,
+    torch.autograd.forward_ad,
+    torch.utils._python_dispatch,
     torch.Tensor,
     torch.nn.Parameter,
 )

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.compiler import is_dynamo_compiling as is_compiling  # other tracers show by the type of their tensors
 
 from .activation import ACTIVATIONS, PLAIN, real
 from .backends import state
-from .registry import register
+from .registry import is_compiling, register
 
 
 def product_shape(a: Tensor, b: Tensor) -> tuple[int, ...]:
@@ -129,10 +128,10 @@ def matmul(
     bias: Tensor | None = None,
     residual: Tensor | None = None,
     act: str = "identity",
-    p0: float = 0.0,
-    p1: float = 0.0,
-    alpha: float = 1.0,
-    beta: float = 1.0,
+    p0: float = 0,  # ints: of floats that have a place, torch.compile(dynamic=True) makes variables
+    p1: float = 0,
+    alpha: float = 1,
+    beta: float = 1,
 ) -> Tensor:
     """act(alpha * a @ b + bias) + beta * residual.
 
@@ -153,8 +152,8 @@ def linear(
     bias: Tensor | None = None,
     residual: Tensor | None = None,
     act: str = "identity",
-    p0: float = 0.0,
-    p1: float = 0.0,
+    p0: float = 0,
+    p1: float = 0,
 ) -> Tensor:
     """act(x @ weight.T + bias) + residual: x [..., K], weight [N, K], bias [N], residual [..., N]."""
     if (

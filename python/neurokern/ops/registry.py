@@ -6,11 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.compiler import is_dynamo_compiling
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 _library = torch.library.Library("neurokern", "DEF")
 
 # name -> body; the direct path calls the body, the compiled path torch.ops.neurokern.<name>
 BODIES: dict[str, Callable[..., Any]] = {}
+
+
+def is_compiling() -> bool:
+    """Whether ops pass through torch's dispatcher: dynamo compiles, or a mode (make_fx, FakeTensorMode) looks on there.
+
+    Other tracers show by the type of their tensors.
+    """
+    return is_dynamo_compiling() or is_in_torch_dispatch_mode(include_infra_modes=True)
 
 
 def register(schema: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -60,7 +60,8 @@ class TestOut:
     def test_autocast_leaves_out_alone(self) -> None:
         a, b = torch.randn(2, 3), torch.randn(3, 2)
         with torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(F.mm(a, b, out=torch.empty(2, 2)), torch.mm(a, b, out=torch.empty(2, 2)).float())
+            ours, torchs = (mm(a, b, out=torch.empty(2, 2)) for mm in (F.mm, torch.mm))
+        torch.testing.assert_close(ours, torchs)  # in float32's tolerance: bfloat16's would be far off
 
     def test_empty_out_grows(self, seed: int) -> None:
         make = Maker.seeded(seed, "out empty")

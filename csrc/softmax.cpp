@@ -31,7 +31,8 @@ constexpr const char* kKindNames[] = {"softmax", "log_softmax", "softmin"};
 constexpr int64_t kTaskColumns = 64;                // columns that one task takes; a multiple of every kernel's width
 constexpr int64_t kFewColumns = 8;                  // fewer are gathered into rows instead
 constexpr int64_t kStreamBytes = int64_t{8} << 20;  // output that passes by the caches; a gradient often reads it soon
-constexpr int64_t kLongRow = 4096;                  // bytes; shorter rows are streamed only if they are whole lines
+constexpr int64_t kGatheredBytes = int64_t{64} << 10;  // rows that are gathered together
+constexpr int64_t kLongRow = 4096;                     // bytes; shorter rows are streamed only if they are whole lines
 
 enum class Way { rows, columns, gathered };
 
@@ -79,28 +80,49 @@ void rows(const SoftmaxProblem& p, int64_t begin, int64_t end) {
     if (p.stream) cpu::drain_stores();
 }
 
-// Rows one at a time; those that are not contiguous are collected first, and the output spread afterwards.
+// `rows` rows of n elements from one place to another; the shorter way through memory goes innermost.
+struct Grid {
+    char* data;
+    int64_t step, apart;  // along a row, and from row to row
+};
+void copy(const Grid& to, const Grid& from, int64_t rows, int64_t n, int size) {
+    const bool across = to.apart == 1 || from.apart == 1;
+    const int64_t outer = across ? n : rows;
+    for (int64_t i = 0; i < outer; ++i)
+        cpu::copy_strided(to.data + i * (across ? to.step : to.apart) * size, across ? to.apart : to.step,
+                          from.data + i * (across ? from.step : from.apart) * size, across ? from.apart : from.step,
+                          across ? rows : n, size);
+}
+
+// A few rows at a time; those that are not contiguous are collected first, and the output spread afterwards.
 void gathered(const SoftmaxProblem& p, int64_t begin, int64_t end) {
+    const IndexSpace& s = p.outer;
+    const int64_t most = std::min(s.size[0], std::clamp<int64_t>(kGatheredBytes / (p.n * p.size), 1, kTaskColumns));
+    const int64_t line = 64 / p.size, apart = (p.n + line - 1) / line * line + line;  // rows begin in other sets of L1
     std::vector<char> buffer[3];
     bool direct[3];
     for (int t = 0; t < p.tensors; ++t) {
         direct[t] = p.step[t] == 1 || p.n == 1;
-        if (!direct[t]) buffer[t].resize(static_cast<size_t>(p.n * p.size));
+        if (!direct[t]) buffer[t].resize(static_cast<size_t>(most * apart * p.size));
     }
     const void* filled = nullptr;  // where the gradient in its buffer came from, if it is one value
-    for (; begin < end; ++begin) {
+    int64_t filled_rows = 0;
+    while (begin < end) {
+        const int64_t count = std::min({most, s.size[0] - begin % s.size[0], end - begin});
         int64_t offset[3] = {};
-        decompose(p.outer, begin, offset);
-        char* used[3] = {};
+        decompose(s, begin, offset);
+        Grid there[3] = {}, used[3] = {};
         for (int t = 0; t < p.tensors; ++t) {
-            char* here = p.address(t, offset[t]);
-            used[t] = direct[t] ? here : buffer[t].data();
-            if (t == 0 || direct[t] || here == filled) continue;
-            cpu::copy_strided(used[t], 1, here, p.step[t], p.n, p.size);
-            if (t == 2 && p.step[2] == 0) filled = here;
+            there[t] = {p.address(t, offset[t]), p.step[t], s.stride[t][0]};
+            used[t] = direct[t] ? there[t] : Grid{buffer[t].data(), 1, apart};
+            if (t == 0 || direct[t] || (there[t].data == filled && count <= filled_rows)) continue;
+            copy(used[t], there[t], count, p.n, p.size);
+            if (t == 2 && p.step[2] == 0 && s.stride[2][0] == 0) filled = there[t].data, filled_rows = count;
         }
-        call_rows(p, {used[0], used[1], used[2], 1, p.n, p.n, p.n, p.n, p.kind, false});
-        if (!direct[0]) cpu::copy_strided(p.address(0, offset[0]), p.step[0], used[0], 1, p.n, p.size);
+        call_rows(p, {used[0].data, used[1].data, used[2].data, count, p.n, used[0].apart, used[1].apart, used[2].apart,
+                      p.kind, false});
+        if (!direct[0]) copy(there[0], used[0], count, p.n, p.size);
+        begin += count;
     }
 }
 
@@ -195,7 +217,7 @@ cpu::SoftmaxKind checked_kind(const char* op, int kind) {
 py::object softmax(py::handle out_, py::handle x_, int dim, int kind) {
     constexpr const char* op = "softmax";
     const Argument x(x_, op, "x");
-    const OutputArgument out(out_, op, "out", x_, x);
+    const OutputArgument out(out_, op, "out", x, x->shape, x->ndim);  // contiguous, as torch's
     check_floating(op, "out", out);
     check_like(op, "x", x, "out", out);
     check_writable(op, "out", out);
@@ -222,7 +244,7 @@ py::object softmax(py::handle out_, py::handle x_, int dim, int kind) {
 py::object softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int kind) {
     constexpr const char* op = "softmax_backward";
     const Argument g(g_, op, "g"), y(y_, op, "y");
-    const OutputArgument gx(gx_, op, "gx", y_, y);
+    const OutputArgument gx(gx_, op, "gx", y, y->shape, y->ndim);
     check_floating(op, "gx", gx);
     check_like(op, "g", g, "gx", gx);
     check_like(op, "y", y, "gx", gx);

@@ -136,6 +136,8 @@ def test_outputs_lie_as_torchs_do(layout: str, seed: int) -> None:
     for f, t in ((F.relu, torch.relu), (F.gelu, torch.nn.functional.gelu)):
         assert f(x).stride() == t(x).stride(), (f.__name__, layout)
     for d in range(x.dim()):
+        for f, t in ((F.softmax, torch.softmax), (F.log_softmax, torch.log_softmax), (F.softmin, torch.softmax)):
+            assert f(x, d).stride() == t(x, d).stride(), (f.__name__, d, layout)
         if x.shape[d] % 2 == 0 and 0 not in x.stride():  # for expanded halves torch has an order of its own
             assert F.glu(x, d).stride() == torch.nn.functional.glu(x, d).stride(), (d, layout)
 

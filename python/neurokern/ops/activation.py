@@ -154,12 +154,16 @@ def rrelu_backward_body(g: Tensor, x: Tensor, noise: Tensor) -> Tensor:
     return gx
 
 
-@register("softmax(Tensor x, int dim, str kind) -> Tensor", _like)
+def _contiguous(x: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+@register("softmax(Tensor x, int dim, str kind) -> Tensor", _contiguous)
 def softmax_body(x: Tensor, dim: int, kind: str) -> Tensor:
     return state.native.softmax(None, real(x), dim, SOFTMAX_KINDS[kind])
 
 
-@register("softmax_backward(Tensor g, Tensor y, int dim, str kind) -> Tensor", _like_second)
+@register("softmax_backward(Tensor g, Tensor y, int dim, str kind) -> Tensor", _contiguous)
 def softmax_backward_body(g: Tensor, y: Tensor, dim: int, kind: str) -> Tensor:
     return state.native.softmax_backward(None, real(g), real(y), dim, SOFTMAX_KINDS[kind])
 

@@ -24,12 +24,14 @@ def _recorded(op: str, function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _allocating(op: str, function: Callable[..., None], like: int) -> Callable[..., Tensor]:
+def _allocating(
+    op: str, function: Callable[..., None], like: int, layout: torch.memory_format = torch.preserve_format
+) -> Callable[..., Tensor]:
     """With None for the output: a new tensor like the input number ``like``. Returns the output."""
     launch = _recorded(op, function)
 
     def run(out: Tensor | None, *args: Any) -> Tensor:
-        out = torch.empty_like(args[like]) if out is None else out
+        out = torch.empty_like(args[like], memory_format=layout) if out is None else out
         launch(out, *args)
         return out
 
@@ -71,8 +73,8 @@ def glu_backward(g: Tensor, x: Tensor, dim: int, act: int, first: bool) -> Tenso
     return gx
 
 
-softmax = _allocating("softmax", _softmax.softmax, 0)
-softmax_backward = _allocating("softmax_backward", _softmax.softmax_backward, 1)
+softmax = _allocating("softmax", _softmax.softmax, 0, torch.contiguous_format)
+softmax_backward = _allocating("softmax_backward", _softmax.softmax_backward, 1, torch.contiguous_format)
 activation_bias_backward = _recorded("activation_bias_backward", _matmul.activation_bias_backward)
 
 

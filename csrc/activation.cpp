@@ -115,7 +115,9 @@ Elementwise elementwise(Pass pass, Activation a, double p0, double p1, const Ten
 py::object run_unary(py::handle out_, py::handle x_, const Argument& x, Activation a, double p0, double p1,
                      bool recorded) {
     constexpr const char* op = "unary";
-    const OutputArgument out(out_, op, "out", x_, x);
+    const OutputArgument out = a == Activation::logsigmoid
+                                   ? OutputArgument(out_, op, "out", x, x->shape, x->ndim)  // contiguous, as torch's
+                                   : OutputArgument(out_, op, "out", x_, x);
     check_tensors(op, {{"out", out}}, {{"x", x}}, true);
     if (driver::launches_on(out->device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
@@ -380,7 +382,7 @@ py::object prelu(py::handle out_, py::handle x_, py::handle w_) {
 py::object rrelu(py::handle out_, py::handle x_, py::handle noise_) {
     constexpr const char* op = "rrelu";
     const Argument x(x_, op, "x"), noise(noise_, op, "noise");
-    const OutputArgument out(out_, op, "out", x_, x);
+    const OutputArgument out(out_, op, "out", x, x->shape, x->ndim);  // contiguous, as torch's
     run_prelu(op, out, x, noise);
     return out.object;
 }

@@ -1,7 +1,8 @@
 // softmax, log_softmax and softmin over one dim, and their gradients: check, plan, then run on the CPU or on CUDA.
 //
 // The plan on the CPU, by the dim's strides: rows (contiguous along the dim in every tensor), columns (neighbouring
-// columns are contiguous), or gathered rows (anything else: each row passes through a buffer, no tensor is copied).
+// columns are contiguous), or gathered rows (anything else: some rows at a time pass through buffers, no tensor is
+// copied).
 #include <algorithm>
 #include <cstring>
 #include <vector>

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import neurokern.functional as F
 import pytest
 import torch
@@ -133,8 +135,10 @@ def test_products_copy_nothing(name: str, on: Target, seed: int) -> None:
 def test_outputs_lie_as_torchs_do(layout: str, seed: int) -> None:
     make = Maker.seeded(seed, layout)
     x = LAYOUTS[layout](make)
-    for f, t in ((F.relu, torch.relu), (F.gelu, torch.nn.functional.gelu)):
-        assert f(x).stride() == t(x).stride(), (f.__name__, layout)
+    TF = torch.nn.functional
+    training = (partial(F.rrelu, training=True), partial(TF.rrelu, training=True))
+    for f, t in ((F.relu, torch.relu), (F.gelu, TF.gelu), (F.logsigmoid, TF.logsigmoid), training):
+        assert f(x).stride() == t(x).stride(), (f, layout)
     for d in range(x.dim()):
         for f, t in ((F.softmax, torch.softmax), (F.log_softmax, torch.log_softmax), (F.softmin, torch.softmax)):
             assert f(x, d).stride() == t(x, d).stride(), (f.__name__, d, layout)

@@ -60,6 +60,10 @@ def _like(x: Tensor, *_: object) -> Tensor:
     return torch.empty_like(x)
 
 
+def _contiguous(x: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
 def _like_second(_: Tensor, x: Tensor, *__: object) -> Tensor:
     return torch.empty_like(x)
 
@@ -68,7 +72,11 @@ def _like_third(_: Tensor, __: Tensor, x: Tensor, *___: object) -> Tensor:
     return torch.empty_like(x)
 
 
-@register("unary(Tensor x, str act, float p0, float p1) -> Tensor", _like)
+def _unary_fake(x: Tensor, act: str, *_: object) -> Tensor:
+    return _contiguous(x) if act == "logsigmoid" else _like(x)
+
+
+@register("unary(Tensor x, str act, float p0, float p1) -> Tensor", _unary_fake)
 def unary_body(x: Tensor, act: str, p0: float, p1: float) -> Tensor:
     return state.native.unary(None, x.resolve_neg() if x.is_neg() else x, ACTIVATIONS[act], p0, p1)
 
@@ -142,7 +150,7 @@ def prelu_backward_body(g: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, T
 
 
 # noise is one factor per element, 1 where x > 0 is passed through
-@register("rrelu(Tensor x, Tensor noise) -> Tensor", _like)
+@register("rrelu(Tensor x, Tensor noise) -> Tensor", _contiguous)
 def rrelu_body(x: Tensor, noise: Tensor) -> Tensor:
     return state.native.rrelu(None, real(x), real(noise))
 
@@ -152,10 +160,6 @@ def rrelu_backward_body(g: Tensor, x: Tensor, noise: Tensor) -> Tensor:
     gx = torch.empty_like(x)
     state.native.prelu_backward(gx, None, real(g), real(x), real(noise))
     return gx
-
-
-def _contiguous(x: Tensor, *_: object) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 @register("softmax(Tensor x, int dim, str kind) -> Tensor", _contiguous)
@@ -172,7 +176,7 @@ _ops = torch.ops.neurokern
 
 
 def unary(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
-    """act(x), elementwise; no gradient. Takes any strides; the output is laid out as ``torch.empty_like(x)``."""
+    """act(x), elementwise; no gradient. Takes any strides; the output is laid out as torch's."""
     try:
         if type(x) in PLAIN and not is_compiling():  # unary_body, less a frame: this is the shortest call there is
             return state.native.unary(None, x.resolve_neg() if x.is_neg() else x, ACTIVATIONS[act], p0, p1)

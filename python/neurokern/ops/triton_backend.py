@@ -12,7 +12,7 @@ from torch import Tensor
 from ..kernels.triton import activation as _activation
 from ..kernels.triton import matmul as _matmul
 from ..kernels.triton import softmax as _softmax
-from .activation import expand_weight
+from .activation import ACTIVATIONS, expand_weight
 from .backends import record
 from .matmul import product_shape
 
@@ -38,12 +38,20 @@ def _allocating(
     return run
 
 
-unary = _allocating("unary", _activation.unary, 0)
+_unary = _allocating("unary", _activation.unary, 0)
+_unary_contiguous = _allocating("unary", _activation.unary, 0, torch.contiguous_format)
+
+
+def unary(out: Tensor | None, x: Tensor, act: int, p0: float = 0.0, p1: float = 0.0) -> Tensor:
+    """act(x), laid out as torch's."""
+    return (_unary_contiguous if act == ACTIVATIONS["logsigmoid"] else _unary)(out, x, act, p0, p1)
+
+
 unary_backward = _allocating("unary_backward", _activation.unary_backward, 1)
 unary_backward2 = _allocating("unary_backward2", _activation.unary_backward2, 2)
 gated = _recorded("gated", _activation.gated)
 gated_backward = _recorded("gated_backward", _activation.gated_backward)
-rrelu = _allocating("rrelu", _activation.prelu, 0)
+rrelu = _allocating("rrelu", _activation.prelu, 0, torch.contiguous_format)
 prelu_backward = _recorded("prelu_backward", _activation.prelu_backward)
 
 

@@ -114,3 +114,21 @@ def test_infinities_stay_in_their_matrix() -> None:
     a, b = torch.randn(100, 3, 3), torch.randn(100, 3, 3)
     a[5, 1, 1], b[7, 0, 2] = torch.inf, torch.nan
     torch.testing.assert_close(F.bmm(a, b), torch.bmm(a, b), equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("k", [1, 15, 16, 31, 63, 64, 65, 130, 1000, 10007])
+def test_a_single_output(k: int, dtype: torch.dtype, threads: int) -> None:
+    for step in (1, 3):
+        a, b = torch.randn(k * step).to(dtype)[::step], torch.randn(k).to(dtype)
+        exact, size = a.double() @ b.double(), a.double().abs() @ b.double().abs()
+        made = F.matmul(a, b)
+        # sums of halves are kept in float32, and rounded once
+        kept = torch.finfo(dtype if dtype == torch.float64 else torch.float32).eps
+        assert (made.double() - exact).abs() <= torch.finfo(dtype).eps * exact.abs() + 4 * k**0.5 * kept * size + 1e-12
+        assert torch.equal(made, F.matmul(a, b))
+        assert torch.equal(F.bmm(a.view(1, 1, k) if step == 1 else a[None, None], b[None, :, None])[0, 0, 0], made)
+    x, y = torch.randn(9, 1, k).to(dtype), torch.randn(9, k, 1).to(dtype)
+    many = F.bmm(x, y)
+    scale = (x.double().abs() @ y.double().abs()).amax()
+    assert (many.double() - x.double() @ y.double()).abs().amax() <= (torch.finfo(dtype).eps * scale + 1e-12) * 4

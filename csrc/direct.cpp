@@ -77,6 +77,7 @@ struct Words {
     PyObject* const spec = PyUnicode_InternFromString("spec");
     PyObject* const function = PyUnicode_InternFromString("_forward_cls");
     PyObject* const backward = PyUnicode_InternFromString("backward");
+    PyObject* const needs = PyUnicode_InternFromString("needs_input_grad");
 };
 
 const Words& words() {
@@ -144,10 +145,11 @@ struct Kernel {
 // An op of a few tensors in and one out, and how its kernels are called: ([None,] *tensors, *parameters).
 struct Op {
     // recorded: forward where autograd records it, and may return (output, what to hand to backward besides);
-    // backward: ([None,] g, *saved, *parameters[, besides]), one tensor or one for each input
+    // backward: ([None,] g, *saved, *parameters[, besides][, needs_input_grad]), one tensor or one for each input, or
+    // NotImplemented: the Function's own
     Kernel forward, recorded, backward;
-    Py_ssize_t tensors;
-    bool takes_out, keeps_output, autocasts;
+    Py_ssize_t tensors, saves;  // the first of the tensors are kept for backward
+    bool takes_out, keeps_output, autocasts, asks_needs;
     py::object apply;  // of its autograd Function; none: no gradient by this way
 
     py::object call(const Kernel& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b, Py_ssize_t nb) const {
@@ -158,7 +160,7 @@ struct Op {
         end = std::copy(b, b + nb, end);
         return kernel.call(arguments, end - arguments);
     }
-    bool fits(Py_ssize_t arguments) const { return arguments >= tensors && arguments + 3 <= kMost; }
+    bool fits(Py_ssize_t arguments) const { return arguments >= tensors && arguments + 4 <= kMost; }
 };
 
 PyObject* const* items(const py::handle& tuple) { return reinterpret_cast<PyTupleObject*>(tuple.ptr())->ob_item; }
@@ -194,7 +196,7 @@ py::object forward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
         y = py::reinterpret_borrow<py::object>(items(y)[0]);
     }
     PyObject* const output[] = {y.ptr()};
-    const py::object save = op.keeps_output ? tuple_of(output, 1) : tuple_of(tensors, op.tensors);
+    const py::object save = op.keeps_output ? tuple_of(output, 1) : tuple_of(tensors, op.saves);
     if (PyObject_SetAttr(ctx, words().to_save, save.ptr()) < 0 ||
         PyObject_SetAttr(ctx, words().spec, tuple_of(spec, end - spec).ptr()) < 0)
         throw py::error_already_set();
@@ -212,8 +214,13 @@ py::object backward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
         PyObject* tensors[kMost] = {g};
         std::copy(items(saved), items(saved) + kept, tensors + 1);
         if (std::all_of(tensors + 1, tensors + 1 + kept, is_tensor)) {  // hooks may unpack anything
+            PyObject* parameters[kMost + 1];
+            PyObject** end = std::copy(items(spec), items(spec) + more, parameters);
+            py::object needs;
+            if (op.asks_needs) *end++ = (needs = checked(PyObject_GetAttr(ctx, words().needs))).ptr();
             try {
-                return op.call(op.backward, tensors, 1 + kept, items(spec), more);
+                py::object made = op.call(op.backward, tensors, 1 + kept, parameters, end - parameters);
+                if (made.ptr() != Py_NotImplemented) return made;
             } catch (py::error_already_set& e) {
                 if (!e.matches(PyExc_RuntimeError)) throw;  // refused: torch's batch of gradients, for one
             }
@@ -255,7 +262,7 @@ PyObject* entry(PyObject* self, PyObject* const* arguments, Py_ssize_t count) no
     try {
         const auto* op = static_cast<const Op*>(PyCapsule_GetPointer(self, kName));
         if (op == nullptr) return nullptr;
-        if (!op->fits(count - extra) || (body == &backward && count != 2))
+        if (body == &backward ? count != 2 : !op->fits(count - extra))
             return PyErr_Format(PyExc_TypeError, "neurokern: %zd arguments do not fit this op", count);
         return body(*op, arguments, count).release().ptr();
     } catch (py::error_already_set& e) {
@@ -274,14 +281,17 @@ py::object function(const char* name, const py::object& self) {
 }
 
 py::tuple direct(py::object forward_kernel, py::object recorded_kernel, py::object backward_kernel, Py_ssize_t tensors,
-                 bool takes_out, bool keeps_output, bool autocasts) {
+                 Py_ssize_t saves, bool takes_out, bool keeps_output, bool autocasts, bool asks_needs) {
+    if (saves < 0 || saves > tensors) throw std::invalid_argument("neurokern.direct: more saved than there are");
     auto* op = new Op{Kernel(std::move(forward_kernel)),
                       Kernel(std::move(recorded_kernel)),
                       Kernel(std::move(backward_kernel)),
                       tensors,
+                      saves,
                       takes_out,
                       keeps_output,
                       autocasts,
+                      asks_needs,
                       py::none()};
     const py::capsule self(op, kName, [](PyObject* o) { delete static_cast<Op*>(PyCapsule_GetPointer(o, kName)); });
     const auto set_apply = py::cpp_function([op, self](py::object apply) { op->apply = std::move(apply); });
@@ -314,8 +324,8 @@ void register_direct(py::module_& m) {
           arg("is_tracing"), arg("forward_ad"), arg("dispatch_modes"), arg("tensor"), arg("parameter"),
           "torch's functions, modules and types that direct ops ask.");
     m.def(
-        "direct", &direct, arg("forward"), arg("recorded"), arg("backward"), arg("tensors"), arg("takes_out"),
-        arg("keeps_output"), arg("autocasts"),
+        "direct", &direct, arg("forward"), arg("recorded"), arg("backward"), arg("tensors"), arg("saves"),
+        arg("takes_out"), arg("keeps_output"), arg("autocasts"), arg("asks_needs"),
         "(call, forward, apply, set_apply) of an op from its kernels: what the user calls, a torch.autograd.Function's "
         "forward, its context's apply, and what tells `call` the Function's apply.");
 }

@@ -28,13 +28,6 @@ struct NewTensor {
     const TensorView* get() const { return made ? &view : nullptr; }
 };
 
-TensorView transposed(const TensorView& t) {
-    TensorView r = t;
-    std::swap(r.shape[0], r.shape[1]);
-    std::swap(r.stride[0], r.stride[1]);
-    return r;
-}
-
 void check_matrix(const char* arg, const TensorView& t, int64_t rows, int64_t columns) {
     if (t.ndim != 2 || t.shape[0] != rows || t.shape[1] != columns)
         fail_runtime("linear_backward", "argument ", arg, " has shape ", shape_string(t), ", expected [", rows, ", ",

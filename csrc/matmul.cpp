@@ -73,20 +73,6 @@ void check(const MatmulCall& c) {
     }
 }
 
-// x as [..., M, K]: a vector is one row.
-void as_rows(TensorView& t) {
-    if (t.ndim != 1) return;
-    t.shape[1] = t.shape[0], t.stride[1] = t.stride[0];
-    t.shape[0] = 1, t.stride[0] = 0;
-    t.ndim = 2;
-}
-// x as [..., K, N]: a vector is one column.
-void as_columns(TensorView& t) {
-    if (t.ndim != 1) return;
-    t.shape[1] = 1, t.stride[1] = 0;
-    t.ndim = 2;
-}
-
 // The shape of the product of a[..., M, K] and b[..., K, N], whose batch dimensions broadcast; returns their number.
 int product_shape(const TensorView& a, const TensorView& b, int64_t* shape) {
     const int ndim = std::max(a.ndim, b.ndim);
@@ -99,7 +85,8 @@ int product_shape(const TensorView& a, const TensorView& b, int64_t* shape) {
     return ndim;
 }
 
-// t repeated along the batch dimensions of the product; the checks that follow complain where that is impossible.
+}  // namespace
+
 void as_batch(TensorView& t, const int64_t* shape, int ndim) {
     if (t.ndim == ndim && std::equal(shape, shape + ndim - 2, t.shape)) return;
     int64_t own[kMaxDims];
@@ -108,6 +95,15 @@ void as_batch(TensorView& t, const int64_t* shape, int ndim) {
     TensorView repeated = t;
     if (expand(repeated, own, ndim)) t = repeated;
 }
+
+void as_result(TensorView& t, bool row, bool column) {
+    if (column) t.shape[t.ndim] = 1, t.stride[t.ndim] = 0, ++t.ndim;
+    if (!row) return;
+    t.shape[t.ndim] = t.shape[t.ndim - 1], t.stride[t.ndim] = t.stride[t.ndim - 1], ++t.ndim;
+    t.shape[t.ndim - 2] = 1, t.stride[t.ndim - 2] = 0;
+}
+
+namespace {
 
 // ndim: what both arguments must have, their batches being the same; 0: any, and batches broadcast.
 py::object multiply(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
@@ -133,17 +129,8 @@ py::object multiply(py::handle out, py::handle a, py::handle b, py::handle bias,
     if (!column) *end++ = shape[ndim - 1];
     OutputArgument o(out, op, "out", x, seen, static_cast<int>(end - seen));
     OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact", driver::Contents::unset);
-    if (row || column) {
-        const auto full = [&](TensorView& t) {
-            if (column) t.shape[t.ndim] = 1, t.stride[t.ndim] = 0, ++t.ndim;
-            if (row) {
-                t.shape[t.ndim] = t.shape[t.ndim - 1], t.stride[t.ndim] = t.stride[t.ndim - 1], ++t.ndim;
-                t.shape[t.ndim - 2] = 1, t.stride[t.ndim - 2] = 0;
-            }
-        };
-        full(o.view);
-        if (z.present) full(z.view);
-    }
+    as_result(o.view, row, column);
+    if (z.present) as_result(z.view, row, column);
     if (r.present && !r.view.same_shape(o.view)) {
         TensorView repeated = r.view;
         if (expand(repeated, shape, ndim)) r.view = repeated;
@@ -157,10 +144,9 @@ py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, p
     return multiply(out, a, b, bias, residual, preact, act, p0, p1, alpha, beta, 0);
 }
 
-py::object product(py::handle out, py::handle a, py::handle b, py::handle residual, int ndim, double alpha,
-                   double beta) {
+py::object product(py::handle a, py::handle b, py::handle residual, int ndim, double alpha, double beta) {
     const py::handle none = Py_None;
-    return multiply(out, a, b, none, residual, none, static_cast<int>(Activation::identity), 0, 0, alpha, beta, ndim);
+    return multiply(none, a, b, none, residual, none, static_cast<int>(Activation::identity), 0, 0, alpha, beta, ndim);
 }
 
 // weight[N, K] as b[..., K, N]: transposed, and shared by the batch of out.
@@ -245,9 +231,10 @@ void register_matmul(py::module_& m) {
         "out = act(alpha * a @ b + bias) + beta * residual, one rounding at the end, with the shapes of torch.matmul; "
         "residual broadcasts to out; preact receives act's argument; out None: a new tensor. Returns out.");
     def_native<&product>(
-        m, "product", py::arg("out"), py::arg("a"), py::arg("b"), py::arg("residual"), py::arg("ndim"),
-        py::arg("alpha"), py::arg("beta"),
-        "out = alpha * a @ b + beta * residual as matmul; ndim, unless 0: the dimensions of a and b, of one batch.");
+        m, "product", py::arg("a"), py::arg("b"), py::arg("residual"), py::arg("ndim"), py::arg("alpha"),
+        py::arg("beta"),
+        "alpha * a @ b + beta * residual as matmul, a new tensor; ndim, unless 0: the dimensions of a and b, of one "
+        "batch.");
     def_native<&linear>(
         m, "linear", py::arg("out"), py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
         py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"),

@@ -1,6 +1,8 @@
 // A matmul that has been checked, on its way to a backend.
 #pragma once
 
+#include <utility>
+
 #include "tensor.h"
 
 namespace nk {
@@ -18,6 +20,29 @@ struct MatmulCall {
     int64_t n() const { return out.size(-1); }
     int64_t k() const { return a.size(-1); }
 };
+
+// x as [..., M, K]: a vector is one row.
+inline void as_rows(TensorView& t) {
+    if (t.ndim != 1) return;
+    t.shape[1] = t.shape[0], t.stride[1] = t.stride[0];
+    t.shape[0] = 1, t.stride[0] = 0;
+    t.ndim = 2;
+}
+// x as [..., K, N]: a vector is one column.
+inline void as_columns(TensorView& t) {
+    if (t.ndim != 1) return;
+    t.shape[1] = 1, t.stride[1] = 0;
+    t.ndim = 2;
+}
+inline TensorView transposed(TensorView t) {
+    std::swap(t.shape[t.ndim - 2], t.shape[t.ndim - 1]);
+    std::swap(t.stride[t.ndim - 2], t.stride[t.ndim - 1]);
+    return t;
+}
+// A product's result as [..., M, N], given whether the left operand was a vector, and the right one.
+void as_result(TensorView& t, bool row, bool column);
+// t repeated along the batch dimensions of the product; the checks that follow complain where that is impossible.
+void as_batch(TensorView& t, const int64_t* shape, int ndim);
 
 void run_matmul(const MatmulCall& call);  // checks, and hands on to the backend of the tensors' device
 void matmul_cpu(const MatmulCall& call);

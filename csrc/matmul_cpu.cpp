@@ -79,6 +79,28 @@ void settle_unit_dims(Matrices& v) {
     if (v.k <= 1) v.x[kA].col = v.x[kB].row = 1;
 }
 
+// Rows that the kernel for products within one vector can take at a time: all of each matrix of a batch, or as many of
+// a single one as go into the lanes; 0 where it can't.
+int small_rows(const Matrices& v, int64_t lanes) {
+    const MatmulOperand &a = v.x[kA], &b = v.x[kB], &out = v.x[kOut];
+    if (v.k < 1 || v.k > lanes || v.n > lanes || v.dims > 1 || std::min({a.row, a.col, b.row, b.col}) < 0) return 0;
+    if ((v.k - 1) * b.row + (v.n - 1) * b.col >= lanes || (v.k - 1) * a.col >= lanes) return 0;
+    int64_t rows = lanes / v.n;
+    if (a.row > 0) rows = std::min(rows, (lanes - 1 - (v.k - 1) * a.col) / a.row + 1);
+    const bool by_rows = (v.m == 1 || out.row == v.n) && (v.n == 1 || out.col == 1);
+    const bool by_columns = (v.n == 1 || out.col == v.m) && (v.m == 1 || out.row == 1);
+    if (v.m <= rows) return by_rows || by_columns ? static_cast<int>(v.m) : 0;
+    return by_rows && v.dims == 0 ? static_cast<int>(rows) : 0;
+}
+
+// A matrix as a batch of so many of its rows; returns how many the last has.
+int64_t into_batch(Matrices& v, int64_t rows) {
+    if (v.dims > 0) return v.m;
+    v.batch = v.size[0] = (v.m + rows - 1) / rows, v.dims = 1;
+    for (int r = 0; r < kRoles; ++r) v.step[0][r] = r == kB ? 0 : rows * v.x[r].row;
+    return v.m - (v.batch - 1) * rows;
+}
+
 bool near(int64_t apart, int64_t step, int64_t size) {
     return step == 1 && apart * size <= cpu::kNearBytes && apart * size >= -cpu::kNearBytes;
 }
@@ -146,6 +168,8 @@ struct Job {
     char* work;
     int64_t work_each;
     char* partial;
+    void (*small)(const MatmulTask&, const cpu::MatmulSteps&) = nullptr;
+    int64_t last = 0;  // rows of the last matrix, for `small`
 };
 
 // Rows [i0, i1), columns [j0, j1) and steps [k0, k1) of a task.
@@ -188,6 +212,13 @@ constexpr int64_t kAheadFrom = 4 << 10, kAheadUpTo = 256 << 10;
 void run_matrices(const Job& job, int64_t begin, int64_t end, char* work) {
     MatmulTask t = job.whole;
     t.work = work;
+    if (job.small) {
+        const int64_t* step = job.v.step[0];
+        move_to_batch(job.v, begin, job.size, false, job.whole, t);
+        if (begin < end)
+            job.small(t, {step[kOut], step[kA], step[kB], end - begin, end == job.v.batch ? job.last : t.m});
+        return;
+    }
     const int64_t b_bytes = t.k * t.n * job.size;
     const bool ahead = job.v.dims == 1 && b_bytes >= kAheadFrom && b_bytes <= kAheadUpTo;
     const int64_t b_step = job.v.step[0][job.plan.swap ? kA : kB];
@@ -254,6 +285,9 @@ void matmul_cpu(const MatmulCall& c) {
     const bool plain = !c.bias && !(c.residual && c.beta != 0) && !c.preact && c.alpha == 1 &&
                        c.activation == static_cast<int>(Activation::identity);
     const int64_t size = size_of(c.out.dtype);
+    const bool sums_alone = plain || (c.bias && !c.residual && !c.preact && c.alpha == 1 &&
+                                      c.activation == static_cast<int>(Activation::identity));
+    const int within = entries.small[d] && sums_alone ? small_rows(v, tile.lanes) : 0;
     const MatmulProblem problem{v.batch,
                                 v.m,
                                 v.n,
@@ -268,7 +302,8 @@ void matmul_cpu(const MatmulCall& c) {
                                 near(v.x[kA].row, v.x[kA].col, size),
                                 near(v.x[kB].col, v.x[kB].row, size),
                                 plain,
-                                cpu::max_threads()};
+                                cpu::max_threads(),
+                                within};
     const MatmulPlan plan = planned(problem, tile);
     if (trace::active())
         trace::record({"matmul", "cpu", concat("matmul_", tile.name, "_", tile.isa), to_string(plan, tile), ""});
@@ -277,12 +312,17 @@ void matmul_cpu(const MatmulCall& c) {
     job.kernel = plan.path == MatmulPath::dot      ? entries.dot[d]
                  : plan.path == MatmulPath::stream ? entries.stream[d]
                                                    : entries.block[d];
+    if (plan.path == MatmulPath::small) {
+        job.small = entries.small[d];
+        job.last = into_batch(v, plan.mr);
+        job.whole.m = plan.mr;
+    }
     if (c.activation != static_cast<int>(Activation::identity)) job.whole.epilogue.activate = entries.activate[d];
 
     const int64_t m = (job.whole.m + plan.tm - 1) / plan.tm;
     const int64_t n = std::min(job.whole.n, (job.whole.n + plan.tn - 1) / plan.tn + 2 * tile.lanes);
     const int64_t k = std::min(job.whole.k, (job.whole.k + plan.tk - 1) / plan.tk + 128);
-    job.work_each = lay_out_work(plan, tile, m, n, k, job.whole);
+    if (!job.small) job.work_each = lay_out_work(plan, tile, m, n, k, job.whole);
     const int64_t all = job.work_each * plan.threads;
     const int64_t partial = plan.tk > 1 ? plan.tk * job.whole.m * job.whole.n * tile.acc : 0;
     static thread_local Workspace workspace;

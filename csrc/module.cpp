@@ -21,6 +21,7 @@ PYBIND11_MODULE(_C, m) {
 #ifdef NK_BUILD_MATMUL
     nk::register_matmul(m);
     nk::register_linear_backward(m);
+    nk::register_product_backward(m);
 #endif
 #ifdef NK_BUILD_CUDA_HOST
     nk::register_cuda(m);

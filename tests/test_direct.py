@@ -15,6 +15,7 @@ OPS = {
     "gelu": (lambda x: F.gelu(x), torch.nn.functional.gelu),
     "softmax": (lambda x: F.softmax(x, -1), lambda x: torch.softmax(x, -1)),
     "glu": (lambda x: F.glu(x, -1), lambda x: torch.nn.functional.glu(x, -1)),
+    "matmul": (lambda x: F.matmul(x, x.mT / 16), lambda x: torch.matmul(x, x.mT / 16)),
     "prelu": (lambda x: F.prelu(x, torch.tensor([0.2])), lambda x: torch.prelu(x, torch.tensor([0.2]))),
 }
 ops = pytest.mark.parametrize("op", OPS)

@@ -27,6 +27,7 @@ constexpr double kPages = 2;                                  // times dearer wh
 constexpr double kMemory = 6;                                 // bytes a cycle that a core gets from memory
 constexpr double kScatter = 1.5, kScatterFar = 10;            // one output across a row; where it misses the cache
 constexpr double kLastCache = 16, kSpill = 8;                 // from the last cache: in order; sums, all at once
+constexpr double kSmallCall = 200, kSmallEach = 4, kSmallStep = 3;  // whole matrices in a vector: setting out, each
 
 using plan::ceil_div;
 using plan::round_up;
@@ -153,6 +154,22 @@ void consider(const MatmulProblem& p, const MatmulTile& t, MatmulPlan plan, Matm
             }
 }
 
+// Some rows at a time, or whole matrices of a batch, by vectors that hold all of them.
+void consider_small(const MatmulProblem& p, MatmulPlan& best) {
+    const int64_t parts = p.small_rows == 0 ? 0 : p.batch * ceil_div(p.m, p.small_rows);
+    if (parts < 4) return;
+    MatmulPlan plan{};
+    plan.path = MatmulPath::small;
+    plan.mr = p.small_rows, plan.nv = 1;
+    plan.tm = plan.tn = plan.tk = 1;
+    for (const int threads : {1, int(std::min<int64_t>(p.threads, parts))}) {
+        plan.threads = threads;
+        plan.cycles = kSmallCall + double(ceil_div(parts, threads) * p.k) * kSmallStep + (threads > 1 ? kFork : 0);
+        plan.cycles += double(ceil_div(parts, threads)) * kSmallEach;
+        if (plan.cycles < best.cycles) best = plan;
+    }
+}
+
 void consider_paths(const MatmulProblem& p, const MatmulTile& t, bool swap, MatmulPlan& best) {
     MatmulPlan plan{};
     plan.swap = swap;
@@ -201,12 +218,17 @@ MatmulPlan plan_matmul(const MatmulProblem& problem, const MatmulTile& tile) {
     std::swap(turned.a_near, turned.b_near);
     turned.out_row1 = problem.out_col1, turned.out_col1 = problem.out_row1;
     consider_paths(turned, tile, true, best);
+    consider_small(problem, best);
     return best;
 }
 
 std::string to_string(const MatmulPlan& plan, const MatmulTile& tile) {
     constexpr const char* paths[] = {"packed", "direct", "stream", "dot"};
     char text[160];
+    if (plan.path == MatmulPath::small) {
+        std::snprintf(text, sizeof text, "small %s rows %d threads %d", tile.name, plan.mr, plan.threads);
+        return text;
+    }
     if (plan.path == MatmulPath::dot)
         std::snprintf(text, sizeof text, "dot %s %dx4%s threads %dx%dx%d of %d", tile.name, tile.dot_rows,
                       plan.swap ? " transposed" : "", plan.tm, plan.tn, plan.tk, plan.threads);

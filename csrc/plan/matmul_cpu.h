@@ -21,10 +21,11 @@ struct MatmulProblem {
     bool a_near, b_near;  // rows of a (columns of b) are contiguous and follow each other within kNearBytes
     bool plain;           // no epilogue
     int threads;
+    int small_rows;  // that the kernel for whole vectors takes at a time; 0: the problem is none for it
     bool operator==(const MatmulProblem&) const = default;
 };
 
-enum class MatmulPath : int { packed, direct, stream, dot };
+enum class MatmulPath : int { packed, direct, stream, dot, small };
 
 struct MatmulPlan {
     MatmulPath path;

@@ -29,9 +29,11 @@ def direct(
     recorded: Callable[..., Any],
     backward: Callable[..., Any] | None,
     tensors: int,
+    saves: int,
     takes_out: bool,
     keeps_output: bool,
     autocasts: bool,
+    asks_needs: bool,
 ) -> tuple[Callable[..., Any], Callable[..., Tensor], Callable[..., Any], Callable[[Any], None]]: ...
 
 # activation
@@ -59,9 +61,10 @@ def softmax_backward(gx: Tensor | None, g: Tensor, y: Tensor, dim: int, kind: in
 def math(name: str, out: Tensor, x: Tensor) -> None: ...
 
 # matmul
-def product(
-    out: Tensor | None, a: Tensor, b: Tensor, residual: Tensor | None, ndim: int, alpha: float, beta: float
-) -> Tensor: ...
+def product(a: Tensor, b: Tensor, residual: Tensor | None, ndim: int, alpha: float, beta: float) -> Tensor: ...
+def product_backward(
+    g: Tensor, a: Tensor, b: Tensor, ndim: int, alpha: float, beta: float, needs: tuple[bool, ...]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
 def matmul(
     out: Tensor | None,
     a: Tensor,

@@ -66,6 +66,21 @@ struct Dot {
         unroll<MR>([&](auto i) { L::sum4(acc[i], out + i * ld); });
     }
 
+    // A single output: four sums along k instead of four columns, so that they wait for memory and not for one another.
+    static Acc single(const Row* a, const S* b, int64_t k) {
+        typename L::AccReg acc[kCols];
+        unroll<kCols>([&](auto j) { acc[j] = L::zero(); });
+        const int64_t whole = k / (W * L::group) * W;
+        int64_t u = 0;
+        for (; u + kCols * W <= whole; u += kCols * W)
+            unroll<kCols>([&](auto j) { acc[j] = L::fma(full(a, u + j * W), full(b, u + j * W), acc[j]); });
+        for (; u < whole; u += W) acc[0] = L::fma(full(a, u), full(b, u), acc[0]);
+        if (whole * L::group < k) acc[1] = L::fma(read_along<L>(a, whole, k), read_along<L>(b, whole, k), acc[1]);
+        Acc sums[kCols];
+        L::sum4(acc, sums);
+        return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    }
+
     template <int MR = L::kDotRows>
     static NK_INLINE void tile_of(int rows, const Row* a, int64_t a_row, const S* const (&b)[kCols], int64_t k,
                                   int64_t ahead, Acc* out, int64_t ld) {
@@ -90,7 +105,8 @@ struct Dot {
         alignas(64) Acc sums[cpu::kMatmulDotRows * ld];
         for (int64_t j0 = 0; j0 < t.n; j0 += ld) {
             const int64_t n = t.n - j0 < ld ? t.n - j0 : ld;
-            for (int64_t j = 0; j < n; j += kCols) {
+            if (t.m == 1 && t.n == 1) sums[0] = single(a, at<S>(t.b, 0, 0), t.k);
+            for (int64_t j = 0; j < n && t.m * t.n > 1; j += kCols) {
                 const S* b[kCols];
                 for (int64_t c = 0; c < kCols; ++c)  // past the end: the last column again, its sums unused
                     b[c] = at<S>(t.b, 0, j0 + (j + c < n ? j + c : n - 1));

@@ -38,6 +38,12 @@ struct MatmulTask {
     const void* next_b;        // of the batch's next matrix, to be fetched ahead; or null
 };
 
+// `count` products, their operands so many elements apart; the last one has `last` rows.
+struct MatmulSteps {
+    int64_t out, a, b;
+    int64_t count, last;
+};
+
 // Shapes of the register tiles of one dtype.
 struct MatmulTile {
     const char *name, *isa;  // of the microkernel, for the trace
@@ -69,6 +75,8 @@ struct MatmulEntries {
     void (*stream[kFloatTypes])(const MatmulTask&);
     // Few rows (task.m <= kMatmulDotRows) against a b whose columns are contiguous along k.
     void (*dot[kFloatTypes])(const MatmulTask&);
+    // Products whose a, b and out each lie within one vector, nothing but a bias after them; null where there is none.
+    void (*small[kFloatTypes])(const MatmulTask&, const MatmulSteps&);
     // Sums `parts` partial results `stride` accumulators apart, each [m, n] contiguous, then the epilogue.
     void (*finish[kFloatTypes])(const MatmulTask&, const void* partial, int64_t stride, int parts);
     // Applies an activation in place to n accumulators (whole vectors) of that dtype's products.

@@ -117,6 +117,10 @@ struct LanesF32 {
         _mm256_mask_storeu_epi16(p, m, _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16)));
     }
     static NK_INLINE Reg broadcast(const char* p) { return _mm512_set1_ps(*(const float*)p); }
+    using Lane = int32_t;
+    using Index = __m512i;
+    static NK_INLINE Index index(const Lane* p) { return _mm512_loadu_si512(p); }
+    static NK_INLINE Reg permute(Index i, Reg x) { return _mm512_permutexvar_ps(i, x); }
     static NK_INLINE AccReg fma(Reg a, Reg b, AccReg c) { return _mm512_fmadd_ps(a, b, c); }
     static NK_INLINE AccReg add(AccReg a, AccReg b) { return _mm512_add_ps(a, b); }
     static NK_INLINE AccReg mul(AccReg a, AccReg b) { return _mm512_mul_ps(a, b); }
@@ -151,6 +155,10 @@ struct LanesF64 {
     static NK_INLINE void store(double* p, AccReg x) { _mm512_storeu_pd(p, x); }
     static NK_INLINE void store(double* p, AccReg x, Mask m) { _mm512_mask_storeu_pd(p, m, x); }
     static NK_INLINE Reg broadcast(const char* p) { return _mm512_set1_pd(*(const double*)p); }
+    using Lane = int64_t;
+    using Index = __m512i;
+    static NK_INLINE Index index(const Lane* p) { return _mm512_loadu_si512(p); }
+    static NK_INLINE Reg permute(Index i, Reg x) { return _mm512_permutexvar_pd(i, x); }
     static NK_INLINE AccReg fma(Reg a, Reg b, AccReg c) { return _mm512_fmadd_pd(a, b, c); }
     static NK_INLINE AccReg add(AccReg a, AccReg b) { return _mm512_add_pd(a, b); }
     static NK_INLINE AccReg mul(AccReg a, AccReg b) { return _mm512_mul_pd(a, b); }

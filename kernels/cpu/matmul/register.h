@@ -3,6 +3,7 @@
 
 #include "block.h"
 #include "dot.h"
+#include "small.h"
 
 namespace nk::NK_ISA {
 
@@ -23,6 +24,8 @@ void set_entries(cpu::MatmulEntries& e, DType dtype, const char* name) {
     e.block[d] = Block<L, S>::run;
     e.dot[d] = Dot<L, S>::run;
     e.finish[d] = finish<L, S>;
+    e.small[d] = nullptr;
+    if constexpr (Permutes<L> && __is_same(S, typename L::Unit)) e.small[d] = small<L>;
     if constexpr (L::group == 1) {
         t.stream_mr = Block<L, S>::kDirectRows;
         t.wide_mr = L::kWideRows, t.wide_nv = L::kWideVectors;

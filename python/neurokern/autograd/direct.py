@@ -20,9 +20,11 @@ def direct(
     *,
     recorded: Callable[..., Any] | None = None,
     tensors: int = 1,
+    saves: int | None = None,
     takes_out: bool = True,
     keeps_output: bool = False,
     autocasts: bool = False,
+    asks_needs: bool = False,
 ) -> Callable[..., Any]:
     """``call(*tensors, *parameters)``: the op, recorded when autograd wants it.
 
@@ -38,11 +40,15 @@ def direct(
         function: its ``backward(ctx, g)`` runs when the gradient is to have a graph, or is no plain tensor. It finds
             the tensors, or the output, in ``ctx.saved_tensors`` and the parameters in ``ctx.spec``, and behind
             them what was kept besides.
+        saves: how many of the tensors, from the first, the gradient needs; None: all.
         takes_out: whether the kernels take None for an output to be made.
         keeps_output: what is saved is the output instead of the tensors.
         autocasts: autocast changes what this op takes.
+        asks_needs: ``backward`` is given ``ctx.needs_input_grad`` as its very last argument, and may return
+            NotImplemented for ``function`` to do it.
     """
-    options = tensors, takes_out, keeps_output, autocasts
+    saved = tensors if saves is None else saves
+    options = tensors, saved, takes_out, keeps_output, autocasts, asks_needs
     call, forward_turn, backward_turn, set_apply = _C.direct(forward, recorded or forward, backward, *options)
     if function is not None:
         name = f"Direct{function.__name__.removeprefix('_')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, broadcast_shapes, is_grad_enabled
+from torch import Tensor, is_grad_enabled
 from torch.autograd import Function
 
 from .. import _C
@@ -99,23 +99,31 @@ direct_linear = direct(_C.linear, tensors=4, autocasts=True)
 
 
 class Matmul(Function):
-    """y = alpha * a @ b + beta * residual, all of one batch shape."""
+    """y = alpha * a @ b + beta * residual; autograd sums the residual's gradient where it broadcast."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta: float) -> Tensor:
         ctx.save_for_backward(a, b)
-        ctx.spec = (alpha, beta)
+        ctx.spec = (0, alpha, beta)  # what the direct way keeps
         # beta 0: the residual is not read, NaN or not; its gradient is zeros
         return ops.matmul(a, b, None, residual if beta else None, "identity", 0.0, 0.0, alpha, beta)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
-        alpha, beta = ctx.spec
+        _, alpha, beta = ctx.spec
         wants_a, wants_b, wants_r = ctx.needs_input_grad[:3]
-        ga = matmul(g, b.mT, alpha=alpha) if wants_a else None
-        gb = matmul(a.mT, g, alpha=alpha) if wants_b else None
         gr = (g if beta == 1.0 else g * beta) if wants_r else None
+        left, right = a.unsqueeze(0) if a.dim() == 1 else a, b.unsqueeze(1) if b.dim() == 1 else b
+        g = g.unsqueeze(-1) if right is not b else g
+        g = g.unsqueeze(-2) if left is not a else g
+        ga = gb = None
+        if wants_a:
+            ga = matmul(g, right.mT, alpha=alpha).sum_to_size(left.shape).view(a.shape)
+        if wants_b and right.dim() == 2 < left.dim():
+            gb = matmul(_rows(left).mT, _rows(g), alpha=alpha).view(b.shape)
+        elif wants_b:
+            gb = matmul(left.mT, g, alpha=alpha).sum_to_size(right.shape).view(b.shape)
         return ga, gb, gr, None, None
 
 
@@ -137,22 +145,14 @@ def _by_torch(a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta:
 
 
 def _recorded(a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta: float) -> Tensor:
-    """What broadcasts is expanded first, so that autograd sums its gradient."""
     if a.dim() == 0 or b.dim() == 0:
         raise RuntimeError("neurokern.matmul: an argument has shape [], expected at least 1 dimension")
-    if a.dim() == 1:
-        return matmul(a.unsqueeze(0), b).squeeze(-2 if b.dim() > 1 else 0)
-    if b.dim() == 1:
-        return matmul(a, b.unsqueeze(1)).squeeze(-1)
-    if b.dim() == 2 < a.dim() and residual is None:
+    if b.dim() == 2 < a.dim() and residual is None and alpha == 1.0:
         return linear(a, b.t())  # all leading dimensions are rows of one product, in the gradient too
-    if a.shape[:-2] != b.shape[:-2]:
-        batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        a, b = a.expand(*batch, *a.shape[-2:]), b.expand(*batch, *b.shape[-2:])
-    if residual is not None and residual.shape != (shape := (*a.shape[:-1], b.shape[-1])):
-        residual = residual.expand(shape)
     return Matmul.apply(a, b, residual, alpha, beta)
 
 
 # a, b, residual and then ndim, alpha, beta; with ndim, a and b have that many dimensions and one batch
-direct_product = direct(_C.product, tensors=3, autocasts=True)
+direct_product = direct(
+    _C.product, _C.product_backward, Matmul, tensors=3, saves=2, takes_out=False, autocasts=True, asks_needs=True
+)

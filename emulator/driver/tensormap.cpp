@@ -27,7 +27,7 @@ struct Arguments {
 
 TensorMap common(const Arguments& a, uint32_t least_rank) {
     require(a.map != nullptr && reinterpret_cast<uint64_t>(a.map) % 64 == 0, "its address is no multiple of 64");
-    require(a.type >= 0 && a.type < static_cast<int>(Element::count), "no such type of elements");
+    require(a.type >= 0 && a.type < static_cast<int>(MapElement::count), "no such type of elements");
     require(a.interleave >= kNone && a.interleave <= k32B, "no such interleave");
     require(a.swizzle >= 0 && a.swizzle <= 3, "no such swizzle");
     require(a.promotion >= 0 && a.promotion <= 3, "no such L2 promotion");
@@ -39,8 +39,8 @@ TensorMap common(const Arguments& a, uint32_t least_rank) {
     const auto address = reinterpret_cast<uint64_t>(a.address);
     require(address % (a.interleave == k32B ? 32 : 16) == 0, "the tensor's address is no multiple of 16 (32)");
     require(a.interleave != k32B || a.swizzle == 1, "an interleave of 32 bytes needs a swizzle of 32 bytes");
-    const auto e = static_cast<Element>(a.type);
-    require(a.fill == 0 || e == Element::f16 || e >= Element::f32,
+    const auto e = static_cast<MapElement>(a.type);
+    require(a.fill == 0 || e == MapElement::f16 || e >= MapElement::f32,
             "NaN for elements that are no floating-point numbers");
     if (a.interleave != kNone) throw Error(not_supported, "the emulator knows no interleaved tensor maps");
 

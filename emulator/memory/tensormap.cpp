@@ -98,11 +98,11 @@ void fill_outside(uint8_t type, char* to, uint32_t bytes) {
     const auto repeat = [&](auto x) {
         for (uint32_t k = 0; k + sizeof x <= bytes; k += sizeof x) std::memcpy(to + k, &x, sizeof x);
     };
-    switch (static_cast<Element>(type & ~kFillsNan)) {
-        case Element::f16:
-        case Element::bf16:
+    switch (static_cast<MapElement>(type & ~kFillsNan)) {
+        case MapElement::f16:
+        case MapElement::bf16:
             return repeat(uint16_t{0x7fff});
-        case Element::f64:
+        case MapElement::f64:
             return repeat(uint64_t{0x7fffffffffffffff});
         default:
             return repeat(uint32_t{0x7fffffff});
@@ -110,18 +110,18 @@ void fill_outside(uint8_t type, char* to, uint32_t bytes) {
 }
 
 bool converts(uint8_t type) {
-    const auto e = static_cast<Element>(type & ~kFillsNan);
-    return e == Element::f32_ftz || e == Element::tf32 || e == Element::tf32_ftz;
+    const auto e = static_cast<MapElement>(type & ~kFillsNan);
+    return e == MapElement::f32_ftz || e == MapElement::tf32 || e == MapElement::tf32_ftz;
 }
 
 void convert_elements(uint8_t type, char* data, uint32_t bytes) {
-    const auto e = static_cast<Element>(type & ~kFillsNan);
+    const auto e = static_cast<MapElement>(type & ~kFillsNan);
     for (uint32_t k = 0; k < bytes; k += 4) {
         uint32_t x;
         std::memcpy(&x, data + k, 4);
         const bool finite = (x & 0x7f800000) != 0x7f800000;
-        if (e != Element::tf32 && (x & 0x7f800000) == 0) x &= 0x80000000;
-        if (e != Element::f32_ftz) x = finite ? (x + 0x1000) & 0xffffe000 : x;  // to nearest, ties away from zero
+        if (e != MapElement::tf32 && (x & 0x7f800000) == 0) x &= 0x80000000;
+        if (e != MapElement::f32_ftz) x = finite ? (x + 0x1000) & 0xffffe000 : x;  // to nearest, ties away from zero
         std::memcpy(data + k, &x, 4);
     }
 }

@@ -8,7 +8,7 @@
 
 namespace emu {
 
-enum class Element : uint8_t {  // CUtensorMapDataType
+enum class MapElement : uint8_t {  // CUtensorMapDataType
     u8,
     u16,
     u32,
@@ -28,7 +28,7 @@ enum class Element : uint8_t {  // CUtensorMapDataType
 struct TensorMap {
     static constexpr uint32_t kMagic = 0x70614d54;
     uint32_t magic = kMagic;
-    Element element = Element::u8;
+    MapElement element = MapElement::u8;
     uint8_t rank = 0;
     uint8_t swizzle = 0;  // 0, or 1, 2, 3 for 32, 64, 128 bytes
     bool im2col = false;
@@ -51,7 +51,7 @@ static_assert(sizeof(TensorMap) <= 128);
 // The rows of the tile at these coordinates as far as they lie within the tensor; whether it reaches outside.
 bool tile_pieces(const TensorMap& m, const int32_t* at, const uint16_t* offsets, std::vector<Piece>& to);
 
-// What elements outside of the tensor are (`type`: Element, | kFillsNan), and elements that change on their way.
+// What elements outside of the tensor are (`type`: MapElement, | kFillsNan), and elements that change on their way.
 inline constexpr uint8_t kFillsNan = 128;
 void fill_outside(uint8_t type, char* to, uint32_t bytes);
 bool converts(uint8_t type);

@@ -37,7 +37,7 @@ void take_order(Builder& b, uint32_t& extra) {
     b.take_any({"cta", "cluster"});
 }
 
-Space take_space(Builder& b) {
+Space take_barrier_space(Builder& b) {
     if (b.take("shared::cta") || b.take("shared")) return Space::shared;
     return b.take("shared::cluster") ? Space::cluster : Space::generic;
 }
@@ -54,7 +54,7 @@ void need_operands(Builder& b, uint32_t least, uint32_t most) {
 
 // The end of the modifiers and a first operand that names the object.
 Space take_object(Builder& b, uint32_t operands, Inst& at) {
-    const Space space = take_space(b);
+    const Space space = take_barrier_space(b);
     if (!b.take("b64")) b.unsupported("type");
     b.done(), need_operands(b, operands, operands);
     b.address(at, b.operand(0));
@@ -122,7 +122,7 @@ void arrive(Builder& b, bool drops) {
     if (b.take("expect_tx")) extra |= kExpect;
     if (b.take("noComplete")) extra |= kNoComplete;
     take_order(b, extra);
-    const Space space = take_space(b);
+    const Space space = take_barrier_space(b);
     if (!b.take("b64")) b.unsupported("type");
     b.done();
     uint32_t n = 0;
@@ -195,7 +195,7 @@ void wait(Builder& b, bool blocks) {
     uint32_t extra = blocks ? uint32_t{kBlocks} : 0u;
     if (b.take("parity")) extra |= kParity;
     take_order(b, extra);
-    const Space space = take_space(b);
+    const Space space = take_barrier_space(b);
     if (space == Space::cluster || !b.take("b64")) b.unsupported("type or address space");
     b.done(), need_operands(b, 3, blocks ? 4 : 3);
     Inst at;

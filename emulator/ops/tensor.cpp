@@ -16,8 +16,8 @@ constexpr Type kElements[] = {Type::none, Type::u16, Type::u32,  Type::s32, Type
                               Type::f32,  Type::f64, Type::bf16, Type::f32, Type::f32, Type::f32};
 
 // What the ISA lets an operation reduce; others (16-bit integers, f64, tf32) are an illegal instruction on a GPU.
-bool reducible(Name op, Element e) {
-    using enum Element;
+bool reducible(Name op, MapElement e) {
+    using enum MapElement;
     const bool integer = e == u32 || e == s32 || e == u64 || e == s64, half = e == f16 || e == bf16;
     if (op == "inc" || op == "dec") return e == u32;
     if (op == "add") return (integer && e != s64) || half || e == f32 || e == f32_ftz;

@@ -29,9 +29,10 @@ enum Field : uint8_t {
 constexpr Name kFields[] = {"global_address", "rank",     "box_dim",           "global_dim",   "global_stride",
                             "element_stride", "elemtype", "interleave_layout", "swizzle_mode", "fill_mode"};
 // elemtype has numbers of its own
-constexpr Element kElements[] = {Element::u8,   Element::u16,  Element::u32,     Element::s32,     Element::u64,
-                                 Element::s64,  Element::f16,  Element::f32,     Element::f32_ftz, Element::f64,
-                                 Element::bf16, Element::tf32, Element::tf32_ftz};
+constexpr MapElement kMapElements[] = {MapElement::u8,      MapElement::u16, MapElement::u32,  MapElement::s32,
+                                       MapElement::u64,     MapElement::s64, MapElement::f16,  MapElement::f32,
+                                       MapElement::f32_ftz, MapElement::f64, MapElement::bf16, MapElement::tf32,
+                                       MapElement::tf32_ftz};
 
 // Where the 128 bytes lie, after checks of an access to them.
 char* bytes_at(Warp& w, const Inst& i, int lane, Space space, uint64_t address, bool store) {
@@ -70,8 +71,8 @@ bool set(TensorMap& m, Field field, uint32_t ordinal, uint64_t x) {
             m.element_strides[ordinal] = static_cast<uint8_t>(narrow);
             return narrow > 0 && narrow <= 8;
         case elemtype:
-            if (narrow >= std::size(kElements)) return false;
-            m.element = kElements[narrow];
+            if (narrow >= std::size(kMapElements)) return false;
+            m.element = kMapElements[narrow];
             return true;
         case interleave_layout:
             return narrow == 0;

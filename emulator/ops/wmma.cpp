@@ -19,7 +19,7 @@ constexpr Shape kShapes[] = {{"m16n16k16", 16, 16, 16}, {"m8n32k16", 8, 32, 16},
                              {"m16n16k8", 16, 16, 8},   {"m8n8k4", 8, 8, 4},     {"m8n8k32", 8, 8, 32},
                              {"m8n8k128", 8, 8, 128}};
 
-const Shape& take_shape(Builder& b) {
+const Shape& take_wmma_shape(Builder& b) {
     const auto s = std::ranges::find_if(kShapes, [&](const Shape& r) { return b.take(r.name); });
     if (s == std::end(kShapes)) b.unsupported("shape");
     return *s;
@@ -101,7 +101,7 @@ void access(Warp& w, const Inst& i) {
 void decode_access(Builder& b, bool stores) {
     const Name part = stores ? b.take("d") ? Name("c") : Name() : b.take_any({"a", "b", "c"});
     if (part.empty() || !b.take("sync") || !b.take("aligned")) b.unsupported("wmma access");
-    const Shape& s = take_shape(b);
+    const Shape& s = take_wmma_shape(b);
     const bool row = b.take("row");
     if (!row && !b.take("col")) b.unsupported("layout");
     const Space space = b.take("global")                            ? Space::global
@@ -150,7 +150,7 @@ void decode_access(Builder& b, bool stores) {
 
 // ---- mma ----
 
-struct Form {
+struct WmmaForm {
     uint32_t a : 4, b : 4, result : 3, start : 3, shape : 3, exclusive : 1, unused : 14;
 
     const Shape& tiles() const { return kShapes[shape]; }
@@ -208,7 +208,7 @@ void write_total(const Warp& w, const Ref* refs, Sum s, uint32_t l, uint32_t j, 
 // The lists are d, a, b, c.
 void multiply(Warp& w, const Inst& i) {
     if (!together(w, i, kAll)) return;
-    const auto f = std::bit_cast<Form>(i.extra);
+    const auto f = std::bit_cast<WmmaForm>(i.extra);
     const auto [name, m, n, k] = f.tiles();
     alignas(64) double left[32 * 32], right[8 * 128], sum[16 * 16];
     const Ref *d = w.list(i), *a = d + f.totals(f.result), *b = a + f.lefts(), *c = b + f.rights();
@@ -244,13 +244,13 @@ Sum sum_of(Builder& b, Name name, bool saturates) {
 void decode_mma(Builder& b) {
     if (!b.take("sync") || !b.take("aligned")) b.unsupported("wmma without .sync.aligned");
     const bool exclusive = b.take("xor"), both = b.take("and"), popc = b.take("popc");
-    const Shape& s = take_shape(b);
+    const Shape& s = take_wmma_shape(b);
     const Name layouts[] = {b.take_next(), b.take_next()};
     for (const Name l : layouts)
         if (l != "row" && l != "col") b.unsupported("layout");
     const bool saturates = b.take("satfinite");
     b.take("rn");
-    Form f{};
+    WmmaForm f{};
     const Name result = b.take_next(), second = b.take_next(), third = b.take_next();
     const bool halves = third.empty();  // f16 is not named
     const Element x = halves ? Element::f16 : element_of(second), y = halves ? x : element_of(third);

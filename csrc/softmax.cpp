@@ -81,13 +81,15 @@ void rows(const SoftmaxProblem& p, int64_t begin, int64_t end) {
     if (p.stream) cpu::drain_stores();
 }
 
+constexpr int64_t kAcross = 16;  // rows from which copying across them pays
+
 // `rows` rows of n elements from one place to another; the shorter way through memory goes innermost.
 struct Grid {
     char* data;
     int64_t step, apart;  // along a row, and from row to row
 };
 void copy(const Grid& to, const Grid& from, int64_t rows, int64_t n, int size) {
-    const bool across = to.apart == 1 || from.apart == 1;
+    const bool across = rows >= kAcross && (to.apart == 1 || from.apart == 1);
     const int64_t outer = across ? n : rows;
     for (int64_t i = 0; i < outer; ++i)
         cpu::copy_strided(to.data + i * (across ? to.step : to.apart) * size, across ? to.apart : to.step,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "check.h"
+#include "framework.h"
 #include "native.h"
 #include "register.h"
 
@@ -21,57 +22,7 @@ namespace {
 constexpr const char* kName = "neurokern.direct";
 constexpr Py_ssize_t kMost = 16;  // arguments of a kernel
 
-// A function without arguments, or an unbound method of self alone; called as the C function that it is, if it is one.
-struct Question {
-    PyObject* object = nullptr;
-    PyCFunction c = nullptr;
-    PyObject* self = nullptr;  // of a function
-
-    Question() = default;
-    explicit Question(py::object o) : object(o.release().ptr()) {
-        if (PyCFunction_CheckExact(object) && PyCFunction_GET_FLAGS(object) == METH_NOARGS) {
-            c = PyCFunction_GET_FUNCTION(object);
-            self = PyCFunction_GET_SELF(object);
-        } else if (Py_IS_TYPE(object, &PyMethodDescr_Type)) {
-            const PyMethodDef* method = reinterpret_cast<PyMethodDescrObject*>(object)->d_method;
-            if (method->ml_flags == METH_NOARGS) c = method->ml_meth;
-        }
-    }
-    bool yes() const { return is_true(c != nullptr ? c(self, nullptr) : PyObject_CallNoArgs(object)); }
-    bool yes(PyObject* of) const { return is_true(c != nullptr ? c(of, nullptr) : PyObject_CallOneArg(object, of)); }
-
-    static bool is_true(PyObject* answer) {
-        if (answer == nullptr) throw py::error_already_set();
-        Py_DECREF(answer);
-        return answer == Py_True;
-    }
-};
-
-// What a module says of itself by a variable that has one value, small int or bool, as a rule.
-struct Variable {
-    PyObject* globals = nullptr;
-    PyObject* name = nullptr;
-    PyObject* usual = nullptr;
-
-    Variable() = default;
-    Variable(const py::module_& m, const char* n, PyObject* value)
-        : globals(py::object(m.attr("__dict__")).release().ptr()), name(PyUnicode_InternFromString(n)) {
-        usual = PyDict_GetItemWithError(globals, name) == nullptr ? nullptr : value;  // a torch that has no such thing
-    }
-    bool changed() const { return PyDict_GetItemWithError(globals, name) != usual; }
-};
-
-// What is asked of the framework; kept for good.
-struct Framework {
-    Question is_grad_enabled, is_autocasting, is_neg;
-    Question is_transforming, is_tracing;  // functorch, torch.jit.trace
-    Variable dual_level, has_modes;        // forward-mode derivatives, dispatch modes
-    PyTypeObject* tensor = nullptr;
-    PyTypeObject* parameter = nullptr;
-} framework;
-
 struct Words {
-    PyObject* const requires_grad = PyUnicode_InternFromString("requires_grad");
     PyObject* const to_save = PyUnicode_InternFromString("to_save");  // what save_for_backward sets
     PyObject* const saved = PyUnicode_InternFromString("saved_tensors");
     PyObject* const spec = PyUnicode_InternFromString("spec");
@@ -84,22 +35,6 @@ const Words& words() {
     static const Words w;
     return w;
 }
-
-py::object checked(PyObject* fresh) {
-    if (fresh == nullptr) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(fresh);
-}
-
-// Whether somebody follows each op that torch runs, and would not see ours.
-bool is_watched() {
-    return framework.dual_level.changed() || framework.has_modes.changed() || framework.is_transforming.yes() ||
-           framework.is_tracing.yes();
-}
-
-bool is_tensor(PyObject* o) { return Py_TYPE(o) == framework.tensor || Py_TYPE(o) == framework.parameter; }
-
-// Kernels read memory as it lies: a lazily negated view is not for them.
-bool is_plain(PyObject* o) { return is_tensor(o) && !framework.is_neg.yes(o); }
 
 std::vector<std::pair<PyObject*, Native>> natives;  // bound functions, which the module keeps, and what they bind
 
@@ -144,12 +79,14 @@ struct Kernel {
 
 // An op of a few tensors in and one out, and how its kernels are called: ([None,] *tensors, *parameters).
 struct Op {
-    // recorded: forward where autograd records it, and may return (output, what to hand to backward besides);
+    // recorded: forward where autograd records it, (..., *parameters[, needs_input_grad]), and may return (output, what
+    // to hand to backward besides or None, *tensors to save behind the others);
     // backward: ([None,] g, *saved, *parameters[, besides][, needs_input_grad]), one tensor or one for each input, or
     // NotImplemented: the Function's own
     Kernel forward, recorded, backward;
     Py_ssize_t tensors, saves;  // the first of the tensors are kept for backward
     bool takes_out, keeps_output, autocasts, asks_needs;
+    mutable Seen arguments, gradient;
     py::object apply;  // of its autograd Function; none: no gradient by this way
 
     py::object call(const Kernel& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b, Py_ssize_t nb) const {
@@ -187,33 +124,56 @@ py::object tuple_of(PyObject* const* begin, Py_ssize_t count) {
 py::object forward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
     PyObject *const ctx = arguments[0], *const *tensors = arguments + 1;
     const Parameters more = std::exchange(under_way, {});
-    py::object y = op.call(op.recorded, tensors, op.tensors, more.begin, more.count);
-    PyObject* spec[kMost + 1];
-    PyObject** end = std::copy(more.begin, more.begin + more.count, spec);
-    py::object besides;
-    if (PyTuple_CheckExact(y.ptr())) {
-        *end++ = (besides = py::reinterpret_borrow<py::object>(items(y)[1])).ptr();
-        y = py::reinterpret_borrow<py::object>(items(y)[0]);
+    PyObject* given[kMost];
+    PyObject** given_end = std::copy(more.begin, more.begin + more.count, given);
+    py::object needs;
+    if (op.asks_needs) *given_end++ = (needs = checked(PyObject_GetAttr(ctx, words().needs))).ptr();
+    py::object y = op.call(op.recorded, tensors, op.tensors, given, given_end - given);
+    PyObject *spec[kMost + 1], *save[kMost];
+    PyObject** spec_end = std::copy(more.begin, more.begin + more.count, spec);
+    PyObject** save_end = op.keeps_output ? save : std::copy(tensors, tensors + op.saves, save);
+    const py::object made = y;
+    if (PyTuple_CheckExact(made.ptr())) {
+        PyObject* const* item = items(made);
+        y = py::reinterpret_borrow<py::object>(item[0]);
+        if (item[1] != Py_None) *spec_end++ = item[1];
+        save_end = std::copy(item + 2, item + PyTuple_GET_SIZE(made.ptr()), save_end);
     }
-    PyObject* const output[] = {y.ptr()};
-    const py::object save = op.keeps_output ? tuple_of(output, 1) : tuple_of(tensors, op.saves);
-    if (PyObject_SetAttr(ctx, words().to_save, save.ptr()) < 0 ||
-        PyObject_SetAttr(ctx, words().spec, tuple_of(spec, end - spec).ptr()) < 0)
+    if (op.keeps_output) *save_end++ = y.ptr();
+    if (PyObject_SetAttr(ctx, words().to_save, tuple_of(save, save_end - save).ptr()) < 0 ||
+        PyObject_SetAttr(ctx, words().spec, tuple_of(spec, spec_end - spec).ptr()) < 0)
         throw py::error_already_set();
     return y;
+}
+
+// Whether the common way fits these tensors; wants: one of them requires a gradient.
+bool is_common(Seen& seen, bool autocasts, PyObject* const* tensors, Py_ssize_t count, bool& wants) {
+    if (seen.again(tensors, count, wants)) return true;
+    wants = false;
+    for (Py_ssize_t i = 0; i < count; ++i) {
+        if (tensors[i] == Py_None) continue;
+        if (!is_plain(tensors[i])) return false;
+        wants = wants || requires_grad(tensors[i]);
+    }
+    if (is_watched()) return false;
+    if (is_autocasting()) return !autocasts;
+    seen.keep(tensors, count, wants);
+    return true;
 }
 
 // apply(ctx, g): the Function's own backward where the gradient is to have a graph, somebody watches, or something is
 // no plain tensor.
 py::object backward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
     PyObject *const ctx = arguments[0], *const g = arguments[1];
-    if (is_plain(g) && !framework.is_grad_enabled.yes() && !is_watched()) {
+    bool wants = false;
+    if (!is_grad_enabled() && g != Py_None && is_common(op.gradient, false, &g, 1, wants)) {
         const py::object saved = checked(PyObject_GetAttr(ctx, words().saved));
         const py::object spec = checked(PyObject_GetAttr(ctx, words().spec));
         const Py_ssize_t kept = PyTuple_GET_SIZE(saved.ptr()), more = PyTuple_GET_SIZE(spec.ptr());
         PyObject* tensors[kMost] = {g};
         std::copy(items(saved), items(saved) + kept, tensors + 1);
-        if (std::all_of(tensors + 1, tensors + 1 + kept, is_tensor)) {  // hooks may unpack anything
+        const auto is_known = [](PyObject* o) { return o == Py_None || is_tensor(o); };
+        if (std::all_of(tensors + 1, tensors + 1 + kept, is_known)) {  // hooks may unpack anything
             PyObject* parameters[kMost + 1];
             PyObject** end = std::copy(items(spec), items(spec) + more, parameters);
             py::object needs;
@@ -234,14 +194,9 @@ py::object backward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
 py::object call(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
     const py::object other = py::reinterpret_borrow<py::object>(Py_NotImplemented);
     bool wants = false;
-    for (Py_ssize_t i = 0; i < op.tensors; ++i) {
-        if (arguments[i] == Py_None) continue;
-        if (!is_plain(arguments[i])) return other;
-        wants = wants || checked(PyObject_GetAttr(arguments[i], words().requires_grad)).ptr() == Py_True;
-    }
-    if (is_watched() || (op.autocasts && framework.is_autocasting.yes())) return other;
+    if (!is_common(op.arguments, op.autocasts, arguments, op.tensors, wants)) return other;
     try {
-        if (!wants || !framework.is_grad_enabled.yes())
+        if (!wants || !is_grad_enabled())
             return op.call(op.forward, arguments, op.tensors, arguments + op.tensors, count - op.tensors);
         if (op.apply.is_none()) return other;
         const UnderWay parameters({arguments + op.tensors, count - op.tensors});
@@ -292,6 +247,8 @@ py::tuple direct(py::object forward_kernel, py::object recorded_kernel, py::obje
                       keeps_output,
                       autocasts,
                       asks_needs,
+                      {},
+                      {},
                       py::none()};
     const py::capsule self(op, kName, [](PyObject* o) { delete static_cast<Op*>(PyCapsule_GetPointer(o, kName)); });
     const auto set_apply = py::cpp_function([op, self](py::object apply) { op->apply = std::move(apply); });
@@ -300,29 +257,12 @@ py::tuple direct(py::object forward_kernel, py::object recorded_kernel, py::obje
                           checked(PyInstanceMethod_New(function<&backward>("apply", self).ptr())), set_apply);
 }
 
-void set_framework(py::object is_grad_enabled, py::object is_transforming, py::object is_autocasting,
-                   py::object is_tracing, const py::module_& forward_ad, const py::module_& dispatch_modes,
-                   py::object tensor, py::object parameter) {
-    framework = {Question(std::move(is_grad_enabled)),
-                 Question(std::move(is_autocasting)),
-                 Question(tensor.attr("is_neg")),
-                 Question(std::move(is_transforming)),
-                 Question(std::move(is_tracing)),
-                 Variable(forward_ad, "_current_level", PyLong_FromLong(-1)),
-                 Variable(dispatch_modes, "_is_in_torch_dispatch_mode", Py_False),
-                 reinterpret_cast<PyTypeObject*>(tensor.release().ptr()),
-                 reinterpret_cast<PyTypeObject*>(parameter.release().ptr())};
-}
-
 }  // namespace
 
 void set_native(py::handle function, Native native) { natives.emplace_back(function.ptr(), native); }
 
 void register_direct(py::module_& m) {
     using py::arg;
-    m.def("set_framework", &set_framework, arg("is_grad_enabled"), arg("is_transforming"), arg("is_autocasting"),
-          arg("is_tracing"), arg("forward_ad"), arg("dispatch_modes"), arg("tensor"), arg("parameter"),
-          "torch's functions, modules and types that direct ops ask.");
     m.def(
         "direct", &direct, arg("forward"), arg("recorded"), arg("backward"), arg("tensors"), arg("saves"),
         arg("takes_out"), arg("keeps_output"), arg("autocasts"), arg("asks_needs"),

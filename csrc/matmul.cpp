@@ -103,11 +103,27 @@ void as_result(TensorView& t, bool row, bool column) {
     t.shape[t.ndim - 2] = 1, t.stride[t.ndim - 2] = 0;
 }
 
+bool fold_rows(TensorView& t) {
+    int64_t rows = 1, step = 0;
+    for (int i = t.ndim - 2; i >= 0; --i) {
+        if (t.shape[i] == 1) continue;
+        if (rows == 1) step = t.stride[i];
+        if (t.stride[i] != step * rows) return false;
+        rows *= t.shape[i];
+    }
+    const int last = t.ndim - 1;
+    t.shape[1] = t.shape[last], t.stride[1] = t.stride[last];
+    t.shape[0] = rows, t.stride[0] = step;
+    t.ndim = 2;
+    return true;
+}
+
 namespace {
 
-// ndim: what both arguments must have, their batches being the same; 0: any, and batches broadcast.
+// ndim: what both arguments must have, their batches being the same; 0: any, and batches broadcast. uneven: whether one
+// of them has fewer dimensions than the other, or than a matrix.
 py::object multiply(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
-                    int act, double p0, double p1, double alpha, double beta, int ndim_given) {
+                    int act, double p0, double p1, double alpha, double beta, int ndim_given, bool* uneven = nullptr) {
     constexpr const char* op = "matmul";
     Argument x(a, op, "a"), y(b, op, "b");
     if (ndim_given != 0 &&
@@ -118,6 +134,7 @@ py::object multiply(py::handle out, py::handle a, py::handle b, py::handle bias,
         fail_runtime(op, "arguments a ", shape_string(x), " and b ", shape_string(y),
                      ", expected at least 1 dimension");
     const bool row = x->ndim == 1, column = y->ndim == 1;
+    if (uneven != nullptr) *uneven = row || column || x->ndim != y->ndim;
     as_rows(x.view), as_columns(y.view);
     int64_t shape[kMaxDims + 2];
     const int ndim = product_shape(x, y, shape);
@@ -198,6 +215,12 @@ py::object linear(py::handle out, py::handle input, py::handle weight, py::handl
     return o.object;
 }
 
+py::object layer(py::handle input, py::handle weight, py::handle bias, py::handle residual, int act, double p0,
+                 double p1) {
+    const py::handle none = Py_None;
+    return linear(none, input, weight, bias, residual, none, act, p0, p1);
+}
+
 py::tuple linear_preact(py::handle input, py::handle weight, py::handle bias, py::handle residual, int act, double p0,
                         double p1) {
     constexpr const char* op = "linear";
@@ -209,6 +232,29 @@ py::tuple linear_preact(py::handle input, py::handle weight, py::handle bias, py
     OutputArgument o(py::none(), op, "out", x, shape, x->ndim), z(py::none(), op, "preact", x, shape, x->ndim);
     launch_linear(o.view, x.view, w.view, c, r, &z.view, act, p0, p1);
     return py::make_tuple(o.object, z.object);
+}
+
+// Both as direct.cpp asks for them: the output, nothing besides, and what the gradients that are needed will need.
+py::object layer_recorded(py::handle input, py::handle weight, py::handle bias, py::handle residual, int act, double p0,
+                          double p1, py::handle needs_) {
+    const Needs needs("linear", needs_, 4);
+    const py::handle none = Py_None;
+    if (act == static_cast<int>(Activation::identity))
+        return py::make_tuple(layer(input, weight, bias, residual, act, p0, p1), none, needs[1] ? input : none,
+                              needs[0] ? weight : none, none, none);
+    const py::tuple made = linear_preact(input, weight, bias, residual, act, p0, p1);
+    return py::make_tuple(made[0], none, input, weight, made[1], bias);
+}
+
+py::object product_recorded(py::handle a, py::handle b, py::handle residual, int ndim, double alpha, double beta,
+                            py::handle needs_) {
+    const Needs needs("matmul", needs_, 3);
+    const py::handle none = Py_None;
+    bool uneven = false;
+    const py::object out = multiply(none, a, b, none, residual, none, static_cast<int>(Activation::identity), 0, 0,
+                                    alpha, beta, ndim, &uneven);
+    // the shape of an uneven one is needed, even where its values are not
+    return py::make_tuple(out, none, needs[1] || uneven ? a : none, needs[0] || uneven ? b : none);
 }
 
 }  // namespace
@@ -235,11 +281,20 @@ void register_matmul(py::module_& m) {
         py::arg("beta"),
         "alpha * a @ b + beta * residual as matmul, a new tensor; ndim, unless 0: the dimensions of a and b, of one "
         "batch.");
+    def_native<&product_recorded>(m, "product_recorded", py::arg("a"), py::arg("b"), py::arg("residual"),
+                                  py::arg("ndim"), py::arg("alpha"), py::arg("beta"), py::arg("needs"),
+                                  "(product, None, a, b), a or b None where no gradient will need it.");
     def_native<&linear>(
         m, "linear", py::arg("out"), py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
         py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"),
         "out[..., N] = act(input[..., K] @ weight[N, K].T + bias) + residual, as matmul; out None: a new tensor. "
         "Returns out.");
+    def_native<&layer>(m, "layer", py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
+                       py::arg("act"), py::arg("p0"), py::arg("p1"), "linear into a new tensor.");
+    def_native<&layer_recorded>(
+        m, "layer_recorded", py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"), py::arg("act"),
+        py::arg("p0"), py::arg("p1"), py::arg("needs"),
+        "(layer, None, input, weight, preact, bias), each of the last four None where no gradient will need it.");
     m.def("linear_preact", &linear_preact, py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
           py::arg("act"), py::arg("p0"), py::arg("p1"), "linear into two new tensors: (out, preact).");
     register_activation_bias(m);

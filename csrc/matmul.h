@@ -39,6 +39,8 @@ inline TensorView transposed(TensorView t) {
     std::swap(t.stride[t.ndim - 2], t.stride[t.ndim - 1]);
     return t;
 }
+// [..., M, K] as [rows, K]; false, and t without meaning, where its rows do not lie evenly.
+bool fold_rows(TensorView& t);
 // A product's result as [..., M, N], given whether the left operand was a vector, and the right one.
 void as_result(TensorView& t, bool row, bool column);
 // t repeated along the batch dimensions of the product; the checks that follow complain where that is impossible.

@@ -20,6 +20,19 @@ struct Native {
 // csrc/direct.cpp: `native` does what the bound function does.
 void set_native(pybind11::handle function, Native native);
 
+// Which of the arguments of an autograd Function want a gradient: its context's needs_input_grad.
+class Needs {
+  public:
+    Needs(const char* op, pybind11::handle tuple, Py_ssize_t least) : tuple_(tuple) {
+        if (!PyTuple_Check(tuple.ptr()) || PyTuple_GET_SIZE(tuple.ptr()) < least)
+            fail_type(op, "argument needs is no tuple of ", least, " bools");
+    }
+    bool operator[](Py_ssize_t i) const { return PyTuple_GET_ITEM(tuple_.ptr(), i) == Py_True; }
+
+  private:
+    pybind11::handle tuple_;
+};
+
 // nullptr: left out.
 template <class T>
 T from_python(PyObject* o) {
@@ -32,7 +45,8 @@ T from_python(PyObject* o) {
     } else if constexpr (std::is_same_v<T, double>) {
         // what else calls itself a number (a tensor that requires grad, an array) is for the longer way to judge
         if (o != nullptr && !PyFloat_Check(o) && !PyLong_Check(o)) throw TypeError("expected a number");
-        const double value = o == nullptr ? 0.0 : PyFloat_AsDouble(o);
+        if (o != nullptr && PyFloat_CheckExact(o)) return PyFloat_AS_DOUBLE(o);
+        const double value = o == nullptr ? 0.0 : PyLong_CheckExact(o) ? PyLong_AsDouble(o) : PyFloat_AsDouble(o);
         if (value == -1.0 && PyErr_Occurred()) throw pybind11::error_already_set();
         return value;
     } else {

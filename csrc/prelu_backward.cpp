@@ -28,10 +28,10 @@ namespace nk {
 namespace {
 
 constexpr const char* op = "prelu_backward";
-constexpr int64_t kRun = 1024;     // longest piece of a row: its sum in float stays exact enough
-constexpr int64_t kLongRow = 256;  // from here a channel's row is summed by itself
-constexpr int64_t kRows = 64;      // pieces over one stretch of weights before the sums go to double
-constexpr double kCost = 0.4;      // nanoseconds per element
+constexpr int64_t kRun = 1024;         // longest piece of a row: its sum in float stays exact enough
+constexpr int64_t kLongChannel = 256;  // from here a channel's row is summed by itself
+constexpr int64_t kRows = 64;          // pieces over one stretch of weights before the sums go to double
+constexpr double kCost = 0.4;          // nanoseconds per element
 
 struct PreluProblem {
     const TensorView &gx, &g, &x, &w;
@@ -193,7 +193,7 @@ void run(const PreluProblem& p, const TensorView* gw) {
     std::vector<std::vector<double>> sums(static_cast<size_t>(threads));
     // a weight for each channel; one for all is summed row by row
     const int64_t period = gw != nullptr && p.channels > 1 ? cpu::period_of(p.s, 3, 4) : 0;
-    const bool soon = period != 0 && cpu::period_of(p.s, 3, 3) == period && p.s.size[0] < kLongRow;
+    const bool soon = period != 0 && cpu::period_of(p.s, 3, 3) == period && p.s.size[0] < kLongChannel;
     const auto periodic = soon ? std::make_unique<Periodic>(p, period) : nullptr;
     const auto part = [&]<class S>(S, int64_t begin, int64_t end, double* into) {
         periodic ? periodic->share<S>(p, begin, end, into) : share<S>(p, begin, end, into);

@@ -16,22 +16,6 @@ namespace {
 
 constexpr const char* kOp = "product_backward";
 
-// [..., M, K] as [rows, K], where all its rows lie evenly.
-bool fold_rows(TensorView& t) {
-    int64_t rows = 1, step = 0;
-    for (int i = t.ndim - 2; i >= 0; --i) {
-        if (t.shape[i] == 1) continue;
-        if (rows == 1) step = t.stride[i];
-        if (t.stride[i] != step * rows) return false;
-        rows *= t.shape[i];
-    }
-    const int last = t.ndim - 1;
-    t.shape[1] = t.shape[last], t.stride[1] = t.stride[last];
-    t.shape[0] = rows, t.stride[0] = step;
-    t.ndim = 2;
-    return true;
-}
-
 // alpha * a @ b, a new tensor, both of the batch of g; row, column: a vector, without its dimension of one.
 py::object multiply(const TensorView& g, const TensorView& a, const TensorView& b, double alpha, bool row,
                     bool column) {
@@ -45,38 +29,41 @@ py::object multiply(const TensorView& g, const TensorView& a, const TensorView& 
     return o.object;
 }
 
-// NotImplemented where a gradient takes more than a product of views: autograd.matmul's backward does it then.
+// NotImplemented where a gradient takes more than a product of views: autograd.matmul's backward does it then. a or b
+// is None where the other needs no gradient, and then both have g's number of dimensions.
 py::object product_backward(py::handle grad, py::handle left, py::handle right, int, double alpha, double beta,
                             py::handle needs) {
-    if (!PyTuple_Check(needs.ptr()) || PyTuple_GET_SIZE(needs.ptr()) < 3) fail_type(kOp, "argument needs is no tuple");
-    const auto wants = [&](int i) { return PyTuple_GET_ITEM(needs.ptr(), i) == Py_True; };
-    Argument g(grad, kOp, "g"), a(left, kOp, "a"), b(right, kOp, "b");
-    const bool row = a->ndim == 1, column = b->ndim == 1;
+    const Needs wants(kOp, needs, 3);
+    Argument g(grad, kOp, "g");
+    OptionalArgument a(left, kOp, "a"), b(right, kOp, "b");
+    if ((wants[0] && !b.present) || (wants[1] && !a.present)) fail_type(kOp, "argument a or b is None, but needed");
+    const bool row = a.present && a.view.ndim == 1, column = b.present && b.view.ndim == 1;
     as_rows(a.view), as_columns(b.view), as_result(g.view, row, column);
-    const int ndim = std::max(a->ndim, b->ndim);
-    if (std::min(a->ndim, b->ndim) < 2 || g->ndim != ndim || a->size(-1) != b->size(-2) || g->size(-2) != a->size(-2) ||
-        g->size(-1) != b->size(-1))
-        fail_runtime(kOp, "argument g ", shape_string(g), " does not fit a ", shape_string(a), " and b ",
-                     shape_string(b));
-    const bool shared = b->ndim < ndim && b->ndim == 2;  // one b for a batch, which is rows of one product then
+    const int ndim = std::max(a.view.ndim, b.view.ndim);  // of None: 0
+    if (g->ndim != ndim || (a.present && (a.view.ndim < 2 || g->size(-2) != a.view.size(-2))) ||
+        (b.present && (b.view.ndim < 2 || g->size(-1) != b.view.size(-1))) ||
+        (a.present && b.present && a.view.size(-1) != b.view.size(-2)))
+        fail_runtime(kOp, "argument g ", shape_string(g), " does not fit a ", shape_string(a.view), " and b ",
+                     shape_string(b.view));
+    const bool shared = b.present && b.view.ndim < ndim && b.view.ndim == 2;  // one b for a batch: rows of one product
     TensorView rows, grads;
     const py::object other = py::reinterpret_borrow<py::object>(Py_NotImplemented);
-    if ((wants(2) && beta != 1) || (wants(0) && row && ndim > 2)) return other;
-    if (wants(1) && shared && !(fold_rows(rows = a.view) && fold_rows(grads = g.view))) return other;
+    if ((wants[2] && beta != 1) || (wants[0] && row && ndim > 2)) return other;
+    if (wants[1] && shared && !(fold_rows(rows = a.view) && fold_rows(grads = g.view))) return other;
     py::object ga = py::none(), gb = py::none();
     // of the batch of g: autograd sums over what was broadcast
-    if (wants(0)) {
-        TensorView bt = transposed(b);
+    if (wants[0]) {
+        TensorView bt = transposed(b.view);
         as_batch(bt, g->shape, ndim);
         ga = multiply(g, g, bt, alpha, row, false);
     }
-    if (wants(1)) {
+    if (wants[1]) {
         TensorView at = transposed(shared ? rows : a.view);
         if (!shared) as_batch(at, g->shape, ndim);
         const TensorView& gr = shared ? grads : g.view;
         gb = multiply(gr, at, gr, alpha, false, column);
     }
-    return py::make_tuple(ga, gb, wants(2) ? py::reinterpret_borrow<py::object>(grad) : py::none());
+    return py::make_tuple(ga, gb, wants[2] ? py::reinterpret_borrow<py::object>(grad) : py::none());
 }
 
 }  // namespace

@@ -162,3 +162,56 @@ def test_in_place_without_a_gradient_bumps_the_version() -> None:
     torch.testing.assert_close(x, before.relu(), rtol=0, atol=0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         product.sum().backward()
+
+
+def neg(x: torch.Tensor) -> torch.Tensor:
+    return torch._neg_view(x)
+
+
+def test_what_was_plain_before_may_not_be_now() -> None:
+    """One guard answers for all that was asked of the last call's tensors: whatever changes must be noticed."""
+    torch.manual_seed(0)
+    x, w = torch.randn(4, 8), torch.randn(3, 8)
+    for _ in range(3):  # what was learnt is used from the second call on
+        for a, b in ((x, w), (x.double(), w.double()), (x[None], w), (x, torch.nn.Parameter(w))):
+            torch.testing.assert_close(F.linear(a, b), torch.nn.functional.linear(a, b), rtol=1e-5, atol=1e-5)
+        for a in (neg(x), neg(x).data, torch.complex(x, x).conj().imag):
+            torch.testing.assert_close(F.gelu(x), torch.nn.functional.gelu(x))
+            torch.testing.assert_close(F.gelu(a), torch.nn.functional.gelu(a))
+            torch.testing.assert_close(F.matmul(a, w.mT), torch.matmul(a, w.mT), rtol=1e-5, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert F.gelu(x).dtype == torch.float32
+            assert F.linear(x, w).dtype == F.matmul(x, w.mT).dtype == torch.bfloat16
+        assert F.linear(x, w).dtype == F.matmul(x, w.mT).dtype == torch.float32
+        assert F.matmul(x.requires_grad_(), w.mT).requires_grad
+        assert F.gelu(x).requires_grad
+        with torch.no_grad():
+            assert not F.gelu(x).requires_grad
+        with torch.inference_mode():
+            inside = F.gelu(x)
+            assert inside.is_inference()
+        torch.testing.assert_close(F.gelu(inside), torch.nn.functional.gelu(inside))
+        assert not F.gelu(x.requires_grad_(False)).requires_grad
+        torch.testing.assert_close(torch.func.vmap(F.gelu)(x), torch.nn.functional.gelu(x))
+        grad = torch.func.grad(lambda t: F.gelu(t).sum())(x)
+        torch.testing.assert_close(grad, torch.func.grad(lambda t: torch.nn.functional.gelu(t).sum())(x))
+        assert torch.jit.trace(F.gelu, x, check_trace=False).graph.findNode("aten::gelu") is not None
+        with torch.autograd.forward_ad.dual_level():
+            dual = F.gelu(torch.autograd.forward_ad.make_dual(x, x))
+            assert torch.autograd.forward_ad.unpack_dual(dual).tangent is not None
+        assert F.matmul(x, x.mT).shape == (4, 4)
+        square = x[:, :4]
+        torch.testing.assert_close(F.matmul(square, square), torch.matmul(square, square))
+        with pytest.raises(RuntimeError, match="linear"):
+            F.linear(x, w.double())
+        assert F.relu(x.to(torch.int32)).dtype == torch.int32
+
+
+def test_guards_are_torchs() -> None:
+    from neurokern.ops.hooks import make_guard
+
+    x = torch.randn(3, 4)
+    guard = make_guard(x)
+    assert guard.check(torch.randn(9, 2).mT)
+    for other in (x.double(), x[0], neg(x), torch.nn.Parameter(x), x.clone().requires_grad_()):
+        assert not guard.check(other)

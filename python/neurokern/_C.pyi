@@ -23,6 +23,8 @@ def set_framework(
     dispatch_modes: ModuleType,
     tensor: type[Tensor],
     parameter: type[Tensor],
+    guard: type | None,
+    make_guard: Callable[..., Any] | None,
 ) -> None: ...
 def direct(
     forward: Callable[..., Tensor],
@@ -62,8 +64,11 @@ def math(name: str, out: Tensor, x: Tensor) -> None: ...
 
 # matmul
 def product(a: Tensor, b: Tensor, residual: Tensor | None, ndim: int, alpha: float, beta: float) -> Tensor: ...
+def product_recorded(
+    a: Tensor, b: Tensor, residual: Tensor | None, ndim: int, alpha: float, beta: float, needs: tuple[bool, ...]
+) -> tuple[Tensor, None, Tensor | None, Tensor | None]: ...
 def product_backward(
-    g: Tensor, a: Tensor, b: Tensor, ndim: int, alpha: float, beta: float, needs: tuple[bool, ...]
+    g: Tensor, a: Tensor | None, b: Tensor | None, ndim: int, alpha: float, beta: float, needs: tuple[bool, ...]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
 def matmul(
     out: Tensor | None,
@@ -89,13 +94,37 @@ def linear(
     p0: float,
     p1: float,
 ) -> Tensor: ...
+def layer(
+    input: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: int, p0: float, p1: float
+) -> Tensor: ...
+def layer_recorded(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    act: int,
+    p0: float,
+    p1: float,
+    needs: tuple[bool, ...],
+) -> tuple[Tensor, None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]: ...
+def layer_backward(
+    g: Tensor,
+    input: Tensor | None,
+    weight: Tensor | None,
+    preact: Tensor | None,
+    bias: Tensor | None,
+    act: int,
+    p0: float,
+    p1: float,
+    needs: tuple[bool, ...],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]: ...
 def linear_preact(
     input: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: int, p0: float, p1: float
 ) -> tuple[Tensor, Tensor]: ...
 def linear_backward(
     g: Tensor,
-    x: Tensor,
-    weight: Tensor,
+    x: Tensor | None,
+    weight: Tensor | None,
     preact: Tensor | None,
     act: int,
     p0: float,

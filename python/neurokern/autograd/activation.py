@@ -45,10 +45,10 @@ class _UnaryById(Unary):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         act, p0, p1 = ctx.spec[:3]
-        return unary_backward(g, x, _NAMES[act], p0, p1)
+        return unary_backward(g, x, NAMES[act], p0, p1)
 
 
-_NAMES = {number: name for name, number in ops.ACTIVATIONS.items()}
+NAMES = {number: name for name, number in ops.ACTIVATIONS.items()}
 direct_unary = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded)
 direct_unary_ = direct(_C.unary, tensors=2, takes_out=False)  # (x, x, ...): in place, without a gradient
 direct_relu = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded, keeps_output=True)
@@ -195,7 +195,7 @@ class _GatedById(Gated):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         dim, act, first = ctx.spec
-        return gated_backward(g, ctx.saved_tensors[0], dim, _NAMES[act], first)
+        return gated_backward(g, ctx.saved_tensors[0], dim, NAMES[act], first)
 
 
 direct_glu = direct(_C.glu, _C.glu_backward, _GatedById, takes_out=False)

@@ -35,8 +35,8 @@ def direct(
     Args:
         forward: kernel, called as ``([None,] *tensors, *parameters)``.
         backward: kernel, called as ``([None,] g, *saved, *parameters)``; a gradient for each tensor.
-        recorded: ``forward`` where autograd records it; it may return (output, besides), and then ``backward`` is
-            given ``besides`` as its last argument.
+        recorded: ``forward`` where autograd records it; it may return (output, besides, *more tensors to save): unless
+            it is None, ``backward`` is given ``besides`` as its last argument.
         function: its ``backward(ctx, g)`` runs when the gradient is to have a graph, or is no plain tensor. It finds
             the tensors, or the output, in ``ctx.saved_tensors`` and the parameters in ``ctx.spec``, and behind
             them what was kept besides.
@@ -44,8 +44,8 @@ def direct(
         takes_out: whether the kernels take None for an output to be made.
         keeps_output: what is saved is the output instead of the tensors.
         autocasts: autocast changes what this op takes.
-        asks_needs: ``backward`` is given ``ctx.needs_input_grad`` as its very last argument, and may return
-            NotImplemented for ``function`` to do it.
+        asks_needs: ``recorded`` and ``backward`` are given ``ctx.needs_input_grad`` as their very last argument, and
+            ``backward`` may return NotImplemented for ``function`` to do it.
     """
     saved = tensors if saves is None else saves
     options = tensors, saved, takes_out, keeps_output, autocasts, asks_needs

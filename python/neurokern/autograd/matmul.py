@@ -12,7 +12,7 @@ from .. import _C
 from ..ops import matmul as ops
 from ..ops.activation import TORCH
 from ..ops.backends import to_torch, watched, why_not_ours
-from .activation import recording, unary_backward
+from .activation import NAMES, recording, unary_backward
 from .direct import direct
 
 
@@ -35,33 +35,44 @@ class Linear(Function):
     ) -> Tensor:
         ctx.spec = spec
         if spec[0] == "identity":
-            ctx.save_for_backward(x, weight)
+            wants_x, wants_w = ctx.needs_input_grad[:2]  # each gradient needs the other, and only that
+            ctx.save_for_backward(x if wants_w else None, weight if wants_x else None, None, None)
             return ops.linear(x, weight, bias, residual)
         out, preact = ops.linear_preact(x, weight, bias, residual, *spec)
-        ctx.save_for_backward(x, weight, bias, preact)
+        ctx.save_for_backward(x, weight, preact, bias)
         return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, *more = ctx.saved_tensors
-        bias, preact = more or (None, None)
-        act, p0, p1 = ctx.spec
-        wants_x, wants_w, wants_b, wants_r, _ = ctx.needs_input_grad
+        return Linear.gradients(ctx, g, *ctx.spec)
+
+    @staticmethod
+    def gradients(ctx: Any, g: Tensor, act: str, p0: float, p1: float) -> tuple[Tensor | None, ...]:
+        """Those of `backward`."""
+        x, weight, preact, bias = ctx.saved_tensors
+        wants_x, wants_w, wants_b, wants_r = ctx.needs_input_grad[:4]
         gr = g if wants_r else None
+        shape = (*g.shape[:-1], weight.shape[-1]) if wants_x else None
         if (is_grad_enabled() and recording(g, x, weight, bias)) or watched(g):
             # the preactivation is made again, as a function that can be differentiated once more
             gz = g if act == "identity" else unary_backward(g, linear(x, weight, bias), act, p0, p1)
             gz = _rows(gz)
-            gx = matmul(gz, weight).view(x.shape) if wants_x else None
+            gx = matmul(gz, weight).view(shape) if wants_x else None
             gw = matmul(gz.t(), _rows(x)) if wants_w else None
             return gx, gw, gz.sum(0) if wants_b else None, gr, None
-        rows = x
-        if x.dim() != 2:
-            g, rows, preact = _rows(g), _rows(x), preact if preact is None else _rows(preact)
-        gx, gw, gb = ops.linear_backward(g, rows, weight, preact, act, p0, p1, (wants_x, wants_w, wants_b))
-        if wants_x and rows is not x:
-            gx = gx.view(x.shape)
-        return gx if wants_x else None, gw if wants_w else None, gb if wants_b else None, gr, None
+        g, x, preact = (t if t is None else _rows(t) for t in (g, x, preact))
+        gx, gw, gb = ops.linear_backward(g, x, weight, preact, act, p0, p1, (wants_x, wants_w, wants_b))
+        gx = gx.view(shape) if wants_x else None
+        return gx, gw if wants_w else None, gb if wants_b else None, gr, None
+
+
+class _LinearById(Linear):
+    """`Linear` with the activation's number for its name."""
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        act, p0, p1 = ctx.spec
+        return Linear.gradients(ctx, g, NAMES[act], p0, p1)
 
 
 def linear_by_torch(
@@ -94,8 +105,18 @@ def linear(
     return ops.linear(x, weight, bias, residual, act, p0, p1)
 
 
-# gradients take the longer way: what they need depends on who wants them
-direct_linear = direct(_C.linear, tensors=4, autocasts=True)
+# input, weight, bias, residual and then act, p0, p1
+direct_linear = direct(
+    _C.layer,
+    _C.layer_backward,
+    _LinearById,
+    recorded=_C.layer_recorded,
+    tensors=4,
+    saves=0,
+    takes_out=False,
+    autocasts=True,
+    asks_needs=True,
+)
 
 
 class Matmul(Function):
@@ -103,7 +124,9 @@ class Matmul(Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta: float) -> Tensor:
-        ctx.save_for_backward(a, b)
+        wants_a, wants_b = ctx.needs_input_grad[:2]
+        uneven = a.dim() != b.dim() or a.dim() < 2  # their shapes are needed, even where their values are not
+        ctx.save_for_backward(a if wants_b or uneven else None, b if wants_a or uneven else None)
         ctx.spec = (0, alpha, beta)  # what the direct way keeps
         # beta 0: the residual is not read, NaN or not; its gradient is zeros
         return ops.matmul(a, b, None, residual if beta else None, "identity", 0.0, 0.0, alpha, beta)
@@ -114,10 +137,14 @@ class Matmul(Function):
         _, alpha, beta = ctx.spec
         wants_a, wants_b, wants_r = ctx.needs_input_grad[:3]
         gr = (g if beta == 1.0 else g * beta) if wants_r else None
+        ga = gb = None
+        if a is None or b is None:  # autograd sums over what was broadcast
+            ga = matmul(g, b.mT, alpha=alpha) if wants_a else None
+            gb = matmul(a.mT, g, alpha=alpha) if wants_b else None
+            return ga, gb, gr, None, None
         left, right = a.unsqueeze(0) if a.dim() == 1 else a, b.unsqueeze(1) if b.dim() == 1 else b
         g = g.unsqueeze(-1) if right is not b else g
         g = g.unsqueeze(-2) if left is not a else g
-        ga = gb = None
         if wants_a:
             ga = matmul(g, right.mT, alpha=alpha).sum_to_size(left.shape).view(a.shape)
         if wants_b and right.dim() == 2 < left.dim():
@@ -154,5 +181,13 @@ def _recorded(a: Tensor, b: Tensor, residual: Tensor | None, alpha: float, beta:
 
 # a, b, residual and then ndim, alpha, beta; with ndim, a and b have that many dimensions and one batch
 direct_product = direct(
-    _C.product, _C.product_backward, Matmul, tensors=3, saves=2, takes_out=False, autocasts=True, asks_needs=True
+    _C.product,
+    _C.product_backward,
+    Matmul,
+    recorded=_C.product_recorded,
+    tensors=3,
+    saves=0,
+    takes_out=False,
+    autocasts=True,
+    asks_needs=True,
 )

@@ -41,7 +41,7 @@ def linear(
     """
     if state.native is _C and not is_compiling():
         act, p0, p1 = IDENTITY if activation is None else parse_activation("linear", activation)
-        out = grad.direct_linear(input, weight, bias, residual, None, ACTIVATIONS[act], p0, p1)
+        out = grad.direct_linear(input, weight, bias, residual, ACTIVATIONS[act], p0, p1)
         if out is not NotImplemented:
             return out
     if (

@@ -83,10 +83,11 @@ BACKENDS: dict[str, Backend] = {
 class _State:
     """What `backend()`, `strict()` and `trace()` set. `native` is what ops call without further question."""
 
-    chosen: str = "auto"
-    native: Any = _C
-    strict: bool = False
-    launches: list[Launch] | None = None
+    def __init__(self) -> None:
+        self.chosen = "auto"
+        self.native: Any = _C  # read by every call: of the instance, where Python finds it at once
+        self.strict = False
+        self.launches: list[Launch] | None = None
 
 
 state = _State()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from .. import _C
@@ -16,6 +18,16 @@ if hasattr(_C, "set_tf32_hook"):
     _C.set_tf32_hook(allows_tf32)
 
 
+_guards = getattr(torch._C._dynamo, "guards", None)
+_TensorGuards = getattr(_guards, "TensorGuards", None)
+
+
+def make_guard(*tensors: torch.Tensor) -> Any:
+    """What torch.compile guards a graph of these tensors by, less their sizes and strides."""
+    unknown = [[None] * t.dim() for t in tensors]
+    return _TensorGuards(*tensors, dynamic_dims_sizes=unknown, dynamic_dims_strides=unknown)
+
+
 _C.set_framework(
     torch.is_grad_enabled,
     torch._C._are_functorch_transforms_active,
@@ -25,10 +37,11 @@ _C.set_framework(
     torch.utils._python_dispatch,
     torch.Tensor,
     torch.nn.Parameter,
+    _TensorGuards,
+    make_guard,
 )
 
 # empty_strided as Inductor's generated code calls it: half the price of torch.empty_like, where torch has it
-_guards = getattr(torch._C._dynamo, "guards", None)
 _C.set_allocator(
     getattr(_guards, "_empty_strided_cpu", None),
     torch.empty_like,

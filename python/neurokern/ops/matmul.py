@@ -83,20 +83,34 @@ def linear_preact_body(
 
 
 def _gradients_fake(
-    g: Tensor, x: Tensor, weight: Tensor, preact: Tensor | None, act: str, p0: float, p1: float, wants: Sequence[bool]
+    g: Tensor,
+    x: Tensor | None,
+    weight: Tensor | None,
+    preact: Tensor | None,
+    act: str,
+    p0: float,
+    p1: float,
+    wants: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    shapes = (x.shape, weight.shape, weight.shape[:1])
-    gx, gw, gb = (g.new_empty(s if w else (0,)) for s, w in zip(shapes, wants, strict=True))
-    return gx, gw, gb
+    gx = (g.shape[0], weight.shape[1]) if wants[0] else (0,)
+    gw = (g.shape[1], x.shape[1]) if wants[1] else (0,)
+    return g.new_empty(gx), g.new_empty(gw), g.new_empty(g.shape[1:] if wants[2] else (0,))
 
 
 @register(
-    "linear_backward(Tensor g, Tensor x, Tensor weight, Tensor? preact, str act, float p0, float p1, bool[3] wants)"
+    "linear_backward(Tensor g, Tensor? x, Tensor? weight, Tensor? preact, str act, float p0, float p1, bool[3] wants)"
     " -> (Tensor, Tensor, Tensor)",
     _gradients_fake,
 )
 def linear_backward_body(
-    g: Tensor, x: Tensor, weight: Tensor, preact: Tensor | None, act: str, p0: float, p1: float, wants: list[bool]
+    g: Tensor,
+    x: Tensor | None,
+    weight: Tensor | None,
+    preact: Tensor | None,
+    act: str,
+    p0: float,
+    p1: float,
+    wants: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of `linear` for g [M, N], x [M, K], weight [N, K]; an empty tensor where not wanted."""
     grads = _gradients(g, x, weight, preact, act, p0, p1, wants)
@@ -105,10 +119,16 @@ def linear_backward_body(
 
 
 def _gradients(
-    g: Tensor, x: Tensor, weight: Tensor, preact: Tensor | None, act: str, p0: float, p1: float, wants: Sequence[bool]
+    g: Tensor,
+    x: Tensor | None,
+    weight: Tensor | None,
+    preact: Tensor | None,
+    act: str,
+    p0: float,
+    p1: float,
+    wants: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    if g.is_neg() or x.is_neg() or weight.is_neg():
-        g, x, weight = real(g), real(x), real(weight)
+    g, x, weight, preact = real(g), _optional(x), _optional(weight), _optional(preact)
     return state.native.linear_backward(g, x, weight, preact, ACTIVATIONS[act], p0, p1, *wants)
 
 
@@ -180,9 +200,19 @@ def linear_preact(
 
 
 def linear_backward(
-    g: Tensor, x: Tensor, weight: Tensor, preact: Tensor | None, act: str, p0: float, p1: float, wants: Sequence[bool]
+    g: Tensor,
+    x: Tensor | None,
+    weight: Tensor | None,
+    preact: Tensor | None,
+    act: str,
+    p0: float,
+    p1: float,
+    wants: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """(gx, gw, gb) of `linear` for g [M, N], x [M, K], weight [N, K]; without meaning where not in ``wants``."""
-    if type(g) in PLAIN and type(x) in PLAIN and type(weight) in PLAIN and not is_compiling():
+    """(gx, gw, gb) of `linear` for g [M, N], x [M, K], weight [N, K]; without meaning where not in ``wants``.
+
+    x may be None where gw is not wanted, and weight where gx is not.
+    """
+    if _plain(g, x, weight):
         return _gradients(g, x, weight, preact, act, p0, p1, wants)
     return _ops.linear_backward(g, x, weight, preact, act, p0, p1, list(wants))

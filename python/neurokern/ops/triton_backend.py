@@ -148,8 +148,8 @@ def linear_preact(
 
 def linear_backward(
     g: Tensor,
-    x: Tensor,
-    weight: Tensor,
+    x: Tensor | None,
+    weight: Tensor | None,
     preact: Tensor | None,
     act: int,
     p0: float,

@@ -72,11 +72,11 @@ void differentiate(const TensorView& g, const TensorView* x, const TensorView* w
     if (wants.x) {
         to.x.make(g, shape, ndim);
         as_rows(to.x.view), fold_rows(to.x.view);
-        run_matmul({to.x.view, d, *w, nullptr, nullptr, nullptr, 0, {0, 0}, 1.0, 1.0});
+        run_matmul({to.x.view, d, *w, nullptr, nullptr, nullptr, 0, {0, 0}, 1.0, 1.0, true});
     }
     if (wants.w) {
         to.w.make(g, {n, x->shape[1]});
-        run_matmul({to.w.view, transposed(d), *x, nullptr, nullptr, nullptr, 0, {0, 0}, 1.0, 1.0});
+        run_matmul({to.w.view, transposed(d), *x, nullptr, nullptr, nullptr, 0, {0, 0}, 1.0, 1.0, true});
     }
 }
 

@@ -21,10 +21,10 @@ void check_activation(const char* op, int activation) {
         fail_value(op, "argument act is ", activation, ", expected an id in [0, ", kActivations, ")");
 }
 
-void check_operand(const char* op, const char* arg, const TensorView& t, const TensorView& out) {
-    check_same_dtype(op, arg, t, "out", out);
-    check_same_device(op, arg, t, "out", out);
-    check_no_overlap(op, "out", out, arg, t, false);
+void check_operand(const char* op, const char* arg, const TensorView& t, const MatmulCall& c) {
+    check_same_dtype(op, arg, t, "out", c.out);
+    check_same_device(op, arg, t, "out", c.out);
+    if (!c.fresh) check_no_overlap(op, "out", c.out, arg, t, false);
 }
 
 // a[..., M, K] and b[..., K, N] against out[..., M, N].
@@ -51,20 +51,20 @@ void check(const MatmulCall& c) {
     check_floating(op, "out", c.out);
     check_shapes(op, c);
     check_activation(op, c.activation);
-    check_operand(op, "a", c.a, c.out);
-    check_operand(op, "b", c.b, c.out);
+    check_operand(op, "a", c.a, c);
+    check_operand(op, "b", c.b, c);
     check_writable(op, "out", c.out);
     if (c.bias) {
-        check_operand(op, "bias", *c.bias, c.out);
+        check_operand(op, "bias", *c.bias, c);
         if (c.bias->ndim != 1 || c.bias->shape[0] != c.n())
             fail_runtime(op, "argument bias has shape ", shape_string(*c.bias), ", expected [", c.n(), "]");
     }
     if (c.residual) {
-        check_operand(op, "residual", *c.residual, c.out);
+        check_operand(op, "residual", *c.residual, c);
         check_same_shape(op, "residual", *c.residual, "out", c.out);
     }
     if (c.preact) {
-        check_operand(op, "preact", *c.preact, c.out);
+        check_operand(op, "preact", *c.preact, c);
         check_same_shape(op, "preact", *c.preact, "out", c.out);
         check_writable(op, "preact", *c.preact);
         for (const auto& [arg, t] :
@@ -152,7 +152,7 @@ py::object multiply(py::handle out, py::handle a, py::handle b, py::handle bias,
         TensorView repeated = r.view;
         if (expand(repeated, shape, ndim)) r.view = repeated;
     }
-    run_matmul({o.view, x.view, y.view, c.get(), r.get(), z.get(), act, {p0, p1}, alpha, beta});
+    run_matmul({o.view, x.view, y.view, c.get(), r.get(), z.get(), act, {p0, p1}, alpha, beta, out.is_none()});
     return o.object;
 }
 

@@ -15,6 +15,7 @@ struct MatmulCall {
     int activation;
     double p[2];
     double alpha, beta;
+    bool fresh = false;  // out is new memory, which nothing overlaps
 
     int64_t m() const { return out.size(-2); }
     int64_t n() const { return out.size(-1); }

@@ -25,7 +25,8 @@ py::object multiply(const TensorView& g, const TensorView& a, const TensorView& 
     if (!column) *end++ = b.size(-1);
     OutputArgument o(py::none(), kOp, "gradient", g, shape, static_cast<int>(end - shape));
     as_result(o.view, row, column);
-    run_matmul({o.view, a, b, nullptr, nullptr, nullptr, static_cast<int>(Activation::identity), {0, 0}, alpha, 1.0});
+    run_matmul(
+        {o.view, a, b, nullptr, nullptr, nullptr, static_cast<int>(Activation::identity), {0, 0}, alpha, 1.0, true});
     return o.object;
 }
 

@@ -34,6 +34,11 @@ def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: b
                 increment_version(input)  # so that autograd notices when something saved it
         if out is not NotImplemented:
             return out
+    return _long_unary(input, act, p0, p1, inplace)
+
+
+# A way of its own where lambdas keep arguments: for each of them Python makes a cell, a tenth of a small op's time.
+def _long_unary(input: Tensor, act: str, p0: float, p1: float, inplace: bool) -> Tensor:
     if type(input) not in PLAIN:
         other = not_plain(
             act,
@@ -181,6 +186,10 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
 def _clamped(input: Tensor, min_val: float, max_val: float, inplace: bool) -> Tensor:
     if min_val <= max_val:
         return _unary(input, "hardtanh", min_val, max_val, inplace)
+    return _clamped_by_torch(input, min_val, max_val, inplace)
+
+
+def _clamped_by_torch(input: Tensor, min_val: float, max_val: float, inplace: bool) -> Tensor:
     torchs = torch.nn.functional.hardtanh_ if inplace else torch.nn.functional.hardtanh
     return to_torch("hardtanh", f"no x lies between {min_val} and {max_val}", lambda: torchs(input, min_val, max_val))
 
@@ -255,6 +264,10 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         out = grad.direct_prelu(input, weight)
         if out is not NotImplemented:
             return out
+    return _long_prelu(input, weight)
+
+
+def _long_prelu(input: Tensor, weight: Tensor) -> Tensor:
     refusal = None
     if type(input) in PLAIN and type(weight) in PLAIN:
         try:
@@ -336,7 +349,10 @@ def _gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
         out = grad.direct_glu(input, dim, ACTIVATIONS[act], first)
         if out is not NotImplemented:
             return out
+    return _long_gated(op, input, dim, act, first)
 
+
+def _long_gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tensor:
     def by_torch() -> Tensor:
         if op == "glu":
             return torch.nn.functional.glu(input, dim)
@@ -414,6 +430,10 @@ def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | Non
         out = grad.direct_softmax(input, dim, SOFTMAX_KINDS[kind])
         if out is not NotImplemented:
             return out
+    return _long_softmax(input, kind, dim, dtype)
+
+
+def _long_softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | None) -> Tensor:
     if type(input) in PLAIN:
         if type(dim) is int and dtype is None and not watched():
             try:
@@ -432,7 +452,7 @@ def _softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype | Non
             return other
     n = input.dim()
     if dim is None:
-        warnings.warn(f"neurokern.{kind}: dim is None: chosen by the number of dimensions, as torch does", stacklevel=3)
+        warnings.warn(f"neurokern.{kind}: dim is None: chosen by the number of dimensions, as torch does", stacklevel=4)
         dim = 0 if n in (0, 1, 3) else 1
     dim = index(kind, "dim", dim)
     if dtype is not None and dtype != input.dtype:

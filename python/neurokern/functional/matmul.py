@@ -44,6 +44,13 @@ def linear(
         out = grad.direct_linear(input, weight, bias, residual, ACTIVATIONS[act], p0, p1)
         if out is not NotImplemented:
             return out
+    return _long_linear(input, weight, bias, residual, activation)
+
+
+# Ways of their own where lambdas keep arguments: for each of them Python makes a cell, a tenth of a small op's time.
+def _long_linear(
+    input: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, activation: Activation
+) -> Tensor:
     if (
         type(input) in PLAIN
         and type(weight) in PLAIN
@@ -124,6 +131,10 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
         made = direct_product(input, other, None, 0, 1.0, 1.0)
         if made is not NotImplemented:
             return made
+    return _long_matmul(input, other, out)
+
+
+def _long_matmul(input: Tensor, other: Tensor, out: Tensor | None) -> Tensor:
     if type(input) in PLAIN and type(other) in PLAIN:
         if out is None and not any_autocast():
             try:
@@ -186,7 +197,7 @@ def _store(op: str, y: Tensor, out: Tensor | None, *inputs: Tensor) -> Tensor:
         if out.numel():
             warnings.warn(
                 f"neurokern.{op}: argument out has shape {list(out.shape)}, and is resized to {list(y.shape)}",
-                stacklevel=3,
+                stacklevel=4,
             )
         out.resize_(y.shape)
     return out.copy_(y)
@@ -202,6 +213,10 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
         made = direct_product(input, mat2, None, 3, 1.0, 1.0)
         if made is not NotImplemented:
             return made
+    return _long_bmm(input, mat2, out)
+
+
+def _long_bmm(input: Tensor, mat2: Tensor, out: Tensor | None) -> Tensor:
     if type(input) in PLAIN and type(mat2) in PLAIN:
         a, b = input.shape, mat2.shape
         if len(a) == 3 == len(b) and a[0] == b[0] and out is None and not any_autocast():
@@ -236,6 +251,10 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
         made = direct_product(input, mat2, None, 2, 1.0, 1.0)
         if made is not NotImplemented:
             return made
+    return _long_mm(input, mat2, out)
+
+
+def _long_mm(input: Tensor, mat2: Tensor, out: Tensor | None) -> Tensor:
     if type(input) in PLAIN and type(mat2) in PLAIN:
         if input.dim() == 2 == mat2.dim() and out is None and not any_autocast():
             try:
@@ -278,6 +297,10 @@ def addmm(
         made = direct_product(mat1, mat2, input, 2, alpha, beta)
         if made is not NotImplemented:
             return made
+    return _long_addmm(input, mat1, mat2, beta, alpha, out)
+
+
+def _long_addmm(input: Tensor, mat1: Tensor, mat2: Tensor, beta: float, alpha: float, out: Tensor | None) -> Tensor:
     if type(input) in PLAIN and type(mat1) in PLAIN and type(mat2) in PLAIN:
         if out is None and mat1.dim() == 2 == mat2.dim() and not any_autocast():
             by = number("addmm", "alpha", alpha), number("addmm", "beta", beta)

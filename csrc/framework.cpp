@@ -153,28 +153,35 @@ struct Given {
 }  // namespace
 
 bool Seen::again(PyObject* const* tensors, Py_ssize_t count, bool& wants) {
-    if (!guard_ || framework.dual_level.changed() || framework.has_modes.changed()) return false;
+    if (!guards_[0].check || framework.dual_level.changed() || framework.has_modes.changed()) return false;
     const Given given(tensors, count);
-    if (given.pattern != pattern_) return false;
     try {
-        if (!is_true(framework.guards.call(guard_.ptr(), given.tensors.ptr()))) return false;
+        for (Guard& g : guards_) {
+            if (!g.check || given.pattern != g.pattern ||
+                !is_true(framework.guards.call(g.check.ptr(), given.tensors.ptr())))
+                continue;
+            wants = g.wants;
+            g.trust = kMostTrust;
+            return true;
+        }
     } catch (const std::exception&) {  // as torch throws it: nested tensors have no strides to look at
-        return false;
     }
-    wants = wants_;
-    trust_ = kMostTrust;
-    return true;
+    return false;
 }
 
 // A guard that was right of late stays for some calls that it does not fit, being dearer to make than to ask.
 void Seen::keep(PyObject* const* tensors, Py_ssize_t count, bool wants) {
-    if (framework.guards.make == nullptr || count > kMostGuarded || --trust_ > 0) return;
+    if (framework.guards.make == nullptr || count > kMostGuarded) return;
+    Guard& least = guards_[guards_[1].trust < guards_[0].trust];
+    if (least.check) {
+        for (Guard& g : guards_) --g.trust;
+        if (least.trust > 0) return;
+    }
     const Given given(tensors, count);
     PyObject* made = PyObject_CallObject(framework.guards.make, given.tensors.ptr());
     if (made == nullptr) return PyErr_Clear();
-    py::object guard = py::reinterpret_steal<py::object>(made);
-    if (!Py_IS_TYPE(guard.ptr(), framework.guards.type)) return;
-    guard_ = std::move(guard), pattern_ = given.pattern, wants_ = wants, trust_ = kMostTrust;
+    py::object check = py::reinterpret_steal<py::object>(made);
+    if (Py_IS_TYPE(check.ptr(), framework.guards.type)) least = {std::move(check), given.pattern, wants, kMostTrust};
 }
 
 namespace {

@@ -24,10 +24,13 @@ class Seen {
     void keep(PyObject* const* tensors, Py_ssize_t count, bool wants);
 
   private:
-    pybind11::object guard_;
-    unsigned pattern_ = 0;  // which arguments were None, or came twice
-    bool wants_ = false;
-    int trust_ = 0;
+    struct Guard {
+        pybind11::object check;
+        unsigned pattern = 0;  // which arguments were None, or came twice
+        bool wants = false;
+        int trust = 0;
+    };
+    Guard guards_[2];  // an op is called in turn with and without a gradient, or on images and on rows
 };
 
 }  // namespace nk

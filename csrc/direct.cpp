@@ -120,9 +120,10 @@ py::object tuple_of(PyObject* const* begin, Py_ssize_t count) {
     return made;
 }
 
-// forward(ctx, *tensors)
-py::object forward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
-    PyObject *const ctx = arguments[0], *const *tensors = arguments + 1;
+// forward(ctx, *tensors), less the last ones that are None
+py::object forward(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
+    PyObject *const ctx = arguments[0], *tensors[kMost];
+    std::fill(std::copy(arguments + 1, arguments + count, tensors), tensors + op.tensors, Py_None);
     const Parameters more = std::exchange(under_way, {});
     PyObject* given[kMost];
     PyObject** given_end = std::copy(more.begin, more.begin + more.count, given);
@@ -200,7 +201,9 @@ py::object call(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
             return op.call(op.forward, arguments, op.tensors, arguments + op.tensors, count - op.tensors);
         if (op.apply.is_none()) return other;
         const UnderWay parameters({arguments + op.tensors, count - op.tensors});
-        return checked(PyObject_Vectorcall(op.apply.ptr(), arguments, op.tensors, nullptr));
+        Py_ssize_t given = op.tensors;  // autograd looks long at a None
+        while (given > 1 && arguments[given - 1] == Py_None) --given;
+        return checked(PyObject_Vectorcall(op.apply.ptr(), arguments, given, nullptr));
     } catch (py::error_already_set& e) {
         // a kernel refused: the long way explains, or goes to torch
         for (PyObject* refusal :
@@ -212,13 +215,15 @@ py::object call(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
 
 using Body = py::object (*)(const Op&, PyObject* const*, Py_ssize_t);
 
-template <Body body, int extra>
+template <Body body>
 PyObject* entry(PyObject* self, PyObject* const* arguments, Py_ssize_t count) noexcept {
     try {
         const auto* op = static_cast<const Op*>(PyCapsule_GetPointer(self, kName));
         if (op == nullptr) return nullptr;
-        if (body == &backward ? count != 2 : !op->fits(count - extra))
-            return PyErr_Format(PyExc_TypeError, "neurokern: %zd arguments do not fit this op", count);
+        const bool fits = body == &call      ? op->fits(count)
+                          : body == &forward ? count >= 2 && count <= 1 + op->tensors
+                                             : count == 2;
+        if (!fits) return PyErr_Format(PyExc_TypeError, "neurokern: %zd arguments do not fit this op", count);
         return body(*op, arguments, count).release().ptr();
     } catch (py::error_already_set& e) {
         e.restore();
@@ -228,9 +233,9 @@ PyObject* entry(PyObject* self, PyObject* const* arguments, Py_ssize_t count) no
     return nullptr;
 }
 
-template <Body body, int extra = 0>
+template <Body body>
 py::object function(const char* name, const py::object& self) {
-    static PyMethodDef method = {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&entry<body, extra>)),
+    static PyMethodDef method = {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&entry<body>)),
                                  METH_FASTCALL, nullptr};
     return checked(PyCFunction_New(&method, self.ptr()));
 }
@@ -252,7 +257,7 @@ py::tuple direct(py::object forward_kernel, py::object recorded_kernel, py::obje
                       py::none()};
     const py::capsule self(op, kName, [](PyObject* o) { delete static_cast<Op*>(PyCapsule_GetPointer(o, kName)); });
     const auto set_apply = py::cpp_function([op, self](py::object apply) { op->apply = std::move(apply); });
-    return py::make_tuple(function<&call>("call", self), function<&forward, 1>("forward", self),
+    return py::make_tuple(function<&call>("call", self), function<&forward>("forward", self),
                           // as an attribute of a class, only an instancemethod passes the instance on
                           checked(PyInstanceMethod_New(function<&backward>("apply", self).ptr())), set_apply);
 }

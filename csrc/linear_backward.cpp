@@ -97,7 +97,7 @@ py::tuple linear_backward(py::handle grad, py::handle input, py::handle weight, 
 // is None where the other needs no gradient.
 py::object layer_backward(py::handle grad, py::handle input, py::handle weight, py::handle preact, py::handle, int act,
                           double p0, double p1, py::handle needs_) {
-    const Needs needs(kLinearBackward, needs_, 4);
+    const Needs needs(kLinearBackward, needs_);
     Argument g(grad, kLinearBackward, "g");
     OptionalArgument x(input, kLinearBackward, "input"), w(weight, kLinearBackward, "weight"),
         z(preact, kLinearBackward, "preact");

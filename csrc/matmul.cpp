@@ -237,7 +237,7 @@ py::tuple linear_preact(py::handle input, py::handle weight, py::handle bias, py
 // Both as direct.cpp asks for them: the output, nothing besides, and what the gradients that are needed will need.
 py::object layer_recorded(py::handle input, py::handle weight, py::handle bias, py::handle residual, int act, double p0,
                           double p1, py::handle needs_) {
-    const Needs needs("linear", needs_, 4);
+    const Needs needs("linear", needs_);
     const py::handle none = Py_None;
     if (act == static_cast<int>(Activation::identity))
         return py::make_tuple(layer(input, weight, bias, residual, act, p0, p1), none, needs[1] ? input : none,
@@ -248,7 +248,7 @@ py::object layer_recorded(py::handle input, py::handle weight, py::handle bias, 
 
 py::object product_recorded(py::handle a, py::handle b, py::handle residual, int ndim, double alpha, double beta,
                             py::handle needs_) {
-    const Needs needs("matmul", needs_, 3);
+    const Needs needs("matmul", needs_);
     const py::handle none = Py_None;
     bool uneven = false;
     const py::object out = multiply(none, a, b, none, residual, none, static_cast<int>(Activation::identity), 0, 0,

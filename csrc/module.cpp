@@ -14,6 +14,7 @@ PYBIND11_MODULE(_C, m) {
     });
     nk::register_runtime(m);
     nk::register_framework(m);
+    nk::register_quick_class(m);
     nk::register_direct(m);
 #ifdef NK_BUILD_ACTIVATION
     nk::register_activation(m);

@@ -20,14 +20,16 @@ struct Native {
 // csrc/direct.cpp: `native` does what the bound function does.
 void set_native(pybind11::handle function, Native native);
 
-// Which of the arguments of an autograd Function want a gradient: its context's needs_input_grad.
+// Which of the arguments of an autograd Function want a gradient: its context's needs_input_grad. None of those that it
+// was not given.
 class Needs {
   public:
-    Needs(const char* op, pybind11::handle tuple, Py_ssize_t least) : tuple_(tuple) {
-        if (!PyTuple_Check(tuple.ptr()) || PyTuple_GET_SIZE(tuple.ptr()) < least)
-            fail_type(op, "argument needs is no tuple of ", least, " bools");
+    Needs(const char* op, pybind11::handle tuple) : tuple_(tuple) {
+        if (!PyTuple_Check(tuple.ptr())) fail_type(op, "argument needs is no tuple");
     }
-    bool operator[](Py_ssize_t i) const { return PyTuple_GET_ITEM(tuple_.ptr(), i) == Py_True; }
+    bool operator[](Py_ssize_t i) const {
+        return i < PyTuple_GET_SIZE(tuple_.ptr()) && PyTuple_GET_ITEM(tuple_.ptr(), i) == Py_True;
+    }
 
   private:
     pybind11::handle tuple_;

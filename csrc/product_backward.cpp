@@ -34,7 +34,7 @@ py::object multiply(const TensorView& g, const TensorView& a, const TensorView& 
 // is None where the other needs no gradient, and then both have g's number of dimensions.
 py::object product_backward(py::handle grad, py::handle left, py::handle right, int, double alpha, double beta,
                             py::handle needs) {
-    const Needs wants(kOp, needs, 3);
+    const Needs wants(kOp, needs);
     Argument g(grad, kOp, "g");
     OptionalArgument a(left, kOp, "a"), b(right, kOp, "b");
     if ((wants[0] && !b.present) || (wants[1] && !a.present)) fail_type(kOp, "argument a or b is None, but needed");

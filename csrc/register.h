@@ -7,6 +7,7 @@ namespace nk {
 
 void register_runtime(pybind11::module_& m);
 void register_framework(pybind11::module_& m);
+void register_quick_class(pybind11::module_& m);
 void register_direct(pybind11::module_& m);
 void register_activation(pybind11::module_& m);
 void register_softmax(pybind11::module_& m);

@@ -188,4 +188,8 @@ def test_the_kernel_refuses_what_does_not_fit() -> None:
         with pytest.raises(RuntimeError, match="neurokern"):
             _C.product_backward(*wrong, 0, 1.0, 1.0, needs)
     with pytest.raises(TypeError, match="needs"):
-        _C.product_backward(g, a, b, 0, 1.0, 1.0, (True,))
+        _C.product_backward(g, a, b, 0, 1.0, 1.0, None)
+    with pytest.raises(TypeError, match="None, but needed"):
+        _C.product_backward(g, None, b, 0, 1.0, 1.0, needs)
+    with pytest.raises(TypeError, match="None, but needed"):
+        _C.linear_backward(g, a, None, None, 0, 0.0, 0.0, True, True, True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import getattr_static
 from typing import Any
 
 from torch.autograd import Function
 
 from .. import _C
 
-_ASKED_FOR = ("setup_context", "clear_saved_tensors_on_access", "boxed_grads_call")
+# what autograd looks up by name at each call
+_ASKED_FOR = ("_backward_cls", "setup_context", "forward", "clear_saved_tensors_on_access", "boxed_grads_call")
+_Quick = _C.quick_metaclass(type(Function))
 
 
 def direct(
@@ -52,9 +53,8 @@ def direct(
     call, forward_turn, backward_turn, set_apply = _C.direct(forward, recorded or forward, backward, *options)
     if function is not None:
         name = f"Direct{function.__name__.removeprefix('_')}"
-        # what autograd looks up by name at each call, found in the class itself instead of far up among its bases
-        near = {n: getattr_static(function, n) for n in _ASKED_FOR if hasattr(function, n)}
-        made: Any = type(function)(name, (function,), {**near, "forward": staticmethod(forward_turn)})
+        made: Any = _Quick(name, (function,), {"forward": staticmethod(forward_turn)})
+        _C.answer_quickly(made, {n: getattr(made, n) for n in _ASKED_FOR if hasattr(made, n)})
         made._backward_cls.apply = backward_turn  # what the engine calls on the context
         # `made.apply` less its look for functorch's wrappers, which `call` has taken
         set_apply(super(Function, made).apply)

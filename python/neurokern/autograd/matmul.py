@@ -23,6 +23,11 @@ def _rows(t: Tensor) -> Tensor:
     return t.unsqueeze(0) if t.dim() == 1 else t.flatten(0, -2)
 
 
+def _needs(ctx: Any, n: int) -> tuple[bool, ...]:
+    """Which of the first n tensors want a gradient; the direct way leaves out the last that are None."""
+    return (*ctx.needs_input_grad, *[False] * n)[:n]
+
+
 Spec = tuple[str, float, float]  # activation and its parameters
 
 
@@ -50,7 +55,7 @@ class Linear(Function):
     def gradients(ctx: Any, g: Tensor, act: str, p0: float, p1: float) -> tuple[Tensor | None, ...]:
         """Those of `backward`."""
         x, weight, preact, bias = ctx.saved_tensors
-        wants_x, wants_w, wants_b, wants_r = ctx.needs_input_grad[:4]
+        wants_x, wants_w, wants_b, wants_r = _needs(ctx, 4)
         gr = g if wants_r else None
         shape = (*g.shape[:-1], weight.shape[-1]) if wants_x else None
         if (is_grad_enabled() and recording(g, x, weight, bias)) or watched(g):
@@ -135,7 +140,7 @@ class Matmul(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
         _, alpha, beta = ctx.spec
-        wants_a, wants_b, wants_r = ctx.needs_input_grad[:3]
+        wants_a, wants_b, wants_r = _needs(ctx, 3)
         gr = (g if beta == 1.0 else g * beta) if wants_r else None
         ga = gb = None
         if a is None or b is None:  # autograd sums over what was broadcast

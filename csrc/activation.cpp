@@ -39,8 +39,8 @@ Activation checked_activation(const char* op, int act) {
 }
 
 // Nanoseconds per element in cache; what matters is only the order of magnitude.
-double cost_of(Activation a, Pass pass, DType dtype, cpu::Level level) {
-    bool cheap = false;
+double cost_of(Activation a, Pass pass, DType dtype, cpu::Level level, bool of_output = false) {
+    bool cheap = of_output;
     switch (a) {
         case Activation::identity:
         case Activation::relu:
@@ -109,7 +109,8 @@ void run(const char* op, const char* kernel, const Elementwise& e) {
 Elementwise elementwise(Pass pass, Activation a, double p0, double p1, const TensorView& out) {
     const cpu::Table& t = cpu::table();
     const auto kernel = t.activation.run[static_cast<int>(pass)][static_cast<int>(a)][static_cast<int>(out.dtype)];
-    return {kernel, 1, 0, {p0, p1}, cost_of(a, pass, out.dtype, t.level), {}};
+    const bool of_output = p0 != 0 && pass != Pass::forward && (a == Activation::sigmoid || a == Activation::tanh);
+    return {kernel, 1, 0, {p0, p1}, cost_of(a, pass, out.dtype, t.level, of_output), {}};
 }
 
 py::object run_unary(py::handle out_, py::handle x_, const Argument& x, Activation a, double p0, double p1,

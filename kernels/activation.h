@@ -3,7 +3,8 @@
 
 namespace nk {
 
-// X(name): in order of id; append only. Parameters p0, p1 are named behind each that has any.
+// X(name): in order of id; append only. Parameters p0, p1 are named behind each that has any. Where p0 is not 0, the
+// derivatives of sigmoid and tanh take the output y = f(x) for x.
 #define NK_ACTIVATIONS(X)                          \
     X(identity)                                    \
     X(relu)                                        \
@@ -16,7 +17,7 @@ namespace nk {
     X(gelu_tanh)                                   \
     X(silu)                                        \
     X(mish)                                        \
-    X(sigmoid)                                     \
+    X(sigmoid) /* p0: as above */                  \
     X(logsigmoid)                                  \
     X(hardsigmoid)                                 \
     X(hardswish)                                   \
@@ -27,7 +28,7 @@ namespace nk {
     X(softsign)                                    \
     X(softplus)  /* p0 = beta, p1 = threshold */   \
     X(threshold) /* p0 = threshold, p1 = value */  \
-    X(tanh)                                        \
+    X(tanh)      /* p0: as above */                \
     X(squared_relu)
 
 #define NK_ENUMERATOR(name) name,

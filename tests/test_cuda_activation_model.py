@@ -154,6 +154,28 @@ def test_elementwise(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", host.DTYPES, ids=str)
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_derivatives_from_the_output(name: str, dtype: torch.dtype) -> None:
+    slope, bend = {
+        "sigmoid": (lambda y: y * (1 - y), lambda y: 1 - 2 * y),
+        "tanh": (lambda y: 1 - y * y, lambda y: -2 * y),
+    }[name]
+    act = list(ACTIVATIONS).index(name)
+    for seed in random.sample(range(10**6), 4):
+        d = Draw(seed, dtype)
+        shape = d.r.choice(SHAPES)
+        y, g, gg = d.inputs(shape, 3)
+        cases = {
+            "unary_backward": ([g, y], g.double() * slope(y.double())),
+            "unary_backward2": ([gg, g, y], gg.double() * g.double() * bend(y.double())),
+        }
+        for op, (inputs, expected) in cases.items():
+            out = d.output(shape)
+            host.run(op, [out, *inputs], act, (1.0, 0.0))
+            check(out, expected, 64, f"{op} {name} seed {seed} {shape} {d.layouts}")
+
+
+@pytest.mark.parametrize("dtype", host.DTYPES, ids=str)
 def test_prelu(dtype: torch.dtype) -> None:
     kernels = set()
     for seed in random.sample(range(10**6), 40):

@@ -336,18 +336,45 @@ def test_specs_cover_the_public_functions() -> None:
     assert neurokern.functional is F
 
 
-def test_what_relu_read_may_be_written_to() -> None:
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_was_read_may_be_written_to(name: str, compiled: bool) -> None:
+    ours = torch.compile(getattr(F, name), backend="aot_eager") if compiled else getattr(F, name)
     for backend in ("auto", "cpu"):
         x = torch.randn(40, requires_grad=True)
-        h = x * 1
-        with neurokern.backend(backend):
-            y = F.relu(h)
-        h.add_(5)
+        grads = []
+        for f in (ours, getattr(torch, name)):
+            h = x * 1
+            with neurokern.backend(backend):
+                y = f(h)
+            h.add_(5)
+            grads += torch.autograd.grad(y.sum(), x)
+        torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
+def test_what_was_written_is_kept(name: str) -> None:
+    y = getattr(F, name)(torch.randn(40, requires_grad=True))
+    y.detach().mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
-        assert torch.equal(x.grad, (x > 0).float())
 
 
-@pytest.mark.parametrize("name", ["gelu", "tanh", "softplus", "relu"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_gradients_of_gradients_in_a_batch_and_forwards(name: str, dtype: torch.dtype) -> None:
+    x, found = torch.randn(9).to(dtype).requires_grad_(), []
+    for f in (getattr(F, name), getattr(torch, name)):
+        y = f(x)
+        batch = torch.autograd.grad(y, x, torch.eye(9, dtype=dtype), is_grads_batched=True, retain_graph=True)[0]
+        with torch.autograd.forward_ad.dual_level():
+            g = torch.autograd.forward_ad.make_dual(torch.ones(9, dtype=dtype), torch.full((9,), 3.0, dtype=dtype))
+            tangent = torch.autograd.forward_ad.unpack_dual(torch.autograd.grad(y, x, g)[0]).tangent
+        found.append((batch, tangent))
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("name", ["gelu", "tanh", "sigmoid", "softplus", "relu"])
 def test_third_derivatives(name: str) -> None:
     x, thirds = torch.randn(7, dtype=torch.float64, requires_grad=True), []
     for f in (getattr(F, name), getattr(torch, name, None) or getattr(TF, name)):

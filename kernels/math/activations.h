@@ -221,6 +221,10 @@ struct Sigmoid : Smooth<Sigmoid> {
         const Logistic<V> l = logistic<P::grade>(x);
         return l.s * l.c * (l.c - l.s);
     }
+    struct OfOutput : Smooth<OfOutput> {
+        NK_D { return (num<V>(1) - x) * x; }
+        NK_DD { return num<V>(1) - (x + x); }
+    };
 };
 
 struct Logsigmoid : Smooth<Logsigmoid> {
@@ -330,6 +334,10 @@ struct Tanh : Smooth<Tanh> {
     NK_F { return tanh<P::grade>(x); }
     NK_D { return sech2<P::grade>(x); }
     NK_DD { return num<V>(-2) * tanh<P::grade>(x) * sech2<P::grade>(x); }
+    struct OfOutput : Smooth<OfOutput> {
+        NK_D { return mad(x, -x, num<V>(1)); }
+        NK_DD { return num<V>(-2) * x; }
+    };
 };
 
 struct SquaredRelu : Piecewise<SquaredRelu> {
@@ -343,6 +351,14 @@ struct SquaredRelu : Piecewise<SquaredRelu> {
 
 template <class Op>
 inline constexpr bool two_slopes = __is_base_of(TwoSlopes<Op>, Op);
+
+// Whether Op::OfOutput has f' and f'' as functions of y = f(x): those that p0 asks for (see activation.h).
+template <class Op>
+inline constexpr bool told_by_output = false;
+template <>
+inline constexpr bool told_by_output<Sigmoid> = true;
+template <>
+inline constexpr bool told_by_output<Tanh> = true;
 
 #undef NK_F
 #undef NK_D

@@ -387,6 +387,26 @@ def tanh_dd(x, p0, p1):
 
 
 @triton.jit
+def sigmoid_of_output_d(y, p0, p1):
+    return (1.0 - y) * y
+
+
+@triton.jit
+def sigmoid_of_output_dd(y, p0, p1):
+    return 1.0 - (y + y)
+
+
+@triton.jit
+def tanh_of_output_d(y, p0, p1):
+    return 1.0 - y * y
+
+
+@triton.jit
+def tanh_of_output_dd(y, p0, p1):
+    return -2.0 * y
+
+
+@triton.jit
 def squared_relu(x, p0, p1):
     r = relu(x, p0, p1)
     return r * r
@@ -430,3 +450,6 @@ ACTIVATIONS = (
     ("tanh", tanh, tanh_d, tanh_dd, False),
     ("squared_relu", squared_relu, squared_relu_d, squared_relu_dd, True),
 )
+
+# f' and f'' as functions of the output, for p0 that is not 0 (see kernels/activation.h).
+OF_OUTPUT = {"sigmoid": (sigmoid_of_output_d, sigmoid_of_output_dd), "tanh": (tanh_of_output_d, tanh_of_output_dd)}

@@ -27,7 +27,7 @@ from ._common import (
     offset,
     store,
 )
-from ._functions import ACTIVATIONS
+from ._functions import ACTIVATIONS, OF_OUTPUT
 
 # Lengths and strides take part in no specialisation: a kernel is compiled once per activation, type and form. Where
 # the length n is a multiple of 16 it comes divided by it (EVEN), so that the mask does not stop vector loads.
@@ -191,6 +191,8 @@ def unary(out, x, act: int, p0: float, p1: float, *, record: Record | None = Non
 def unary_backward(out, g, x, act: int, p0: float, p1: float, *, record: Record | None = None) -> None:
     """out = g f'(x)."""
     name, _, d, _, select = ACTIVATIONS[act]
+    if p0 != 0 and name in OF_OUTPUT:
+        d = OF_OUTPUT[name][0]
     meta = {"D": d, "SELECT": select}
     _run(unary_backward_kernel, (out, g, x), (float(p0), float(p1)), meta, record, f"{name} ")
 
@@ -198,6 +200,8 @@ def unary_backward(out, g, x, act: int, p0: float, p1: float, *, record: Record 
 def unary_backward2(out, gg, g, x, act: int, p0: float, p1: float, *, record: Record | None = None) -> None:
     """out = gg g f''(x)."""
     name, _, _, dd, select = ACTIVATIONS[act]
+    if p0 != 0 and name in OF_OUTPUT:
+        dd = OF_OUTPUT[name][1]
     # Where f'' is zero throughout, torch has no graph left and answers zero.
     meta = {"DD": dd, "SELECT": select or name in ("identity", "leaky_relu")}
     _run(unary_backward2_kernel, (out, gg, g, x), (float(p0), float(p1)), meta, record, f"{name} ")

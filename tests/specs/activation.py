@@ -12,6 +12,7 @@ import neurokern.functional as F
 import torch
 from neurokern import nn
 from neurokern.autograd import activation as autograd
+from neurokern.ops.activation import TORCH_FROM_OUTPUT
 from neurokern.testing.spec import BadCall, Draw, Maker, OpSpec, Sample
 from torch import Tensor
 
@@ -115,6 +116,7 @@ def row_spec(row: Row) -> OpSpec:
         samples=partial(unary_samples, variants=row.variants, points=row.points),
         smooth=partial(smooth_samples, variants=row.variants, points=row.points),
         exact=exact.gelu if name == "gelu" else EXACT.get(row.act),
+        from_output=row.act in TORCH_FROM_OUTPUT,
         scale="smooth" if row.act in SMOOTH else "magnitude",
         drawn=lambda make, draw: Sample("drawn", (drawn_input(make, draw),), row.variants[0]),
         bench=lambda make, n: Sample(f"{n} elements", (make(n, scale=2),), row.variants[0]),

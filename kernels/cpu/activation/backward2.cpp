@@ -13,6 +13,8 @@ struct Backward2 {
     static constexpr int ins = 3, outs = 1;
     static constexpr bool direct = false;
     static void run(const cpu::Run& r) {
+        if constexpr (math::told_by_output<Op>)
+            if (r.p[0] != 0) return Backward2<typename Op::OfOutput, T>::run(r);
         using V = wide<compute_vec<T>, kNarrow>;
         const auto p = params<T>(r.p);
         walk<T, ins, outs, kNarrow>(r, [&](const V* in, V* out) __attribute__((always_inline)) {

@@ -11,7 +11,7 @@ template <class Op, int W, class C>
 __device__ __forceinline__ void apply_activation(int32_t id, const double (&p)[2], const C (&in)[Op::inputs][W],
                                                  C (&out)[Op::outputs][W]) {
     const math::Params<C> params{static_cast<C>(p[0]), static_cast<C>(p[1])};
-    with_activation(id, [&](auto f) {
+    const auto compute = [&](auto f) {
         using F = decltype(f);
 #pragma unroll
         for (int i = 0; i < W; ++i) {
@@ -22,12 +22,14 @@ __device__ __forceinline__ void apply_activation(int32_t id, const double (&p)[2
 #pragma unroll
             for (int k = 0; k < Op::outputs; ++k) out[k][i] = y[k];
         }
-    });
+    };
+    with_activation<Op::of_output>(id, compute, p[0]);
 }
 
 template <class Derived, int Outputs, int Inputs>
 struct ActivationOp {
     static constexpr int outputs = Outputs, inputs = Inputs;
+    static constexpr bool of_output = false;
     template <int W, class C>
     static __device__ __forceinline__ void apply(const ElementwiseParams& p, const C (&in)[Inputs][W],
                                                  C (&out)[Outputs][W]) {
@@ -42,12 +44,14 @@ struct Unary : ActivationOp<Unary, 1, 1> {  // out | x
     }
 };
 struct UnaryBackward : ActivationOp<UnaryBackward, 1, 2> {  // out | g, x
+    static constexpr bool of_output = true;
     template <class F, class C, class P>
     static __device__ __forceinline__ void element(const C (&in)[2], C (&out)[1], P p) {
         out[0] = F::template vjp<C>(in[0], in[1], p);
     }
 };
 struct UnaryBackward2 : ActivationOp<UnaryBackward2, 1, 3> {  // out | gg, g, x
+    static constexpr bool of_output = true;
     template <class F, class C, class P>
     static __device__ __forceinline__ void element(const C (&in)[3], C (&out)[1], P p) {
         out[0] = in[0] * in[1] * F::template dd<C>(in[2], p);

@@ -27,8 +27,9 @@ class Unary(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
         y = ops.unary(x, act, p0, p1)
-        # of relu, as torch does, the output: the input may be written to before the gradient is wanted
-        ctx.save_for_backward(y if act == "relu" else x)
+        # of some, as torch does, the output: the input may be written to before the gradient is wanted
+        from_output = act == "relu" or (act in ops.TORCH_FROM_OUTPUT and p0 == ops.FROM_OUTPUT)
+        ctx.save_for_backward(y if from_output else x)
         ctx.spec = (act, p0, p1)
         return y
 
@@ -51,7 +52,7 @@ class _UnaryById(Unary):
 NAMES = {number: name for name, number in ops.ACTIVATIONS.items()}
 direct_unary = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded)
 direct_unary_ = direct(_C.unary, tensors=2, takes_out=False)  # (x, x, ...): in place, without a gradient
-direct_relu = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded, keeps_output=True)
+direct_from_output = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded, keeps_output=True)
 
 
 class UnaryInplace(Function):
@@ -144,15 +145,22 @@ def _pulled(f: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
     return torch.func.vjp(f, x)[1](g)[0]
 
 
+def _pulled1(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    """The first derivative by torch."""
+    if act in ops.TORCH_FROM_OUTPUT and p0 == ops.FROM_OUTPUT:
+        return ops.TORCH_FROM_OUTPUT[act](g, x)
+    return _pulled(lambda t: ops.TORCH[act](t, p0, p1), x, g)
+
+
 def _pulled2(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
     """The second derivative by torch."""
-    return _pulled(lambda t: _pulled(lambda u: ops.TORCH[act](u, p0, p1), t, g), x, gg)
+    return _pulled(lambda t: _pulled1(g, t, act, p0, p1), x, gg)
 
 
 def unary_backward(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
     """g * act'(x), recorded when a second derivative is wanted."""
     if watched(g, x) and (reason := why_not_ours(g, x)) is not None:
-        return to_torch(act, reason, lambda: _pulled(lambda t: ops.TORCH[act](t, p0, p1), x, g))
+        return to_torch(act, reason, lambda: _pulled1(g, x, act, p0, p1))
     if recording(g, x):
         return UnaryBackward.apply(g, x, act, p0, p1)
     return ops.unary_backward(g, x, act, p0, p1)

@@ -1,7 +1,8 @@
 """Activations with the signatures of ``torch.nn.functional``, and the gated units that it lacks.
 
 Every function takes float32, float64, float16 or bfloat16 of any shape and strides (other dtypes go to torch, and the
-trace says so), computes in at least float32 and rounds once. Gradients to the second order.
+trace says so), computes in at least float32 and rounds once. Kernels make gradients of the first and second
+order, torch's own formulas those beyond.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.compiler import is_dynamo_compiling as is_compiling
 
 from .. import _C
 from ..autograd import activation as grad
-from ..ops.activation import ACTIVATIONS, PLAIN, SOFTMAX_KINDS, TORCH
+from ..ops.activation import ACTIVATIONS, FROM_OUTPUT, PLAIN, SOFTMAX_KINDS, TORCH
 from ..ops.backends import fall_back, renamed, state, to_torch, watched, why_not_ours
 from ._common import PARAMETERS, index, not_plain, number
 
@@ -27,7 +28,7 @@ def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: b
     if state.native is _C and not is_compiling():
         out: Any = NotImplemented
         if not inplace:
-            out = grad.direct_unary(input, ACTIVATIONS[act], p0, p1)
+            out = _DIRECT[act](input, ACTIVATIONS[act], p0, p1)
         elif type(input) in PLAIN and not input.is_inference():
             out = grad.direct_unary_(input, input, ACTIVATIONS[act], p0, p1)
             if out is input:
@@ -49,19 +50,23 @@ def _long_unary(input: Tensor, act: str, p0: float, p1: float, inplace: bool) ->
         if other is not NotImplemented:
             return other
     if type(p0) is not float or type(p1) is not float:
-        p0, p1 = (*(number(act, *named) for named in zip(PARAMETERS.get(act, ()), (p0, p1), strict=False)), 0.0, 0.0)[
-            :2
-        ]
+        names = PARAMETERS.get(act, ())
+        p0 = number(act, names[0], p0) if len(names) > 0 else 0.0
+        p1 = number(act, names[1], p1) if len(names) > 1 else 0.0
     return grad.unary_(input, act, p0, p1) if inplace else grad.unary(input, act, p0, p1)
 
 
+_DIRECT = dict.fromkeys(ACTIVATIONS, grad.direct_unary)
+_DIRECT |= dict.fromkeys(
+    ("relu", "sigmoid", "tanh"), grad.direct_from_output
+)  # keep it for the gradient, as torch does
 _RELU = ACTIVATIONS["relu"]
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0). Gradient 0 at 0."""
     if not inplace and state.native is _C and not is_compiling():
-        out = grad.direct_relu(input, _RELU, 0.0, 0.0)
+        out = grad.direct_from_output(input, _RELU, 0.0, 0.0)
         if out is not NotImplemented:
             return out
     return _unary(input, "relu", 0.0, 0.0, inplace)
@@ -152,7 +157,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + exp(-x))."""
-    return _unary(input, "sigmoid")
+    return _unary(input, "sigmoid", FROM_OUTPUT)
 
 
 def logsigmoid(input: Tensor) -> Tensor:
@@ -244,7 +249,7 @@ def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
 
 def tanh(input: Tensor) -> Tensor:
     """Hyperbolic tangent."""
-    return _unary(input, "tanh")
+    return _unary(input, "tanh", FROM_OUTPUT)
 
 
 def squared_relu(input: Tensor, inplace: bool = False) -> Tensor:

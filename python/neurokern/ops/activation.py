@@ -49,6 +49,12 @@ TORCH: dict[str, Callable[..., Tensor]] = {
     "tanh": lambda x, a, b: torch.tanh(x),
     "squared_relu": lambda x, a, b, **i: _F.relu(x, **i).square_() if i else torch.relu(x).square(),
 }
+# Derivatives of these take the output for x where p0 says FROM_OUTPUT; torch's own that do.
+FROM_OUTPUT = 1.0
+TORCH_FROM_OUTPUT: dict[str, Callable[..., Tensor]] = {
+    "sigmoid": torch.ops.aten.sigmoid_backward,
+    "tanh": torch.ops.aten.tanh_backward,
+}
 
 
 def real(x: Tensor) -> Tensor:

@@ -198,7 +198,7 @@ def _results(
     exact = spec.exact or spec.torch
     in_float64 = make.dtype == torch.float64
     run = _one_by_one if sample.alone else evaluate
-    named = run(exact if in_float64 or order > 1 else spec.torch, sample, order, g)
+    named = run(exact if in_float64 or (order > 1 and not spec.from_output) else spec.torch, sample, order, g)
     if in_float64 and spec.exact and order == 1:
         # NaN and infinity stay torch's
         own = run(spec.torch, sample, order, g)

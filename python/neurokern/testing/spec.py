@@ -119,6 +119,8 @@ class OpSpec:
         smooth: small samples where the op is twice differentiable, for gradcheck and second derivatives.
         exact: like `torch`, where torch's own function is no reference: it lacks a second derivative, or loses
             digits to cancellation.
+        from_output: torch and we make the derivatives from the rounded output, so torch's own errors are those to meet
+            in the second derivative, too, and not those of `exact`.
         scale: what errors are measured against (see ``compare.py``). "magnitude": the result, of an elementwise
             function; "nudge": how far the result moves when the inputs do; "smooth": the same, of an elementwise
             function (but at its edges, the result); "absolute": the result for the absolute values of all inputs, of a
@@ -141,6 +143,7 @@ class OpSpec:
     samples: Callable[[Maker], Iterator[Sample]]
     smooth: Callable[[Maker], Iterator[Sample]] | None = None
     exact: Callable[..., Any] | None = None
+    from_output: bool = False
     scale: str | Callable[[Sample, tuple[Tensor, ...], list[tuple[str, Tensor]]], list[Tensor] | None] = "magnitude"
     drawn: Callable[[Maker, Draw], Sample] | None = None
     variant: str = ""

@@ -8,6 +8,7 @@ which is cheaper than to do so from Python.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,15 +18,31 @@ from .activation import ACTIVATIONS, PLAIN, real
 from .backends import state
 from .registry import is_compiling, register
 
+Shape = Sequence[int]
 
-def product_shape(a: Tensor, b: Tensor) -> tuple[int, ...]:
-    """The shape of torch.matmul(a, b)."""
-    batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    return (*batch, *a.shape[-2:-1], *(b.shape[-1:] if b.dim() > 1 else ()))
+
+def product_shape(a: Shape, b: Shape) -> tuple[int, ...]:
+    """The shape of torch.matmul of tensors of these shapes."""
+    return (*torch.broadcast_shapes(a[:-2], b[:-2]), *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
 
 
 def _linear_shape(x: Tensor, weight: Tensor) -> tuple[int, ...]:
     return (*x.shape[:-1], weight.shape[0])
+
+
+# two operations for each multiplication and its addition; as torch's formulas, epilogues count nothing
+def _matmul_flops(a: Shape, b: Shape, *_: object) -> int:
+    return 2 * math.prod(product_shape(a, b)) * a[-1]
+
+
+def _linear_flops(x: Shape, weight: Shape, *_: object) -> int:
+    return 2 * math.prod(x) * weight[0]
+
+
+def _linear_backward_flops(
+    g: Shape, x: Shape, weight: Shape, preact: Shape | None, act: str, p0: float, p1: float, wants: Sequence[bool]
+) -> int:
+    return _linear_flops(x, weight) * sum(wants[:2])
 
 
 def _optional(t: Tensor | None) -> Tensor | None:
@@ -35,7 +52,8 @@ def _optional(t: Tensor | None) -> Tensor | None:
 @register(
     "matmul(Tensor a, Tensor b, Tensor? bias, Tensor? residual, str act, float p0, float p1, float alpha, float beta)"
     " -> Tensor",
-    lambda a, b, *_: a.new_empty(product_shape(a, b)),
+    lambda a, b, *_: a.new_empty(product_shape(a.shape, b.shape)),
+    _matmul_flops,
 )
 def matmul_body(
     a: Tensor,
@@ -58,6 +76,7 @@ def matmul_body(
 @register(
     "linear(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, str act, float p0, float p1) -> Tensor",
     lambda x, w, *_: x.new_empty(_linear_shape(x, w)),
+    _linear_flops,
 )
 def linear_body(
     x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: str, p0: float, p1: float
@@ -73,6 +92,7 @@ def linear_body(
     "linear_preact(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, str act, float p0, float p1)"
     " -> (Tensor, Tensor)",
     lambda x, w, *_: (x.new_empty(_linear_shape(x, w)), x.new_empty(_linear_shape(x, w))),
+    _linear_flops,
 )
 def linear_preact_body(
     x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: str, p0: float, p1: float
@@ -101,6 +121,7 @@ def _gradients_fake(
     "linear_backward(Tensor g, Tensor? x, Tensor? weight, Tensor? preact, str act, float p0, float p1, bool[3] wants)"
     " -> (Tensor, Tensor, Tensor)",
     _gradients_fake,
+    _linear_backward_flops,
 )
 def linear_backward_body(
     g: Tensor,

@@ -104,7 +104,7 @@ def matmul(
 ) -> Tensor:
     """act(alpha * a @ b + bias) + beta * residual into out, a new tensor when None, with the shapes of torch.matmul."""
     if out is None:
-        out = a.new_empty(product_shape(a, b))
+        out = a.new_empty(product_shape(a.shape, b.shape))
     row, column = a.dim() == 1, b.dim() == 1
     a, b = a.unsqueeze(0) if row else a, b.unsqueeze(1) if column else b
     batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])

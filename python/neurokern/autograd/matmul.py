@@ -51,9 +51,10 @@ class Linear(Function):
         if (is_grad_enabled() and recording(g, x, weight, bias)) or watched(g):
             # the preactivation is made again, as a function that can be differentiated once more
             gz = g if act == "identity" else unary_backward(g, linear(x, weight, bias), act, p0, p1)
-            gz = _rows(gz)
+            rows = _rows(x)
+            gz = gz.reshape(rows.shape[0], weight.shape[0])  # batches of gradients have no flatten
             gx = matmul(gz, weight).view(x.shape) if wants_x else None
-            gw = matmul(gz.t(), _rows(x)) if wants_w else None
+            gw = matmul(gz.t(), rows) if wants_w else None
             return gx, gw, gz.sum(0) if wants_b else None, gr, None
         rows = x
         if x.dim() != 2:

@@ -221,6 +221,17 @@ class TestAutocast:
         with torch.autocast("cpu", torch.bfloat16):
             assert getattr(F, name)(*args).dtype == getattr(TF, name)(*args).dtype
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+    def test_prelu_takes_autocasts_dtype(self, dtype: torch.dtype) -> None:
+        x, w = torch.randn(4, 6, dtype=dtype, requires_grad=True), torch.rand(6, requires_grad=True)
+        found = []
+        for f in (F.prelu, TF.prelu):
+            with torch.autocast("cpu", torch.bfloat16):
+                y = f(x, w)
+            assert y.dtype == torch.bfloat16
+            found.append((y, *torch.autograd.grad(y.sum(), (x, w))))
+        torch.testing.assert_close(*found, rtol=2**-7, atol=2**-7)
+
 
 def test_bitwise_repeatable(spec: OpSpec, on: Target, seed: int) -> None:
     """The same call gives the same bits, output and gradients, whatever ran between."""

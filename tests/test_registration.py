@@ -16,6 +16,7 @@ from neurokern import nn
 from neurokern.testing import Maker, OpSpec, all_specs, evaluate
 from neurokern.testing.run import cotangents
 from torch import Tensor
+from torch.nn.functional import conv2d
 from torch.utils._python_dispatch import TorchDispatchMode
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++")
@@ -176,6 +177,19 @@ def test_one_op_many_times_in_a_dynamic_graph(f: Callable[..., Tensor]) -> None:
     compiled = torch.compile(both, fullgraph=True, dynamic=True, backend="aot_eager")
     got, expected = (torch.autograd.grad(g(x, w).sum(), x) for g in (compiled, both))
     torch.testing.assert_close(got, expected)
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_compile_in_place_upon_a_convolution(seed: int) -> None:
+    """Its sizes are formulas that Inductor can't compare, where an op writes in place."""
+    make = Maker.seeded(seed, "compile in place")
+
+    def f(x, w):
+        y = conv2d(x, w, stride=2, padding=1)
+        return F.relu(conv2d(F.silu(y, inplace=True), w[:, :1].expand(-1, 8, -1, -1)), inplace=True)
+
+    same_compiled(f, [make(2, 3, 16, 16), make(8, 3, 3, 3)], dynamic=True)
 
 
 @needs_compiler

@@ -66,6 +66,15 @@ def test_batches_of_gradients(op: str) -> None:
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.parametrize("shape", [(4,), (3, 2, 4)], ids=str)
+def test_batches_of_gradients_of_rows(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, requires_grad=True)
+    found = [
+        torch.autograd.functional.jacobian(lambda t, f=f: f(t, W, B), x, vectorize=True) for f in (F.linear, TF.linear)
+    ]
+    torch.testing.assert_close(*found)
+
+
 @ops
 @pytest.mark.parametrize("outer", ["reverse-mode", "forward-mode"])
 def test_hessian_at_once(op: str, outer: str) -> None:

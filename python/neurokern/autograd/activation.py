@@ -67,7 +67,7 @@ class UnaryInplace(Function):
         ctx.mark_dirty(x)
         ctx.save_for_backward(x if before is None else before)
         ctx.spec = (act, p0, p1)
-        ctx.in_part = is_dynamo_compiling() or x._is_view()  # which dynamo can't ask
+        ctx.in_part = x._is_view()
         return x
 
     @staticmethod
@@ -133,6 +133,8 @@ def unary_(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
     if (recorded or watched()) and (reason := why_not_ours(x)) is not None:
         return to_torch(act, reason, lambda: ops.TORCH[act](x, p0, p1, inplace=True))
     if recorded:
+        if is_dynamo_compiling():  # it makes copies out of place, and Inductor asks less of what those copy
+            return x.copy_(Unary.apply(x.clone(), act, p0, p1))
         # where torch keeps the output, too: another's may be written to before it is needed
         from_output = act == "relu" or (act == "leaky_relu" and p0 > 0)
         return UnaryInplace.apply(x, None if from_output else x.clone(), act, p0, p1)
@@ -237,7 +239,7 @@ class PReLU(Function):
         return gx, gw.reshape(weight.shape)
 
 
-direct_prelu = direct(_C.prelu, lambda _, *tensors: ops.prelu_backward_body(*tensors), PReLU, tensors=2)
+direct_prelu = direct(_C.prelu, lambda _, *tensors: ops.prelu_backward_body(*tensors), PReLU, tensors=2, autocasts=True)
 
 
 def _reduced(x: Tensor, weight: Tensor) -> list[int]:

@@ -61,7 +61,7 @@ class Linear(Function):
         if (is_grad_enabled() and recording(g, x, weight, bias)) or watched(g):
             # the preactivation is made again, as a function that can be differentiated once more
             gz = g if act == "identity" else unary_backward(g, linear(x, weight, bias), act, p0, p1)
-            gz = _rows(gz)
+            gz = gz.reshape(g.shape[:-1].numel(), g.shape[-1])  # batches of gradients have no flatten
             gx = matmul(gz, weight).view(shape) if wants_x else None
             gw = matmul(gz.t(), _rows(x)) if wants_w else None
             return gx, gw, gz.sum(0) if wants_b else None, gr, None

@@ -21,7 +21,7 @@ from .. import _C
 from ..autograd import activation as grad
 from ..ops.activation import ACTIVATIONS, FROM_OUTPUT, PLAIN, SOFTMAX_KINDS, TORCH
 from ..ops.backends import fall_back, renamed, state, to_torch, watched, why_not_ours
-from ._common import PARAMETERS, index, not_plain, number
+from ._common import PARAMETERS, any_autocast, autocast, index, not_plain, number
 
 
 def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: bool = False) -> Tensor:
@@ -276,7 +276,7 @@ def _long_prelu(input: Tensor, weight: Tensor) -> Tensor:
     refusal = None
     if type(input) in PLAIN and type(weight) in PLAIN:
         try:
-            if not watched():
+            if not (any_autocast() or watched()):
                 return grad.prelu(input, weight)
         except (RuntimeError, NotImplementedError) as error:
             refusal = error  # explained below
@@ -289,6 +289,7 @@ def _long_prelu(input: Tensor, weight: Tensor) -> Tensor:
         )
         if other is not NotImplemented:
             return other
+    input, weight = autocast(input, weight)
     reason = why_not_ours(input, weight)
     if reason is not None:
         return to_torch("prelu", reason, lambda: torch.prelu(input, weight))

@@ -40,9 +40,17 @@ def _linear_flops(x: Shape, weight: Shape, *_: object) -> int:
 
 
 def _linear_backward_flops(
-    g: Shape, x: Shape, weight: Shape, preact: Shape | None, act: str, p0: float, p1: float, wants: Sequence[bool]
+    g: Shape,
+    x: Shape | None,
+    weight: Shape | None,
+    preact: Shape | None,
+    act: str,
+    p0: float,
+    p1: float,
+    wants: Sequence[bool],
 ) -> int:
-    return _linear_flops(x, weight) * sum(wants[:2])
+    k = (x or weight or (0,))[-1]  # one of them may not be needed
+    return 2 * math.prod(g) * k * sum(wants[:2])
 
 
 def _optional(t: Tensor | None) -> Tensor | None:

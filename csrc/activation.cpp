@@ -243,6 +243,8 @@ py::object unary_backward2(py::handle out_, py::handle gg_, py::handle g_, py::h
     return out.object;
 }
 
+constexpr int64_t kGatedRow = 32;  // the most that kernels of gated units take at a step
+
 void run_gated(const TensorView& out, const TensorView& a, const TensorView& b, int act, double p0, double p1) {
     constexpr const char* op = "gated";
     const Activation id = checked_activation(op, act);
@@ -255,6 +257,7 @@ void run_gated(const TensorView& out, const TensorView& a, const TensorView& b, 
 #endif
     }
     Elementwise e = elementwise(Pass::gated, id, p0, p1, out);
+    e.long_row = kGatedRow;
     e.ins = 2;
     e.tensor[0] = &out;
     e.tensor[1] = &a;
@@ -280,6 +283,7 @@ void run_gated_backward(const TensorView& ga, const TensorView& gb, const Tensor
 #endif
     }
     Elementwise e = elementwise(Pass::gated_backward, id, p0, p1, ga);
+    e.long_row = kGatedRow;
     e.outs = 2;
     e.ins = 3;
     e.tensor[0] = &ga;

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kApart = 192;        // bytes, so that blocks do not lie 4 KiB apart, where loads wait for stores
 constexpr int kBlock = 512;        // elements that pass through the stack at a time
-constexpr int64_t kLongRow = 64;   // shorter rows are gathered several at a time
+constexpr int64_t kLongRow = 64;   // shorter rows that must be gathered are, several at a time
 constexpr int64_t kOwnRow = 1024;  // from so long rows on an input that repeats is read where it lies
 constexpr int64_t kStreamBytes = int64_t{4} << 20;  // size of an output from which it passes by the caches
 constexpr int64_t kAheadFrom = int64_t{256} << 10;  // size of an input from which it is fetched ahead
@@ -97,6 +97,17 @@ struct Position {
             for (int t = 0; t < s.tensors; ++t) offset[t] += index[d] * s.stride[t][d];
         }
     }
+    // Whole rows from here on, up to the end of dim 1 and within the next n elements; 1 where a part of a row is next.
+    int64_t rows(const IndexSpace& s, int64_t n) const {
+        if (s.ndim < 2 || index[0] != 0 || n < s.size[0]) return 1;
+        return std::min(s.size[1] - index[1], n / s.size[0]);
+    }
+    // Over n rows of dim 1 without passing its end.
+    void skip_rows(const IndexSpace& s, int64_t n) {
+        if (n == 0) return;
+        index[1] += n;
+        for (int t = 0; t < s.tensors; ++t) offset[t] += n * s.stride[t][1];
+    }
     // n must not go beyond the row.
     void advance(const IndexSpace& s, int64_t n) {
         index[0] += n;
@@ -121,13 +132,14 @@ struct Strided {
     // Long rows: an operand is used where it lies if its row is contiguous, repeated if its row is one value.
     void rows(int64_t begin, int64_t end) const {
         Access access[kMaxOperands];
-        bool gathers = false, past = true;
+        bool gathers = false, past = true, direct = true;
         for (int t = 0; t < e.operands(); ++t) {
             const int64_t stride = s.stride[t][0];
             access[t] = stride == 1                  ? Access::direct
                         : stride == 0 && t >= e.outs ? Access::one_value
                                                      : Access::gathered;
             gathers = gathers || access[t] == Access::gathered;
+            direct = direct && access[t] == Access::direct;
             if (t < e.outs && access[t] == Access::gathered) past = false;
         }
         alignas(64) char block[kMaxOperands][kBlock * 8 + kApart];
@@ -150,6 +162,15 @@ struct Strided {
                     r.in[t - e.outs] = used, r.step[t - e.outs] = access[t] != Access::one_value;
             }
             r.past ? run_part(r, e, size) : e.kernel(r);
+            const int64_t more = direct ? at.rows(s, end - begin) - 1 : 0;  // which only begin elsewhere
+            for (int64_t i = 0; i < more; ++i) {
+                for (int t = 0; t < e.outs; ++t) r.out[t] = static_cast<char*>(r.out[t]) + s.stride[t][1] * size;
+                for (int j = 0; j < e.ins; ++j)
+                    r.in[j] = static_cast<const char*>(r.in[j]) + s.stride[e.outs + j][1] * size;
+                r.past ? run_part(r, e, size) : e.kernel(r);
+            }
+            at.skip_rows(s, more);
+            begin += more * n;
             for (int t = 0; t < e.outs; ++t)
                 if (access[t] == Access::gathered)
                     copy_strided(address(t, at.offset[t]), s.stride[t][0], block[t], 1, n, size);
@@ -163,17 +184,11 @@ struct Strided {
     template <class F>
     void move(Position at, int t, int64_t n, F f) const {
         for (int64_t done = 0; done < n;) {
-            Rows rows{address(t, at.offset[t]), s.stride[t][0], 0, std::min(s.size[0] - at.index[0], n - done), 1};
-            if (s.ndim > 1 && rows.length == s.size[0]) {
-                rows.apart = s.stride[t][1];
-                rows.count = std::min(s.size[1] - at.index[1], (n - done) / rows.length);
-            }
+            const Rows rows{address(t, at.offset[t]), s.stride[t][0], s.ndim > 1 ? s.stride[t][1] : 0,
+                            std::min(s.size[0] - at.index[0], n - done), at.rows(s, n - done)};
             f(done, rows);
             done += rows.length * rows.count;
-            if (rows.count > 1) {
-                at.index[1] += rows.count - 1;
-                at.offset[t] += (rows.count - 1) * rows.apart;
-            }
+            at.skip_rows(s, rows.count - 1);
             at.advance(s, rows.length);
         }
     }
@@ -310,15 +325,16 @@ void run_strided(const Elementwise& e) {
     }
     if (run_periodic(e, s)) return;
     const Strided strided{e, s, size_of(e.tensor[0]->dtype)};
-    bool direct = s.size[0] >= kLongRow;
+    bool direct = s.size[0] >= e.long_row;
     for (int t = 0; t < e.operands(); ++t)
         direct = direct && (s.stride[t][0] == 1 || (s.stride[t][0] == 0 && t >= e.outs));
+    const bool by_rows = direct || s.size[0] >= kLongRow;
     // Moving elements one by one costs about as much as a dear function.
     const int threads = threads_for(n, direct ? e.cost : e.cost + 0.5);
     parallel(threads, [&](int tid, int count) {
         const int64_t begin = n * tid / count, end = n * (tid + 1) / count;
         if (begin == end) return;
-        if (s.size[0] >= kLongRow)
+        if (by_rows)
             strided.rows(begin, end);
         else
             strided.blocks(begin, end);

@@ -16,6 +16,7 @@ interpret_without_gpu()  # before anything imports triton
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from neurokern.testing import OpSpec, all_specs, ptx, twins  # noqa: E402
+from neurokern.testing.spec import mixed  # noqa: E402
 
 # the emulator's tests that belong to `make check`; the others take two minutes
 QUICK_EMULATOR_TESTS = {f"test_emulator_{part}" for part in ("async", "checkers", "counters", "memory")}
@@ -29,6 +30,22 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("NEUROKERN_SEED", str(random.SystemRandom().randrange(1 << 31)))
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     torch.set_num_threads(2 if workers == 1 else max(1, min(2, (os.cpu_count() or 1) // workers)))
+
+
+def _seed_what_has_no_generator(*names: str) -> None:
+    number = mixed(int(os.environ["NEUROKERN_SEED"]), *names)
+    torch.manual_seed(number)
+    random.seed(number)
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    if isinstance(collector, pytest.Module):  # what it draws when it is imported
+        _seed_what_has_no_generator(collector.nodeid)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    _seed_what_has_no_generator(item.nodeid)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -114,7 +131,7 @@ def nvcc(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], str]:
 
 @pytest.fixture
 def seed() -> int:
-    """The seed of this run; the test's own values also depend on names that it gives to `Maker.seeded`."""
+    """The seed of this run, for generators; torch's own and `random` start from it and the test's name."""
     return int(os.environ["NEUROKERN_SEED"])
 
 

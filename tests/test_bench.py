@@ -183,15 +183,22 @@ def test_suites_hold_what_they_promise():
         (["bench", "--suite", "few-row"], "did you mean 'few-rows'"),
         (["bench", "--dtype", "f31"], "did you mean 'f32'"),
         (["bench", "--device", "cdua"], "did you mean 'cuda'"),
+        (["bench", "--backend", "cdua"], "did you mean 'cuda'"),
         (["bench", "--threads", "none"], "--threads"),
+        (["bench", "--minutes", "0"], "--minutes is 0"),
+        (["bench", "--minutes", "nan"], "--minutes is nan"),
         (["bench", "--plot", "x.bmp"], ".svg"),
+        (["bench", "--plot", "/proc/no/such.svg"], "--plot /proc/no/such.svg: "),
     ],
 )
-def test_a_wrong_option_is_one_line_that_suggests(capsys, arguments, says):
-    assert main(arguments) == 2
+def test_a_wrong_option_is_one_line_that_suggests_and_makes_no_file(capsys, tmp_path, arguments, says):
+    file = tmp_path / "records.jsonl"
+    assert main([*arguments, "--json", str(file)]) == 2
     captured = capsys.readouterr()
+    assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert says in captured.err
+    assert not file.exists()
 
 
 def test_the_command_lists_its_suites(capsys):

@@ -218,7 +218,7 @@ class Job:
     loose: float = 0.0  # of the size of a sum, beside rounding
 
     def evaluate(self, kernels: SimpleNamespace) -> list[tuple[Tensor, Tensor]]:
-        r = Run(kernels, int(os.environ.get("NEUROKERN_SEED", "0")) + sum(map(ord, self.id)))
+        r = Run(kernels, int(os.environ["NEUROKERN_SEED"]) + sum(map(ord, self.id)))
         self.run(r, self.dtype)
         return r.results
 

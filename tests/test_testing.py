@@ -10,6 +10,7 @@ from neurokern import _C
 from neurokern.autograd import activation
 from neurokern.autograd.direct import direct
 from neurokern.testing import Maker, OpSpec, Sample, expected, judge, nan_filled, spec, ulp
+from neurokern.testing.spec import mixed
 from torch import Tensor
 
 
@@ -20,6 +21,16 @@ def flaws(s: OpSpec, f, dtype: torch.dtype = torch.float32, seed: int = 0) -> li
         if wrong := judge(flawed, want, 1):
             return wrong
     return []
+
+
+IMPORTED = torch.rand(3)
+
+
+def test_torchs_own_generator_starts_from_the_seed_and_the_name(seed: int, request: pytest.FixtureRequest) -> None:
+    drawn = torch.rand(3)
+    for node, values in ((request.node, drawn), (request.node.getparent(pytest.Module), IMPORTED)):
+        generator = torch.Generator().manual_seed(mixed(seed, node.nodeid))
+        torch.testing.assert_close(values, torch.rand(3, generator=generator), rtol=0, atol=0)
 
 
 class Off(torch.autograd.Function):

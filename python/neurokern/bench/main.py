@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def thread_counts(o: Options) -> list[int]:
     """The numbers asked for; default: 1 and 2 (as many as there are), only the larger when quick.
 
     Raises:
-        Failure: not numbers above zero.
+        Failure: not numbers of threads that this machine has.
     """
     if o.device == "cuda":
         return [torch.get_num_threads()]
@@ -79,14 +80,15 @@ def numbers(threads: str) -> list[int]:
     """``"1,2"`` as numbers.
 
     Raises:
-        Failure: not numbers above zero.
+        Failure: not numbers from one to as many as the machine has processors.
     """
+    most = os.cpu_count() or 1
     try:
         counts = [int(part) for part in threads.split(",")]
     except ValueError:
         counts = [0]
-    if min(counts) < 1:
-        raise Failure(f"--threads is {threads!r}, expected numbers above zero, as in 1,2", 2)
+    if min(counts) < 1 or max(counts) > most:
+        raise Failure(f"--threads is {threads!r}, expected numbers from 1 to {most}, as in 1,2", 2)
     return counts
 
 
@@ -98,18 +100,45 @@ def check_device(device: str) -> None:
             raise Failure(f"can't benchmark on cuda: {why}")
 
 
+def check_backend(name: str) -> None:
+    """Raises Failure unless the backend is known and can run here."""
+    pick("backend", name, ("auto", *BACKENDS))
+    if name != "auto" and (why := BACKENDS[name].missing()):
+        raise Failure(f"backend {name} can't run here: {why}")
+
+
+def check_writable(option: str, path: Path | None) -> None:
+    """Raises Failure unless the file can be written; leaves none behind."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
+        path.open("a").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise Failure(f"{option} {path}: {error.strerror}", 2) from None
+
+
 def bench(o: Options) -> list[Record]:
     """Measure our kernels against torch, print, and return the records.
 
     Raises:
         Failure: wrong options; a case failed; with `enforce`, a bound is missed.
     """
+    # whatever is wrong is found before an hour of measuring, not after it, and the files last: no wrong call makes any
     if o.plot is not None:
-        check_plot(o.plot)  # before an hour of measuring, not after it
-    chosen = chosen_cases(o)
+        check_plot(o.plot)
+    if not o.minutes > 0:
+        raise Failure(f"--minutes is {o.minutes:g}, expected a number above zero", 2)
+    chosen, threads = chosen_cases(o), thread_counts(o)
     check_device(o.device)
+    check_backend(o.backend)
+    check_writable("--json", o.file)
+    check_writable("--plot", o.plot)
     effort = QUICK if o.quick else FULL
-    run = Run(o.device, thread_counts(o), effort, o.file, o.backend, seconds=60 * o.minutes)
+    run = Run(o.device, threads, effort, o.file, o.backend, seconds=60 * o.minutes)
     say(f"neurokern against torch {torch.__version__} on {o.device}, commit {commit() or 'unknown'}, seed {run.seed}")
     records: list[Record] = []
     with progress() as bars:

@@ -38,5 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not hasattr(error, "format_message"):
             raise
         text = " ".join(error.format_message().split())
-        print(f"neurokern: {text or 'no command given'} (see neurokern --help)", file=sys.stderr)
+        called = getattr(getattr(error, "ctx", None), "command_path", "neurokern")
+        print(f"neurokern: {text or 'no command given'} (see {called} --help)", file=sys.stderr)
         return 2

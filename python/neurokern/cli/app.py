@@ -18,19 +18,6 @@ app = typer.Typer(
 )
 
 
-def _writable(option: str, path: Path | None) -> None:
-    """Find out before the work, not after it, whether the file can be written."""
-    from ..bench.console import Failure
-
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-    except OSError as error:
-        raise Failure(f"{option} {path}: {error.strerror}", 2) from None
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         from .. import __version__
@@ -69,8 +56,11 @@ def check(
 
     Ends with a non-zero exit code when an op is wrong.
     """
+    from ..bench.console import Failure
     from .check import count, run
 
+    if counters and backend not in (None, "cuda"):
+        raise Failure(f"--counters counts what CUDA kernels do, not those of backend {backend!r}", 2)
     if counters:
         count(op or [], dtype, seed)
     else:
@@ -99,8 +89,6 @@ def bench(
     if list_:
         machinery.list_suites()
         return
-    _writable("--json", json)
-    _writable("--plot", plot)
     limit = math.inf if minutes is None else minutes
     machinery.bench(
         machinery.Options(

@@ -89,4 +89,4 @@ def run(specs: Sequence[OpSpec], dtypes: Sequence[torch.dtype], seed: int) -> No
         ],
     )  # fmt: skip
     specs_run = len(set().union(*used.values())) if used else 0
-    say(f"{len(rows)} kernels, {sum(c['launches'] for c in sums.values())} launches, {specs_run} ops")
+    say(f"kernels: {len(rows)}, launches: {sum(c['launches'] for c in sums.values())}, ops: {specs_run}")

@@ -23,6 +23,11 @@ FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 T = TypeVar("T")
 
 
+def mixed(seed: int, *names: object) -> int:
+    """A seed of 32 bits that depends on the seed and on the names."""
+    return zlib.crc32(repr((seed, *map(str, names))).encode())
+
+
 @dataclass
 class Maker:
     """Draws the tensors of a sample: fresh random values from `generator`, of one dtype, on one device."""
@@ -35,8 +40,7 @@ class Maker:
     @classmethod
     def seeded(cls, seed: int, *names: object, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Maker:
         """A maker whose values depend on the seed and on names (of a spec, of a draw): no two tests share them."""
-        mixed = zlib.crc32(repr((seed, *map(str, names))).encode())
-        return cls(dtype, torch.Generator().manual_seed(mixed), device)
+        return cls(dtype, torch.Generator().manual_seed(mixed(seed, *names)), device)
 
     def __call__(self, *shape: int, scale: float = 1.0, low: float | None = None, high: float | None = None) -> Tensor:
         """Normal values of that scale, or uniform ones in [low, high)."""

@@ -151,6 +151,13 @@ def test_nested_tensors() -> None:
     torch.testing.assert_close(*got)
 
 
+@pytest.mark.parametrize("f", [F.bmm, F.matmul], ids=["bmm", "matmul"])
+def test_products_of_nested_tensors(f) -> None:
+    a, b = [torch.randn(2, 4), torch.randn(3, 4)], [torch.randn(4, 5), torch.randn(4, 1)]
+    for got, x, y in zip(f(torch.nested.nested_tensor(a), torch.nested.nested_tensor(b)).unbind(), a, b, strict=True):
+        torch.testing.assert_close(got, x @ y)
+
+
 class TestProducts:
     def test_a_bias_that_is_no_tensor(self) -> None:
         for activation in (None, "relu"):

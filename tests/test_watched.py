@@ -161,3 +161,37 @@ def test_a_class_that_overrides_functions_is_asked_with_torchs(ours, theirs) -> 
     assert theirs in Known.seen
     assert "Known" in launches[0].reason
     torch.testing.assert_close(ours(x, w).as_subclass(Tensor), ours(x, w.as_subclass(Tensor)))
+
+
+class Named(Tensor):
+    """A class that overrides nothing."""
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if not op.startswith("rrelu")])
+def test_a_class_that_overrides_nothing_is_kept(op: str) -> None:
+    found = []
+    for f in OPS[op]:
+        x = torch.linspace(-2, 2, 12).view(3, 4).as_subclass(Named).requires_grad_()
+        y = f(x)
+        y.square().sum().backward()
+        assert type(y) is Named
+        found.append((type(x.grad), y.detach().as_subclass(Tensor), x.grad.as_subclass(Tensor)))
+    assert found[0][0] is found[1][0]
+    torch.testing.assert_close(found[0][1:], found[1][1:])
+
+
+@pytest.mark.parametrize("op", ["gelu", "glu", "linear", "linear, gelu", "mm", "addmm"])
+def test_what_a_class_that_overrides_nothing_gives_may_be_written_to(op: str) -> None:
+    x = torch.randn(3, 4).as_subclass(Named).requires_grad_()
+    y = F.silu(OPS[op][0](x), inplace=True)
+    y.sum().backward()
+    plain = x.detach().as_subclass(Tensor).requires_grad_()
+    TF.silu(OPS[op][1](plain)).sum().backward()
+    torch.testing.assert_close(x.grad.as_subclass(Tensor), plain.grad)
+
+
+def test_a_class_that_overrides_nothing_in_place() -> None:
+    x = torch.randn(3, 4).as_subclass(Named)
+    expected = F.silu(x.as_subclass(Tensor))
+    assert F.silu(x, inplace=True) is x
+    assert torch.equal(x.as_subclass(Tensor), expected)

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 from torch.fx import Proxy
 from torch.overrides import handle_torch_function
 
 from ..ops.activation import ACTIVATIONS, PLAIN
 from ..ops.backends import to_torch
+from ._subclass import overrides_nothing, upon_plain
 
 IDENTITY = ("identity", 0, 0)  # ints: of floats that have a place, torch.compile(dynamic=True) makes variables
 Activation = str | tuple[Any, ...] | None
@@ -133,7 +135,8 @@ def _overrides(a: Any) -> bool:
 def not_plain(op: str, arguments: tuple[tuple[str, Any], ...], by_torch: Callable[[], Any], ours: partial[Any]) -> Any:
     """For arguments that are no plain tensors: torch's own function where a class overrides it, else a TypeError.
 
-    Returns NotImplemented when all are tensors after all, and the op can go on. ``ours`` is what torch.fx records.
+    Returns NotImplemented when all are tensors after all, and the op can go on. ``ours`` is the whole call, which
+    torch.fx records.
     """
     for _, a in arguments:
         if isinstance(a, Proxy):
@@ -143,7 +146,8 @@ def not_plain(op: str, arguments: tuple[tuple[str, Any], ...], by_torch: Callabl
     for name, a in arguments:
         if not (isinstance(a, Tensor) or (a is None and name in _OPTIONAL)):
             raise TypeError(f"neurokern.{op}: argument {name} is a {type(a).__name__}, expected a torch.Tensor")
-    return NotImplemented
+    named = not is_dynamo_compiling() and any(overrides_nothing(type(a)) for _, a in arguments)
+    return upon_plain(ours) if named else NotImplemented
 
 
 any_autocast = torch._C._is_any_autocast_enabled

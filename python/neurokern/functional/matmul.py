@@ -218,10 +218,10 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 def _long_bmm(input: Tensor, mat2: Tensor, out: Tensor | None) -> Tensor:
     if type(input) in PLAIN and type(mat2) in PLAIN:
-        a, b = input.shape, mat2.shape
-        if len(a) == 3 == len(b) and a[0] == b[0] and out is None and not any_autocast():
+        if input.dim() == 3 == mat2.dim() and out is None and not any_autocast():
             try:
-                return grad.matmul(input, mat2)
+                if input.shape[0] == mat2.shape[0]:
+                    return grad.matmul(input, mat2)
             except (RuntimeError, NotImplementedError):
                 pass  # other dtypes, or wrong shapes: said below
     else:
@@ -233,7 +233,8 @@ def _long_bmm(input: Tensor, mat2: Tensor, out: Tensor | None) -> Tensor:
         )
         if foreign is not NotImplemented:
             return foreign
-    if input.dim() != 3 or mat2.dim() != 3 or input.shape[0] != mat2.shape[0]:
+    nested = input.is_nested or mat2.is_nested  # which have no shape
+    if input.dim() != 3 or mat2.dim() != 3 or (not nested and input.shape[0] != mat2.shape[0]):
         raise RuntimeError(
             f"neurokern.bmm: arguments input {list(input.shape)} and mat2 {list(mat2.shape)}, "
             "expected [B, M, K] and [B, K, N]"

@@ -33,6 +33,7 @@ constexpr int64_t kTaskColumns = 64;                // columns that one task tak
 constexpr int64_t kFewColumns = 8;                  // fewer are gathered into rows instead
 constexpr int64_t kStreamBytes = int64_t{8} << 20;  // output that passes by the caches; a gradient often reads it soon
 constexpr int64_t kGatheredBytes = int64_t{64} << 10;  // rows that are gathered together
+constexpr int64_t kAcross = 16;                        // rows from which copying across them pays
 constexpr int64_t kLongRow = 4096;                     // bytes; shorter rows are streamed only if they are whole lines
 
 enum class Way { rows, columns, gathered };
@@ -81,15 +82,17 @@ void rows(const SoftmaxProblem& p, int64_t begin, int64_t end) {
     if (p.stream) cpu::drain_stores();
 }
 
-constexpr int64_t kAcross = 16;  // rows from which copying across them pays
-
-// `rows` rows of n elements from one place to another; the shorter way through memory goes innermost.
 struct Grid {
     char* data;
     int64_t step, apart;  // along a row, and from row to row
 };
+
+// `rows` rows of n elements from one place to another; the shorter way through memory goes innermost.
 void copy(const Grid& to, const Grid& from, int64_t rows, int64_t n, int size) {
     const bool across = rows >= kAcross && (to.apart == 1 || from.apart == 1);
+    const auto transpose = cpu::table().activation.transpose[size / 4];
+    if (across && to.step == 1 && from.apart == 1) return transpose({to.data, from.data, rows, n, to.apart, from.step});
+    if (across && from.step == 1 && to.apart == 1) return transpose({to.data, from.data, n, rows, to.step, from.apart});
     const int64_t outer = across ? n : rows;
     for (int64_t i = 0; i < outer; ++i)
         cpu::copy_strided(to.data + i * (across ? to.step : to.apart) * size, across ? to.apart : to.step,

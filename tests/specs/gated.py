@@ -108,6 +108,10 @@ def softmax_samples(make: Maker) -> Iterator[Sample]:
     yield Sample("a dimension in the middle", (make(3, 11, 7, scale=3), 1))
     yield Sample("channels of an image", (make(2, 5, 6, 4), -3))
     yield Sample("transposed: rows are strided in memory", (make(19, 31, scale=3).t(), -1))
+    yield Sample(
+        "channels are contiguous in memory, the output's are not",
+        (make(2, 18, 5, 4, scale=3).to(memory_format=torch.channels_last), 1),
+    )
     yield Sample("every other element of a row", (make(7, 2 * 33, scale=3)[:, ::2], 1))
     yield Sample("one long row", (make(1, 5003, scale=4), -1))
     yield Sample("rows of one element", (make(9, 1), -1))

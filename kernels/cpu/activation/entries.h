@@ -64,6 +64,14 @@ struct SoftmaxColumns {
     SoftmaxKind kind;
 };
 
+// to[i * to_apart + j] = from[j * from_apart + i] for i < rows, j < columns; strides in elements. They do not overlap.
+struct Transpose {
+    void* to;
+    const void* from;
+    int64_t rows, columns;
+    int64_t to_apart, from_apart;
+};
+
 // The elementary functions by themselves, for tests of their accuracy.
 enum class MathFunction : int { exp, expm1, log, log1p, tanh, erf, sigmoid };
 inline constexpr int kMathFunctions = 7;
@@ -79,6 +87,7 @@ struct ActivationEntries {
     void (*softmax_rows_backward[kFloatTypes])(const SoftmaxRows&);
     void (*softmax_columns[kFloatTypes])(const SoftmaxColumns&);
     void (*softmax_columns_backward[kFloatTypes])(const SoftmaxColumns&);
+    void (*transpose[3])(const Transpose&);                  // elements of 2, 4, 8 bytes
     void (*round_one[kFloatTypes])(void* to, double value);  // one number in the table's type
     RunKernel math[kMathFunctions][kFloatTypes];
 };

@@ -15,6 +15,7 @@ void register_gated_backward(cpu::ActivationEntries& e);
 void register_prelu(cpu::ActivationEntries& e);
 void register_softmax_rows(cpu::ActivationEntries& e);
 void register_softmax_columns(cpu::ActivationEntries& e);
+void register_transpose(cpu::ActivationEntries& e);
 
 // The storage type of each DType, in its order.
 template <int D>

@@ -14,6 +14,7 @@ void register_activation([[maybe_unused]] cpu::ActivationEntries& e) {
     register_prelu(e);
     register_softmax_rows(e);
     register_softmax_columns(e);
+    register_transpose(e);
 #endif
 }
 

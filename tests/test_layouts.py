@@ -180,3 +180,15 @@ def test_a_view_that_is_lazily_negated(seed: int) -> None:
     y, z = x.clone(), negative_view(-x.clone())
     F.relu_(z)
     torch.testing.assert_close(z, torch.relu(y))
+
+
+@pytest.mark.parametrize("length", [1, 16, 63, 64, 65, 1000])
+@pytest.mark.parametrize("weights", [1, None], ids=["one weight", "weights"])
+def test_rows_of_one_value(length: int, weights: int | None, seed: int) -> None:
+    """Expanded along the last dimension: the kernel is given each value but once."""
+    make = Maker.seeded(seed, "rows of one value")
+    x = make(3, 1).expand(3, length)
+    w = make(weights or length)
+    torch.testing.assert_close(F.prelu(x, w), torch.prelu(x, w))
+    negative = (-make(3, 1).abs() - 1).expand(3, length)
+    torch.testing.assert_close(F.rrelu(negative, 0.25, 0.25, training=True), negative / 4)

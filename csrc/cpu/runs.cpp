@@ -152,7 +152,8 @@ struct Strided {
             r.n = n;
             for (int t = 0; t < e.operands(); ++t) {
                 char* here = address(t, at.offset[t]);
-                if (access[t] == Access::one_value) repeat(block[t], here, e.reads_one ? 1 : kRepeat, size);
+                const int copies = e.reads_one && t + 1 == e.operands() ? 1 : kRepeat;
+                if (access[t] == Access::one_value) repeat(block[t], here, copies, size);
                 if (access[t] == Access::gathered && t >= e.outs)
                     copy_strided(block[t], 1, here, s.stride[t][0], n, size);
                 char* used = access[t] == Access::direct ? here : block[t];

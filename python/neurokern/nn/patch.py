@@ -50,7 +50,7 @@ def patch(model: M) -> M:
 
     The modules stay the same objects, with their parameters, buffers, hooks and training mode; only the class changes.
     Subclasses of torch's layers with a forward of their own are left alone; parametrized layers are none. `unpatch`
-    undoes it.
+    undoes it, as it must be before what looks for torch's very classes (torch.ao.quantization passes over ours).
 
     Raises:
         TypeError: model is not a torch.nn.Module.

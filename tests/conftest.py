@@ -24,6 +24,8 @@ QUICK_EMULATOR_TESTS = {f"test_emulator_{part}" for part in ("async", "checkers"
 # fused with a linear layer, two activations stand for all in `make check`
 QUICK_FUSED = {"linear-relu", "linear-gelu"}
 
+HALVES = (torch.bfloat16, torch.float16)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # workers of xdist inherit the environment: one seed for all, fresh each run unless it is given
@@ -61,6 +63,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
         params = item.callspec.params if hasattr(item, "callspec") else {}
         if (spec := params.get("spec")) and spec.id.startswith("linear-") and spec.id not in QUICK_FUSED:
+            item.add_marker(pytest.mark.slow)
+        # the kernels of second derivatives are the same source for every dtype
+        if getattr(item, "originalname", "") == "test_second_derivatives" and params.get("dtype") in HALVES:
             item.add_marker(pytest.mark.slow)
         target = params.get("target")
         if isinstance(target, Target):

@@ -222,6 +222,13 @@ def test_the_command_runs_prints_and_enforces(monkeypatch, tmp_path, capsys):
     assert len(file.read_text().splitlines()) == 1
 
 
+def test_cases_left_out_for_time_are_told_and_have_no_table(capsys):
+    assert bench_main.bench(Options(suites=("tiny",), threads="1", minutes=1e-9)) == []
+    out = capsys.readouterr().out
+    assert "cases left out: the time was up" in out
+    assert "slowest against torch" not in out
+
+
 def test_a_plot_is_drawn_from_the_records(tmp_path):
     pytest.importorskip("matplotlib")
     from neurokern.bench import plot

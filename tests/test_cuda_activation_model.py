@@ -10,11 +10,14 @@ import importlib.util
 import math
 import random
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from neurokern.ops.activation import ACTIVATIONS as IDS
+from neurokern.ops.activation import TORCH
 from neurokern.specs._exact import EXACT
 from neurokern.specs.gated import exact_softmax
 
@@ -26,32 +29,18 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
 ULP = {torch.float32: 2.0**-23, torch.float64: 2.0**-52, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
 NAN = float("nan")
-ACTIVATIONS = {  # in the order of kernels/activation.h: function and parameters
-    "identity": (lambda x: x * 1, ()),
-    "relu": (F.relu, ()),
-    "relu6": (F.relu6, ()),
-    "leaky_relu": (lambda x: F.leaky_relu(x, 0.125), (0.125,)),
-    "elu": (lambda x: F.elu(x, 0.75), (0.75,)),
-    "selu": (F.selu, ()),
-    "celu": (lambda x: F.celu(x, 0.5), (0.5,)),
-    "gelu": (F.gelu, ()),
-    "gelu_tanh": (lambda x: F.gelu(x, approximate="tanh"), ()),
-    "silu": (F.silu, ()),
-    "mish": (F.mish, ()),
-    "sigmoid": (torch.sigmoid, ()),
-    "logsigmoid": (F.logsigmoid, ()),
-    "hardsigmoid": (F.hardsigmoid, ()),
-    "hardswish": (F.hardswish, ()),
-    "hardtanh": (lambda x: F.hardtanh(x, -0.75, 1.25), (-0.75, 1.25)),
-    "hardshrink": (lambda x: F.hardshrink(x, 0.375), (0.375,)),
-    "softshrink": (lambda x: F.softshrink(x, 0.375), (0.375,)),
-    "tanhshrink": (F.tanhshrink, ()),
-    "softsign": (F.softsign, ()),
-    "softplus": (lambda x: F.softplus(x, 1.5, 2.0), (1.5, 2.0)),
-    "threshold": (lambda x: F.threshold(x, 0.125, 0.25), (0.125, 0.25)),
-    "tanh": (torch.tanh, ()),
-    "squared_relu": (lambda x: F.relu(x).square(), ()),
-}
+PARAMETERS = {
+    "leaky_relu": (0.125,), "elu": (0.75,), "celu": (0.5,), "hardtanh": (-0.75, 1.25), "hardshrink": (0.375,),
+    "softshrink": (0.375,), "softplus": (1.5, 2.0), "threshold": (0.125, 0.25),
+}  # fmt: skip
+
+
+def _torchs(name: str, x: torch.Tensor) -> torch.Tensor:
+    p0, p1, *_ = (*PARAMETERS.get(name, ()), 0.0, 0.0)
+    return TORCH[name](x * 1 if name == "identity" else x, p0, p1)
+
+
+ACTIVATIONS = {name: (partial(_torchs, name), PARAMETERS.get(name, ())) for name in IDS}
 SOFTMAX = ("softmax", "log_softmax", "softmin")
 
 # name -> a tensor of that layout from a filler of the memory behind it
@@ -122,7 +111,7 @@ def test_elementwise(name: str, dtype: torch.dtype) -> None:
     f = (
         f if p else EXACT.get(name, f)
     )  # torch's own loses digits in float64, which a product with large gradients magnifies
-    act, p = list(ACTIVATIONS).index(name), (*p, 0.0, 0.0)[:2]
+    act, p = IDS[name], (*p, 0.0, 0.0)[:2]
     # torch computes some constants in float, whatever the type
     ulps = 2.0**30 if dtype == torch.float64 and name in ("hardsigmoid", "hardswish") else 64
     for seed in random.sample(range(10**6), 4):
@@ -221,7 +210,7 @@ def test_activation_bias_backward(name: str, dtype: torch.dtype) -> None:
         sums = torch.full((2 * columns,), NAN, dtype=dtype)[::2] if out is None or d.r.random() < 0.8 else None
         workspace = d.r.choice((None, torch.zeros(columns * 8)))
         tensors = [out, sums, g, None if name == "identity" else z, workspace]
-        act = list(ACTIVATIONS).index(name)
+        act = IDS[name]
         launches = host.run("activation_bias_backward", tensors, act, multiprocessors=d.r.choice((1, 4, 132)))
         case = f"{name} seed {seed} {shape} {d.layouts} {launches}"
         if out is not None:

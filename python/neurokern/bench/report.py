@@ -45,7 +45,9 @@ def _error(value: float | None) -> str:
 
 
 def show_cases(title: str, records: Sequence[Record]) -> None:
-    """One row a case."""
+    """One row a case; nothing where there is none."""
+    if not records:
+        return
     rows = []
     for r in records:
         if r["failed"]:

@@ -9,6 +9,7 @@ import torch
 from neurokern import _C
 from neurokern.autograd import activation
 from neurokern.autograd.direct import direct
+from neurokern.functional import activation as functional_activation
 from neurokern.testing import Maker, OpSpec, Sample, expected, judge, nan_filled, spec, ulp
 from neurokern.testing.spec import mixed
 from torch import Tensor
@@ -138,7 +139,7 @@ def test_a_kernel_that_does_nothing_is_found(op: str, monkeypatch: pytest.Monkey
     # what the direct way holds of the extension was taken when it was made: make it anew
     unary = direct(_C.unary, _C.unary_backward, activation._UnaryById)
     softmax = direct(_C.softmax, _C.softmax_backward, activation._SoftmaxById, keeps_output=True)
-    monkeypatch.setattr(activation, "direct_unary", unary)
+    monkeypatch.setitem(functional_activation._DIRECT, "gelu", unary)
     monkeypatch.setattr(activation, "direct_softmax", softmax)
     name = {"unary": "gelu", "unary_backward": "gelu"}.get(op, "softmax")
     s = spec(name)

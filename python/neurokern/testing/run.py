@@ -153,6 +153,10 @@ def scales_of(
 ) -> list[Tensor]:
     """The size of the terms of each result, by the spec's rule."""
     magnitude = [r.flatten().abs() for _, r in reference]
+    if spec.from_output and order == 1:
+        # 1 - y and 1 - y^2 carry the rounding of y, though they vanish where y is near 1
+        y = reference[0][1].flatten()
+        magnitude[1] = torch.maximum(magnitude[1], g[0].double().flatten().abs() * y.square())
     # an edge's neighbours may lie across a kink: nothing is moved there
     if spec.scale == "magnitude" or (spec.scale == "smooth" and sample.alone):
         return magnitude

@@ -29,6 +29,7 @@ struct Words {
     PyObject* const function = PyUnicode_InternFromString("_forward_cls");
     PyObject* const backward = PyUnicode_InternFromString("backward");
     PyObject* const needs = PyUnicode_InternFromString("needs_input_grad");
+    PyObject* const dirty = PyUnicode_InternFromString("dirty_tensors");  // what mark_dirty sets
 };
 
 const Words& words() {
@@ -77,7 +78,8 @@ struct Kernel {
     }
 };
 
-// An op of a few tensors in and one out, and how its kernels are called: ([None,] *tensors, *parameters).
+// An op of a few tensors in and one out, and how its kernels are called: ([None,] *tensors, *parameters), or one that
+// writes where its first tensor is: (tensor, *tensors, *parameters).
 struct Op {
     // recorded: forward where autograd records it, (..., *parameters[, needs_input_grad]), and may return (output, what
     // to hand to backward besides or None, *tensors to save behind the others);
@@ -85,18 +87,20 @@ struct Op {
     // NotImplemented: the Function's own
     Kernel forward, recorded, backward;
     Py_ssize_t tensors, saves;  // the first of the tensors are kept for backward
-    bool takes_out, keeps_output, autocasts, asks_needs;
+    bool takes_out, keeps_output, autocasts, asks_needs, in_place;
     mutable Seen arguments, gradient;
     py::object apply;  // of its autograd Function; none: no gradient by this way
 
-    py::object call(const Kernel& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b, Py_ssize_t nb) const {
+    py::object call(const Kernel& kernel, PyObject* const* a, Py_ssize_t na, PyObject* const* b, Py_ssize_t nb,
+                    PyObject* out = Py_None) const {
         PyObject* arguments[kMost];
         PyObject** end = arguments;
-        if (takes_out) *end++ = Py_None;
+        if (takes_out) *end++ = out;
         end = std::copy(a, a + na, end);
         end = std::copy(b, b + nb, end);
         return kernel.call(arguments, end - arguments);
     }
+    PyObject* out(PyObject* const* inputs) const { return in_place ? inputs[0] : Py_None; }
     bool fits(Py_ssize_t arguments) const { return arguments >= tensors && arguments + 4 <= kMost; }
 };
 
@@ -129,7 +133,9 @@ py::object forward(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
     PyObject** given_end = std::copy(more.begin, more.begin + more.count, given);
     py::object needs;
     if (op.asks_needs) *given_end++ = (needs = checked(PyObject_GetAttr(ctx, words().needs))).ptr();
-    py::object y = op.call(op.recorded, tensors, op.tensors, given, given_end - given);
+    py::object y = op.call(op.recorded, tensors, op.tensors, given, given_end - given, op.out(tensors));
+    if (op.in_place && PyObject_SetAttr(ctx, words().dirty, tuple_of(tensors, 1).ptr()) < 0)
+        throw py::error_already_set();
     PyObject *spec[kMost + 1], *save[kMost];
     PyObject** spec_end = std::copy(more.begin, more.begin + more.count, spec);
     PyObject** save_end = op.keeps_output ? save : std::copy(tensors, tensors + op.saves, save);
@@ -196,10 +202,15 @@ py::object call(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
     const py::object other = py::reinterpret_borrow<py::object>(Py_NotImplemented);
     bool wants = false;
     if (!is_common(op.arguments, op.autocasts, arguments, op.tensors, wants)) return other;
+    if (op.in_place && is_inference(arguments[0])) return other;
     try {
-        if (!wants || !is_grad_enabled())
-            return op.call(op.forward, arguments, op.tensors, arguments + op.tensors, count - op.tensors);
-        if (op.apply.is_none()) return other;
+        if (!wants || !is_grad_enabled()) {
+            py::object y = op.call(op.forward, arguments, op.tensors, arguments + op.tensors, count - op.tensors,
+                                   op.out(arguments));
+            if (op.in_place) increment_version(arguments[0]);  // so that autograd notices when something saved it
+            return y;
+        }
+        if (op.apply.is_none() || (op.in_place && is_leaf(arguments[0]))) return other;
         const UnderWay parameters({arguments + op.tensors, count - op.tensors});
         Py_ssize_t given = op.tensors;  // autograd looks long at a None
         while (given > 1 && arguments[given - 1] == Py_None) --given;
@@ -241,8 +252,10 @@ py::object function(const char* name, const py::object& self) {
 }
 
 py::tuple direct(py::object forward_kernel, py::object recorded_kernel, py::object backward_kernel, Py_ssize_t tensors,
-                 Py_ssize_t saves, bool takes_out, bool keeps_output, bool autocasts, bool asks_needs) {
+                 Py_ssize_t saves, bool takes_out, bool keeps_output, bool autocasts, bool asks_needs, bool in_place) {
     if (saves < 0 || saves > tensors) throw std::invalid_argument("neurokern.direct: more saved than there are");
+    if (in_place && (tensors == 0 || !takes_out))
+        throw std::invalid_argument("neurokern.direct: in place, but nothing says where");
     auto* op = new Op{Kernel(std::move(forward_kernel)),
                       Kernel(std::move(recorded_kernel)),
                       Kernel(std::move(backward_kernel)),
@@ -252,6 +265,7 @@ py::tuple direct(py::object forward_kernel, py::object recorded_kernel, py::obje
                       keeps_output,
                       autocasts,
                       asks_needs,
+                      in_place,
                       {},
                       {},
                       py::none()};
@@ -270,7 +284,7 @@ void register_direct(py::module_& m) {
     using py::arg;
     m.def(
         "direct", &direct, arg("forward"), arg("recorded"), arg("backward"), arg("tensors"), arg("saves"),
-        arg("takes_out"), arg("keeps_output"), arg("autocasts"), arg("asks_needs"),
+        arg("takes_out"), arg("keeps_output"), arg("autocasts"), arg("asks_needs"), arg("in_place"),
         "(call, forward, apply, set_apply) of an op from its kernels: what the user calls, a torch.autograd.Function's "
         "forward, its context's apply, and what tells `call` the Function's apply.");
 }

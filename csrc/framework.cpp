@@ -99,7 +99,9 @@ struct Framework {
     Question is_grad_enabled, is_autocasting, is_neg;
     Question is_transforming, is_tracing;  // functorch, torch.jit.trace
     Variable dual_level, has_modes;        // forward-mode derivatives, dispatch modes
-    Property requires_grad;
+    Question is_inference;
+    Property requires_grad, is_leaf;
+    PyObject* increment_version = nullptr;
     GuardCheck guards;
     PyTypeObject* tensor = nullptr;
     PyTypeObject* parameter = nullptr;
@@ -126,6 +128,15 @@ bool is_tensor(PyObject* o) { return Py_TYPE(o) == framework.tensor || Py_TYPE(o
 bool is_plain(PyObject* o) { return is_tensor(o) && !framework.is_neg.yes(o); }
 
 bool requires_grad(PyObject* tensor) { return framework.requires_grad.yes(tensor); }
+
+bool is_leaf(PyObject* tensor) { return framework.is_leaf.yes(tensor); }
+
+bool is_inference(PyObject* tensor) { return framework.is_inference.yes(tensor); }
+
+void increment_version(PyObject* tensor) {
+    const py::object tensors = checked(PyTuple_Pack(1, tensor));
+    checked(PyObject_CallOneArg(framework.increment_version, tensors.ptr()));
+}
 
 namespace {
 
@@ -188,7 +199,8 @@ namespace {
 
 void set_framework(py::object is_grad_enabled, py::object is_transforming, py::object is_autocasting,
                    py::object is_tracing, const py::module_& forward_ad, const py::module_& dispatch_modes,
-                   py::object tensor, py::object parameter, const py::object& guard, py::object make_guard) {
+                   py::object tensor, py::object parameter, py::object increment_version, const py::object& guard,
+                   py::object make_guard) {
     framework = {Question(std::move(is_grad_enabled)),
                  Question(std::move(is_autocasting)),
                  Question(tensor.attr("is_neg")),
@@ -196,7 +208,10 @@ void set_framework(py::object is_grad_enabled, py::object is_transforming, py::o
                  Question(std::move(is_tracing)),
                  Variable(forward_ad, "_current_level", PyLong_FromLong(-1)),
                  Variable(dispatch_modes, "_is_in_torch_dispatch_mode", Py_False),
+                 Question(tensor.attr("is_inference")),
                  Property(tensor, "requires_grad"),
+                 Property(tensor, "is_leaf"),
+                 increment_version.release().ptr(),
                  GuardCheck(std::move(make_guard), guard),
                  reinterpret_cast<PyTypeObject*>(tensor.release().ptr()),
                  reinterpret_cast<PyTypeObject*>(parameter.release().ptr())};
@@ -207,8 +222,9 @@ void set_framework(py::object is_grad_enabled, py::object is_transforming, py::o
 void register_framework(py::module_& m) {
     using py::arg;
     m.def("set_framework", &set_framework, arg("is_grad_enabled"), arg("is_transforming"), arg("is_autocasting"),
-          arg("is_tracing"), arg("forward_ad"), arg("dispatch_modes"), arg("tensor"), arg("parameter"), arg("guard"),
-          arg("make_guard"), "torch's functions, modules and types that direct ops ask; guard and its maker, or None.");
+          arg("is_tracing"), arg("forward_ad"), arg("dispatch_modes"), arg("tensor"), arg("parameter"),
+          arg("increment_version"), arg("guard"), arg("make_guard"),
+          "torch's functions, modules and types that direct ops ask; guard and its maker, or None.");
 }
 
 }  // namespace nk

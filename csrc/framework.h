@@ -11,6 +11,9 @@ bool is_watched();            // somebody follows each op that torch runs, and w
 bool is_tensor(PyObject* o);  // torch.Tensor or torch.nn.Parameter, and no other class
 bool is_plain(PyObject* o);   // a tensor, and its memory holds its values: kernels don't know lazily negated views
 bool requires_grad(PyObject* tensor);
+bool is_leaf(PyObject* tensor);
+bool is_inference(PyObject* tensor);       // made in inference mode
+void increment_version(PyObject* tensor);  // after its memory was written to
 
 pybind11::object checked(PyObject* fresh);  // an exception where it is null
 

@@ -215,3 +215,76 @@ def test_guards_are_torchs() -> None:
     assert guard.check(torch.randn(9, 2).mT)
     for other in (x.double(), x[0], neg(x), torch.nn.Parameter(x), x.clone().requires_grad_()):
         assert not guard.check(other)
+
+
+IN_PLACE = {
+    "relu": (F.relu_, torch.relu_),
+    "relu6": (lambda x: F.relu6(x, inplace=True), lambda x: torch.nn.functional.relu6(x, inplace=True)),
+    "hardtanh": (F.hardtanh_, torch.nn.functional.hardtanh_),
+    "hardtanh, an int": (lambda x: F.hardtanh_(x, -2, 1.0), lambda x: torch.nn.functional.hardtanh_(x, -2, 1.0)),
+    "leaky_relu": (F.leaky_relu_, torch.nn.functional.leaky_relu_),
+    "leaky_relu, negative slope": (lambda x: F.leaky_relu_(x, -0.5), lambda x: x.where(x > 0, -0.5 * x)),
+    "silu": (lambda x: F.silu(x, inplace=True), lambda x: torch.nn.functional.silu(x, inplace=True)),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("part", [False, True], ids=["whole", "view"])
+def test_in_place_with_a_gradient(name: str, dtype: torch.dtype, part: bool) -> None:
+    """The value, its version, first and second derivatives, upon a computed tensor and upon a view of one."""
+    ours, torchs = IN_PLACE[name]
+    x0 = torch.randn(6, 50, dtype=dtype)
+    x0[0, :6] = torch.tensor([-2.0, -1, -0.0, 0, 1, 6])
+
+    def both(f) -> list[torch.Tensor]:
+        x = x0.clone().requires_grad_()
+        y = x * torch.linspace(0.5, 3, 50, dtype=dtype)
+        version = y._version
+        into = y[1:5] if part else y
+        out = f(into)
+        assert out is into or f is not ours
+        if f is ours:
+            assert y._version > version
+            torch.testing.assert_close(y[1:5] if part else y, out, rtol=0, atol=0, equal_nan=True)
+        out = torch.cat([y[:1], out, y[5:]]) if part else out
+        (gx,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+        return [out, gx, torch.autograd.grad(gx.square().sum(), x)[0]]
+
+    torch.testing.assert_close(both(ours), both(torchs), equal_nan=True)
+
+
+def test_in_place_with_a_gradient_is_the_short_way() -> None:
+    y = leaf(3, 8) * 2
+    assert F.relu_(y) is y
+    assert type(y.grad_fn).__name__ == "DirectUnaryByIdBackward"
+    with pytest.raises(RuntimeError, match="leaf"):
+        F.relu_(leaf(3))
+
+
+def test_in_place_where_something_was_saved() -> None:
+    """What is written to after it was saved is noticed, and what relu_ itself saved, too."""
+    x = leaf(3, 8)
+    y = x.exp()
+    F.relu_(y)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+    y = x * 2
+    F.relu_(y)
+    y.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_in_place_upon_tensors_of_inference_mode() -> None:
+    with torch.inference_mode():
+        x = torch.randn(8)
+        torch.testing.assert_close(F.relu_(x.clone()), torch.relu(x))
+    with pytest.raises(RuntimeError, match="inference"):
+        F.relu_(x)
+
+
+def test_in_place_upon_memory_shared_by_elements() -> None:
+    x = (leaf(1) * 2).expand(8)
+    with pytest.raises(RuntimeError, match=r"neurokern\.relu: argument out of shape \[8\] has more than one"):
+        F.relu_(x)

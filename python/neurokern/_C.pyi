@@ -23,6 +23,7 @@ def set_framework(
     dispatch_modes: ModuleType,
     tensor: type[Tensor],
     parameter: type[Tensor],
+    increment_version: Callable[[tuple[Tensor, ...]], None],
     guard: type | None,
     make_guard: Callable[..., Any] | None,
 ) -> None: ...
@@ -38,6 +39,7 @@ def direct(
     keeps_output: bool,
     autocasts: bool,
     asks_needs: bool,
+    in_place: bool,
 ) -> tuple[Callable[..., Any], Callable[..., Tensor], Callable[..., Any], Callable[[Any], None]]: ...
 
 # activation

@@ -51,8 +51,14 @@ class _UnaryById(Unary):
 
 NAMES = {number: name for name, number in ops.ACTIVATIONS.items()}
 direct_unary = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded)
-direct_unary_ = direct(_C.unary, tensors=2, takes_out=False)  # (x, x, ...): in place, without a gradient
 direct_from_output = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded, keeps_output=True)
+direct_unary_ = direct(_C.unary, in_place=True)  # without a gradient
+direct_from_output_ = direct(_C.unary, _C.unary_backward, _UnaryById, keeps_output=True, in_place=True)
+
+
+def kept_in_place(act: str, p0: float) -> bool:
+    """Whether the output is kept and tells the derivative, as torch does: another's may be written to before."""
+    return act == "relu" or (act == "leaky_relu" and p0 > 0)
 
 
 class UnaryInplace(Function):
@@ -135,9 +141,7 @@ def unary_(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
     if recorded:
         if is_dynamo_compiling():  # it makes copies out of place, and Inductor asks less of what those copy
             return x.copy_(Unary.apply(x.clone(), act, p0, p1))
-        # where torch keeps the output, too: another's may be written to before it is needed
-        from_output = act == "relu" or (act == "leaky_relu" and p0 > 0)
-        return UnaryInplace.apply(x, None if from_output else x.clone(), act, p0, p1)
+        return UnaryInplace.apply(x, None if kept_in_place(act, p0) else x.clone(), act, p0, p1)
     ops.unary_(x, act, p0, p1)
     return x
 

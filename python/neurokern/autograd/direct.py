@@ -26,6 +26,7 @@ def direct(
     keeps_output: bool = False,
     autocasts: bool = False,
     asks_needs: bool = False,
+    in_place: bool = False,
 ) -> Callable[..., Any]:
     """``call(*tensors, *parameters)``: the op, recorded when autograd wants it.
 
@@ -47,9 +48,11 @@ def direct(
         autocasts: autocast changes what this op takes.
         asks_needs: ``recorded`` and ``backward`` are given ``ctx.needs_input_grad`` as their very last argument, and
             ``backward`` may return NotImplemented for ``function`` to do it.
+        in_place: ``forward`` and ``recorded`` are given the first tensor for their output. Not the way then: a leaf
+            that requires a gradient, a tensor of inference mode.
     """
     saved = tensors if saves is None else saves
-    options = tensors, saved, takes_out, keeps_output, autocasts, asks_needs
+    options = tensors, saved, takes_out, keeps_output, autocasts, asks_needs, in_place
     call, forward_turn, backward_turn, set_apply = _C.direct(forward, recorded or forward, backward, *options)
     if function is not None:
         name = f"Direct{function.__name__.removeprefix('_')}"

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import increment_version
 from torch.compiler import is_dynamo_compiling as is_compiling
 
 from .. import _C
@@ -29,10 +28,9 @@ def _unary(input: Tensor, act: str, p0: float = 0.0, p1: float = 0.0, inplace: b
         out: Any = NotImplemented
         if not inplace:
             out = _DIRECT[act](input, ACTIVATIONS[act], p0, p1)
-        elif type(input) in PLAIN and not input.is_inference():
-            out = grad.direct_unary_(input, input, ACTIVATIONS[act], p0, p1)
-            if out is input:
-                increment_version(input)  # so that autograd notices when something saved it
+        elif type(p0) is float and type(p1) is float:
+            way = grad.direct_from_output_ if grad.kept_in_place(act, p0) else grad.direct_unary_
+            out = way(input, ACTIVATIONS[act], p0, p1)
         if out is not NotImplemented:
             return out
     return _long_unary(input, act, p0, p1, inplace)

@@ -37,6 +37,7 @@ _C.set_framework(
     torch.utils._python_dispatch,
     torch.Tensor,
     torch.nn.Parameter,
+    torch._C._increment_version,
     _TensorGuards,
     make_guard,
 )

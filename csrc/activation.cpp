@@ -12,6 +12,7 @@
 #include "driver/launch.h"
 #include "elementwise.h"
 #include "native.h"
+#include "prelu.h"
 #include "register.h"
 #include "tensor_caster.h"
 #include "trace.h"
@@ -343,17 +344,6 @@ py::object glu_backward(py::handle g_, py::handle x_, int dim, int act, bool fir
     return object;
 }
 
-// A weight of one value, or one for each index of x's dim 1, as a view of x's shape.
-void as_channels(const char* op, TensorView& w, const TensorView& x) {
-    const bool one = w.ndim < 2 && w.numel() == 1;
-    if (!one && (w.ndim != 1 || x.ndim < 2 || w.shape[0] != x.shape[1]))
-        fail_runtime(op, "argument weight has shape ", shape_string(w), ", expected 1 element or the size of dim 1 of ",
-                     shape_string(x));
-    const int64_t step = one ? 0 : w.stride[0];
-    w.ndim = x.ndim;
-    for (int d = 0; d < x.ndim; ++d) w.shape[d] = x.shape[d], w.stride[d] = d == 1 ? step : 0;
-}
-
 void run_prelu(const char* op, const TensorView& out, const TensorView& x, const TensorView& w) {
     check_tensors(op, {{"out", out}}, {{"x", x}, {"weight", w}}, true);
     if (driver::launches_on(out.device)) {
@@ -394,8 +384,15 @@ py::object rrelu(py::handle out_, py::handle x_, py::handle noise_) {
 
 }  // namespace
 
-// csrc/prelu_backward.cpp
-void prelu_backward(py::handle gx, py::handle gw, py::handle g, py::handle x, py::handle w, py::handle workspace);
+void as_channels(const char* op, TensorView& w, const TensorView& x) {
+    const bool one = w.ndim < 2 && w.numel() == 1;
+    if (!one && (w.ndim != 1 || x.ndim < 2 || w.shape[0] != x.shape[1]))
+        fail_runtime(op, "argument weight has shape ", shape_string(w), ", expected 1 element or the size of dim 1 of ",
+                     shape_string(x));
+    const int64_t step = one ? 0 : w.stride[0];
+    w.ndim = x.ndim;
+    for (int d = 0; d < x.ndim; ++d) w.shape[d] = x.shape[d], w.stride[d] = d == 1 ? step : 0;
+}
 
 namespace {
 
@@ -444,6 +441,8 @@ void register_activation(py::module_& m) {
         "prelu_backward", &prelu_backward, arg("gx"), arg("gw").none(true), arg("g"), arg("x"), arg("w"),
         arg("workspace") = py::none(),
         "gx = g where x > 0, else w * g; gw: sums of x * g where x <= 0, one for each index of dim 1, or one in all.");
+    def_native<&prelu_gradients>(m, "prelu_gradients", arg("out").none(true), arg("g"), arg("x"), arg("weight"),
+                                 "(gx, gw) of prelu in new tensors, with the layout of x and contiguous; out: None.");
     m.def("math", &math_function, arg("name"), arg("out"), arg("x"),
           "out = exp, expm1, log, log1p, tanh, erf or sigmoid of x on the CPU, for tests of accuracy.");
 }

@@ -15,6 +15,7 @@
 #include "cpu/threads.h"
 #include "driver/launch.h"
 #include "elementwise.h"
+#include "prelu.h"
 #include "tensor_caster.h"
 #include "trace.h"
 
@@ -214,12 +215,8 @@ void run(const PreluProblem& p, const TensorView* gw) {
     }
 }
 
-}  // namespace
-
-void prelu_backward(py::handle gx_, py::handle gw_, py::handle g_, py::handle x_, py::handle w_, py::handle work_) {
-    const Argument gx(gx_, op, "gx", driver::Contents::unset), g(g_, op, "g"), x(x_, op, "x"), w(w_, op, "w");
-    const OptionalArgument gw(gw_, op, "gw", driver::Contents::unset);
-    const OptionalArgument work(work_, op, "workspace", driver::Contents::unset);
+void backward(const TensorView& gx, const TensorView* gw, const TensorView& g, const TensorView& x, const TensorView& w,
+              const TensorView* work) {
     check_floating(op, "gx", gx);
     check_writable(op, "gx", gx);
     const struct {
@@ -231,28 +228,28 @@ void prelu_backward(py::handle gx_, py::handle gw_, py::handle g_, py::handle x_
         check_no_overlap(op, "gx", gx, in.name, in.view, true);
     }
     int64_t channels = 1;
-    if (gw.present) {
-        channels = gw.view.numel();
-        const int64_t expected = x->ndim >= 2 ? x->shape[1] : 1;
-        check_same_dtype(op, "gw", gw.view, "gx", gx);
-        check_same_device(op, "gw", gw.view, "gx", gx);
-        if (gw.view.ndim > 1 || (channels != 1 && channels != expected))
-            fail_runtime(op, "argument gw has shape ", shape_string(gw.view), ", expected [", expected, "] or [1]");
-        check_writable(op, "gw", gw.view);
-        for (const auto& in : ins) check_no_overlap(op, "gw", gw.view, in.name, in.view, false);
-        check_no_overlap(op, "gw", gw.view, "gx", gx, false);
+    if (gw != nullptr) {
+        channels = gw->numel();
+        const int64_t expected = x.ndim >= 2 ? x.shape[1] : 1;
+        check_same_dtype(op, "gw", *gw, "gx", gx);
+        check_same_device(op, "gw", *gw, "gx", gx);
+        if (gw->ndim > 1 || (channels != 1 && channels != expected))
+            fail_runtime(op, "argument gw has shape ", shape_string(*gw), ", expected [", expected, "] or [1]");
+        check_writable(op, "gw", *gw);
+        for (const auto& in : ins) check_no_overlap(op, "gw", *gw, in.name, in.view, false);
+        check_no_overlap(op, "gw", *gw, "gx", gx, false);
     }
-    if (driver::launches_on(gx->device)) {
+    if (driver::launches_on(gx.device)) {
 #ifdef NK_HAVE_ACTIVATION_CUDA
-        return cuda::prelu_backward(gx, gw.get(), g, x, w, work.get());
+        return cuda::prelu_backward(gx, gw, g, x, w, work);
 #else
-        fail_runtime(op, "argument gx is on ", to_string(gx->device), ", but this build has no CUDA kernels for it");
+        fail_runtime(op, "argument gx is on ", to_string(gx.device), ", but this build has no CUDA kernels for it");
 #endif
     }
-    const int dtype = static_cast<int>(gx->dtype);
-    const int64_t n = gx->numel();
+    const int dtype = static_cast<int>(gx.dtype);
+    const int64_t n = gx.numel();
     if (n == 0) {
-        for (int64_t c = 0; gw.present && c < channels; ++c) store_sum(gw.view, c, 0.0);
+        for (int64_t c = 0; gw != nullptr && c < channels; ++c) store_sum(*gw, c, 0.0);
         return;
     }
     if (trace::active())
@@ -263,16 +260,35 @@ void prelu_backward(py::handle gx_, py::handle gw_, py::handle g_, py::handle x_
                          g,
                          x,
                          w,
-                         coalesce_all(gx.view, g.view, x.view, w.view, channel),
+                         coalesce_all(gx, g, x, w, channel),
                          static_cast<int>(channels),
                          cpu::table().activation.prelu_backward[dtype],
-                         size_of(gx->dtype)};
+                         size_of(gx.dtype)};
     if (n > 32768) {
         py::gil_scoped_release released;
-        run(p, gw.get());
+        run(p, gw);
     } else {
-        run(p, gw.get());
+        run(p, gw);
     }
+}
+
+}  // namespace
+
+void prelu_backward(py::handle gx_, py::handle gw_, py::handle g_, py::handle x_, py::handle w_, py::handle work_) {
+    const Argument gx(gx_, op, "gx", driver::Contents::unset), g(g_, op, "g"), x(x_, op, "x"), w(w_, op, "w");
+    const OptionalArgument gw(gw_, op, "gw", driver::Contents::unset);
+    const OptionalArgument work(work_, op, "workspace", driver::Contents::unset);
+    backward(gx, gw.get(), g, x, w, work.get());
+}
+
+py::object prelu_gradients(py::handle out, py::handle g_, py::handle x_, py::handle w_) {
+    if (!out.is_none()) fail_type(op, "argument out is a tensor, expected None");
+    const Argument g(g_, op, "g"), x(x_, op, "x");
+    Argument w(w_, op, "weight");
+    const OutputArgument gx(out, op, "gx", x_, x), gw(out, op, "gw", w, w->shape, w->ndim);
+    as_channels(op, w.view, x);
+    backward(gx, &gw.view, g, x, w, nullptr);
+    return py::make_tuple(gx.object, gw.object);
 }
 
 }  // namespace nk

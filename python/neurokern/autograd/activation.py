@@ -243,7 +243,7 @@ class PReLU(Function):
         return gx, gw.reshape(weight.shape)
 
 
-direct_prelu = direct(_C.prelu, lambda _, *tensors: ops.prelu_backward_body(*tensors), PReLU, tensors=2, autocasts=True)
+direct_prelu = direct(_C.prelu, _C.prelu_gradients, PReLU, tensors=2, autocasts=True)
 
 
 def _reduced(x: Tensor, weight: Tensor) -> list[int]:

@@ -16,6 +16,7 @@ namespace {
 constexpr int kApart = 192;        // bytes, so that blocks do not lie 4 KiB apart, where loads wait for stores
 constexpr int kBlock = 512;        // elements that pass through the stack at a time
 constexpr int64_t kLongRow = 64;   // shorter rows that must be gathered are, several at a time
+constexpr int64_t kRowOfOne = 16;  // rows with one value of an input each are not worth a buffer from here on
 constexpr int64_t kOwnRow = 1024;  // from so long rows on an input that repeats is read where it lies
 constexpr int64_t kStreamBytes = int64_t{4} << 20;  // size of an output from which it passes by the caches
 constexpr int64_t kAheadFrom = int64_t{256} << 10;  // size of an input from which it is fetched ahead
@@ -145,11 +146,29 @@ struct Strided {
         alignas(64) char block[kMaxOperands][kBlock * 8 + kApart];
         Run r = start(e, 0, s.numel() * size);
         r.past = r.past && past;
+        // each row has its own value of the last input: the kernel goes through them by itself
+        const bool together = e.reads_one && e.outs == 1 && e.ins == 2 && !r.past && access[0] == Access::direct &&
+                              access[1] == Access::direct && access[2] == Access::one_value;
+        if (together) {
+            const int64_t step = s.ndim > 1 ? size : 0;
+            r.next_out = s.stride[0][1] * step;
+            for (int j = 0; j < 2; ++j) r.step[j] = 1 - j, r.next_in[j] = s.stride[1 + j][1] * step;
+        }
         Position at(s, begin);
         while (begin < end) {
             int64_t n = std::min(s.size[0] - at.index[0], end - begin);
             if (gathers) n = std::min<int64_t>(n, kBlock);
             r.n = n;
+            if (together) {
+                r.rows = at.rows(s, end - begin);
+                r.out[0] = address(0, at.offset[0]);
+                for (int j = 0; j < 2; ++j) r.in[j] = address(1 + j, at.offset[1 + j]);
+                e.kernel(r);
+                at.skip_rows(s, r.rows - 1);
+                begin += r.rows * n;
+                at.advance(s, n);
+                continue;
+            }
             for (int t = 0; t < e.operands(); ++t) {
                 char* here = address(t, at.offset[t]);
                 const int copies = e.reads_one && t + 1 == e.operands() ? 1 : kRepeat;
@@ -235,11 +254,17 @@ struct Strided {
     }
 };
 
+// Whether the kernel goes by itself through rows that each have one value of the last input.
+bool has_rows(const Elementwise& e, const IndexSpace& s) {
+    return e.reads_one && s.stride[0][0] == 1 && s.stride[1][0] == 1 && s.stride[2][0] == 0;
+}
+
 // Where all are contiguous but one input, which repeats soon. False: this is another case.
 bool run_periodic(const Elementwise& e, const IndexSpace& s) {
     const int last = e.operands() - 1, size = size_of(e.tensor[0]->dtype);
     const int64_t period = period_of(s, last, last), n = s.numel();
     if (period == 0 || (s.stride[last][0] == 1 && s.size[0] >= kOwnRow)) return false;
+    if (has_rows(e, s) && s.size[0] >= kRowOfOne) return false;
     const int64_t stretch = stretch_of(period);
     const auto buffer = repeated(s, last, e.tensor[last]->data, size, period, stretch);
     Run whole = start(e, n, n * size);
@@ -326,7 +351,7 @@ void run_strided(const Elementwise& e) {
     }
     if (run_periodic(e, s)) return;
     const Strided strided{e, s, size_of(e.tensor[0]->dtype)};
-    bool direct = s.size[0] >= e.long_row;
+    bool direct = s.size[0] >= e.long_row || has_rows(e, s);
     for (int t = 0; t < e.operands(); ++t)
         direct = direct && (s.stride[t][0] == 1 || (s.stride[t][0] == 0 && t >= e.outs));
     const bool by_rows = direct || s.size[0] >= kLongRow;

@@ -21,6 +21,8 @@ struct Run {
     int64_t ahead;        // bytes by which inputs are fetched ahead; 0 where they are in cache anyway
     unsigned char* bits;  // one for each element, of a kernel that keeps them or reads them; in steps of 64 elements
     bool past;            // outputs go past the caches; they are aligned to 64 bytes then
+    // of a kernel that reads one value of a repeated input: so many runs, and bytes from one to the next
+    int64_t rows = 1, next_out = 0, next_in[2] = {};
 };
 using RunKernel = void (*)(const Run&);
 

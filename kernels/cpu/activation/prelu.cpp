@@ -7,18 +7,52 @@ namespace nk::NK_ISA {
 
 namespace {
 
+constexpr int64_t kShortRow = 512;  // elements; from here on rows gain by fetching ahead
+
+// x is loaded once less than to select it.
+const auto scaled = [](auto x, auto w) __attribute__((always_inline)) {
+    using V = decltype(x);
+    return x * select(x > V(0), V(1), w);
+};
+
+// One channel's elements where they are few: a step for each vector.
+template <class T>
+NK_HD void short_row(const T* x, T* y, int64_t n, compute_vec<T> w) {
+    constexpr int L = compute_vec<T>::lanes;
+    int64_t i = 0;
+    for (; i + L <= n; i += L) store(y + i, scaled(load(x + i), w));
+    const int rest = static_cast<int>(n - i);
+    if (rest > 0 && i > 0 && x != y)  // once more what comes before it, which is cheaper than a mask
+        store(y + n - L, scaled(load(x + n - L), w));
+    else if (rest > 0)
+        store(y + i, scaled(load(x + i, rest), w), rest);
+}
+
 template <class T>
 void prelu(const cpu::Run& r) {
     using V = wide<compute_vec<T>, kWidth>;
-    // x is loaded once less than to select it
-    const auto f = [](V x, V w) __attribute__((always_inline)) { return x * select(x > V(0), V(1), w); };
-    if (r.step[1] == 0) {  // a channel's row: often so short that the weight is better not looked at again
+    if (r.step[1] != 0) {
+        walk<T, 2, 1, kWidth>(
+            r, [](const V* in, V* out) __attribute__((always_inline)) { out[0] = scaled(in[0], in[1]); });
+        return;
+    }
+    cpu::Run row = r;
+    for (int64_t i = 0; i < r.rows; ++i) {  // of a channel each: often so short that the weight is read but once
+        const T* weight = static_cast<const T*>(row.in[1]);
         scalar_for<T> one;
-        store(&one, load(static_cast<const T*>(r.in[1]), 1), 1);
-        const V w(one);
-        walk<T, 1, 1, kWidth>(r, [&](const V* in, V* out) __attribute__((always_inline)) { out[0] = f(in[0], w); });
-    } else {
-        walk<T, 2, 1, kWidth>(r, [&](const V* in, V* out) __attribute__((always_inline)) { out[0] = f(in[0], in[1]); });
+        if constexpr (sizeof(T) == sizeof(one))
+            one = *weight;  // a masked store does not pass its value on to a load
+        else
+            store(&one, load(weight, 1), 1);
+        if (r.n < kShortRow) {
+            short_row(static_cast<const T*>(row.in[0]), static_cast<T*>(row.out[0]), r.n, compute_vec<T>(one));
+        } else {
+            const V w(one);
+            walk<T, 1, 1, kWidth>(
+                row, [&](const V* in, V* out) __attribute__((always_inline)) { out[0] = scaled(in[0], w); });
+        }
+        row.out[0] = static_cast<char*>(row.out[0]) + r.next_out;
+        for (int j = 0; j < 2; ++j) row.in[j] = static_cast<const char*>(row.in[j]) + r.next_in[j];
     }
 }
 

@@ -18,9 +18,13 @@ constexpr int64_t kSumBytes = 160 << 10;    // sums between blocks of k: some of
 constexpr int64_t kOwnBytes = 800 << 10;    // of the second cache, for packed b and all sums
 constexpr int64_t kStripBytes = 4 << 20;    // packed b over all of k: last cache
 constexpr int64_t kLastBytes = 16 << 20;    // of the last cache, a core's share
-constexpr double kFork = 10000;             // to start and end a parallel region
-constexpr double kStep = 0.7;               // loop overhead of one step of the microkernel
-constexpr double kCall = 25;                // of calling it once
+// Next to no work for each output: what counts is that the rows of a tile, often 4 KiB apart, keep their places in the
+// first cache, and that a row is written in long pieces.
+constexpr int64_t kShallow = 64;
+constexpr int kShallowRows = 4;
+constexpr double kFork = 10000;                               // to start and end a parallel region
+constexpr double kStep = 0.7;                                 // loop overhead of one step of the microkernel
+constexpr double kCall = 25;                                  // of calling it once
 constexpr double kTranspose = 0.8, kCopy = 0.2, kGather = 3;  // packing one unit of b
 constexpr double kCopyRow = 0.12, kCopyAcross = 0.25;         // packing one unit of a
 constexpr double kPages = 2;                                  // times dearer where each access is to another page
@@ -180,7 +184,8 @@ void consider_paths(const MatmulProblem& p, const MatmulTile& t, bool swap, Matm
     }
     plan.path = MatmulPath::packed;
     plan.pack_b = true;
-    plan.mr = t.mr, plan.nv = t.nv;
+    const bool shallow = t.group == 1 && t.wide_mr && p.k <= kShallow && p.n >= int64_t(t.wide_nv) * t.lanes;
+    plan.mr = shallow ? kShallowRows : t.mr, plan.nv = shallow ? t.wide_nv : t.nv;
     const bool a_readable = t.same_type && (t.group == 1 || (p.a_col1 && p.k % 2 == 0));
     const bool a_once = p.n <= 3 * int64_t(t.nv) * t.lanes || p.a_near;
     plan.pack_a = !(a_readable && a_once);
@@ -200,7 +205,7 @@ void consider_paths(const MatmulProblem& p, const MatmulTile& t, bool swap, Matm
     };
     const int64_t b_bytes = p.k * p.n * size_of(p.dtype);
     if (b_bytes <= kLastBytes) wide();
-    plan.mr = converts ? t.stream_mr : t.mr, plan.nv = t.nv;
+    if (!shallow) plan.mr = converts ? t.stream_mr : t.mr, plan.nv = t.nv;
     if (p.m <= plan.mr || b_bytes <= kBlockBytes / 2) consider(p, t, plan, best);
     if (b_bytes > kLastBytes) wide();
 }

@@ -184,7 +184,8 @@ void consider_paths(const MatmulProblem& p, const MatmulTile& t, bool swap, Matm
     }
     plan.path = MatmulPath::packed;
     plan.pack_b = true;
-    const bool shallow = t.group == 1 && t.wide_mr && p.k <= kShallow && p.n >= int64_t(t.wide_nv) * t.lanes;
+    const bool shallow =
+        t.group == 1 && t.wide_mr && p.b_col1 && p.out_col1 && p.k <= kShallow && p.n >= int64_t(t.wide_nv) * t.lanes;
     plan.mr = shallow ? kShallowRows : t.mr, plan.nv = shallow ? t.wide_nv : t.nv;
     const bool a_readable = t.same_type && (t.group == 1 || (p.a_col1 && p.k % 2 == 0));
     const bool a_once = p.n <= 3 * int64_t(t.nv) * t.lanes || p.a_near;

@@ -195,3 +195,37 @@ def test_a_class_that_overrides_nothing_in_place() -> None:
     expected = F.silu(x.as_subclass(Tensor))
     assert F.silu(x, inplace=True) is x
     assert torch.equal(x.as_subclass(Tensor), expected)
+
+
+@ops
+@pytest.mark.parametrize("backend", ["auto", "cpu"])
+@pytest.mark.parametrize("kind", [RuntimeError, TypeError, IndexError, ValueError, NotImplementedError])
+def test_what_a_hook_raises_comes_through(op: str, backend: str, kind: type[Exception]) -> None:
+    raised = []
+
+    def pack(t: Tensor) -> Tensor:
+        if raised:
+            return t  # a second try would go well
+        raised.append(kind("no room left"))
+        raise raised[0]
+
+    x = torch.randn(3, 4, requires_grad=True)
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t)
+    with neurokern.backend(backend), hooks, pytest.raises(kind) as found:
+        OPS[op][0](x)
+    assert found.value is raised[0]
+
+
+def test_what_a_dispatch_mode_raises_comes_through() -> None:
+    class Once(TorchDispatchMode):
+        raised = False
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if "neurokern" in func.name() and not self.raised:
+                self.raised = True
+                raise RuntimeError("not today")
+            return func(*args, **(kwargs or {}))
+
+    for f in (lambda: F.linear(torch.randn(3, 4), W, B), lambda: F.softmax(W, 1), lambda: F.glu(W)):
+        with Once(), pytest.raises(RuntimeError, match=r"^not today$"):
+            f()

@@ -229,3 +229,23 @@ def test_what_a_dispatch_mode_raises_comes_through() -> None:
     for f in (lambda: F.linear(torch.randn(3, 4), W, B), lambda: F.softmax(W, 1), lambda: F.glu(W)):
         with Once(), pytest.raises(RuntimeError, match=r"^not today$"):
             f()
+
+
+@pytest.mark.parametrize("op", ["gelu", "silu in place", "softmax", "glu", "linear, gelu"])
+@pytest.mark.parametrize("batched", [False, True])
+def test_derivatives_of_any_order_under_hooks(op: str, batched: bool) -> None:
+    start, found = torch.randn(3, 4), []
+    hooks = torch.autograd.graph.saved_tensors_hooks
+    for f in OPS[op]:
+        x = start.clone().requires_grad_()
+        with hooks(lambda t: t, lambda t: t), hooks(lambda t: (t,), lambda t: t[0]):
+            y = f(x)
+            g = torch.linspace(-1, 1, 2 * y.numel()).view(2, *y.shape)
+            if batched:
+                y = torch.autograd.grad(y, x, g, is_grads_batched=True)[0]
+            else:
+                for _ in range(3):
+                    (y,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+            assert torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+        found.append(y.detach())
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)

@@ -115,7 +115,7 @@ class UnaryBackward2(Function):
     @staticmethod
     def backward(ctx: Any, ggg: Tensor) -> tuple[Tensor | None, ...]:
         def third() -> tuple[Tensor, ...]:
-            return torch.func.vjp(lambda *t: _pulled2(*t, *ctx.spec), *ctx.saved_tensors)[1](ggg)
+            return _vjp(lambda *t: _pulled2(*t, *ctx.spec), ggg, *ctx.saved_tensors)
 
         return *to_torch(ctx.spec[0], "third derivatives have no kernel", third), None, None, None
 
@@ -146,9 +146,21 @@ def unary_(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
     return x
 
 
+def _vjp(f: Callable[..., Tensor], g: Tensor, *x: Tensor) -> tuple[Tensor, ...]:
+    """The gradients of f at x by torch.func, which refuses the user's saved-tensor hooks: they rest meanwhile."""
+    hooks = None if is_dynamo_compiling() else torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if hooks is None:
+        return torch.func.vjp(f, *x)[1](g)
+    torch._C._autograd._pop_saved_tensors_default_hooks()
+    try:
+        return _vjp(f, g, *x)  # they nest
+    finally:
+        torch._C._autograd._push_saved_tensors_default_hooks(*hooks)
+
+
 def _pulled(f: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
     """The gradient of f at x by torch, itself a function that torch can transform."""
-    return torch.func.vjp(f, x)[1](g)[0]
+    return _vjp(f, g, x)[0]
 
 
 def _pulled1(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:

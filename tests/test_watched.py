@@ -11,6 +11,7 @@ import pytest
 import torch
 from neurokern import nn
 from torch import Tensor
+from torch._dynamo import compiled_autograd
 from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -249,3 +250,14 @@ def test_derivatives_of_any_order_under_hooks(op: str, batched: bool) -> None:
             assert torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
         found.append(y.detach())
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("act", ["elu", "silu", "relu"])
+def test_compiled_autograd_of_what_is_in_place(act: str) -> None:
+    start, found = torch.randn(3, 4), []
+    for functions in (F, TF):
+        x = start.clone().requires_grad_()
+        with compiled_autograd._enable(lambda graph: graph):
+            getattr(functions, act)(x * 2, inplace=True).square().sum().backward()
+        found.append(x.grad)
+    torch.testing.assert_close(*found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,11 @@ def kept_in_place(act: str, p0: float) -> bool:
     return act == "relu" or (act == "leaky_relu" and p0 > 0)
 
 
+def _autograd_is_compiled() -> bool:
+    module = sys.modules.get("torch._dynamo.compiled_autograd")  # to import it takes seconds
+    return module is not None and module.in_compiled_autograd_region
+
+
 class UnaryInplace(Function):
     """x = act(x) in place; saves the output where it tells the derivative, else ``before``, a copy of the input.
 
@@ -82,8 +88,8 @@ class UnaryInplace(Function):
         gx = unary_backward(g, x, *ctx.spec)
         if not ctx.needs_input_grad[1]:
             return gx, None, None, None, None
-        # of a view, autograd takes None for the gradient of all that it is a part of
-        return torch.zeros_like(g) if ctx.in_part else None, gx, None, None, None
+        # of a view, autograd takes None for the gradient of all that it is a part of; compiled, it adds the None
+        return torch.zeros_like(g) if ctx.in_part or _autograd_is_compiled() else None, gx, None, None, None
 
 
 class UnaryBackward(Function):

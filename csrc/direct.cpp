@@ -59,6 +59,9 @@ std::vector<std::pair<PyObject*, Native>> natives;  // bound functions, which th
     throw py::error_already_set();
 }
 
+// An error that is under way is a kernel's, and no hook's or mode's of the user, which autograd calls around it.
+thread_local bool refused = false;
+
 struct Kernel {
     py::object object;
     Native native;
@@ -68,11 +71,12 @@ struct Kernel {
             if (function == object.ptr()) native = known;
     }
     py::object call(PyObject* const* arguments, Py_ssize_t count) const {
-        if (native.call == nullptr || count < native.least || count > native.most)
-            return checked(PyObject_Vectorcall(object.ptr(), arguments, count, nullptr));
         try {
+            if (native.call == nullptr || count < native.least || count > native.most)
+                return checked(PyObject_Vectorcall(object.ptr(), arguments, count, nullptr));
             return native.call(arguments, count);
         } catch (...) {
+            refused = true;
             translate();
         }
     }
@@ -189,6 +193,7 @@ py::object backward(const Op& op, PyObject* const* arguments, Py_ssize_t) {
                 py::object made = op.call(op.backward, tensors, 1 + kept, parameters, end - parameters);
                 if (made.ptr() != Py_NotImplemented) return made;
             } catch (py::error_already_set& e) {
+                refused = false;
                 if (!e.matches(PyExc_RuntimeError)) throw;  // refused: torch's batch of gradients, for one
             }
         }
@@ -216,7 +221,8 @@ py::object call(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
         while (given > 1 && arguments[given - 1] == Py_None) --given;
         return checked(PyObject_Vectorcall(op.apply.ptr(), arguments, given, nullptr));
     } catch (py::error_already_set& e) {
-        // a kernel refused: the long way explains, or goes to torch
+        if (!std::exchange(refused, false)) throw;
+        // the long way explains, or goes to torch
         for (PyObject* refusal :
              {PyExc_RuntimeError, PyExc_TypeError, PyExc_IndexError, PyExc_ValueError, PyExc_OverflowError})
             if (e.matches(refusal)) return other;

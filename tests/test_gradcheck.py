@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import neurokern.functional
 import pytest
 import torch
 from neurokern.testing import Maker, OpSpec, Target
@@ -31,3 +32,26 @@ def test_finite_differences(spec: OpSpec, on: Target, seed: int) -> None:
             gradgradcheck(f, leaves)
         except Exception as error:
             pytest.fail(f"{where}: {error}", pytrace=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "act, given",
+    [
+        ("relu", ()),
+        ("relu6", ()),
+        ("leaky_relu", (0.1,)),
+        ("hardtanh", ()),
+        ("hardshrink", ()),
+        ("softshrink", ()),
+        ("threshold", (0.1, 2.0)),
+    ],
+)
+def test_second_derivatives_that_are_zero_stay_so(act: str, given: tuple[float, ...], dtype: torch.dtype) -> None:
+    found = []
+    for functions in (neurokern.functional, torch.nn.functional):
+        x = torch.linspace(-8, 8, 37, dtype=dtype).requires_grad_()
+        g = torch.tensor([torch.inf, -torch.inf, torch.nan, 1]).repeat(10)[:37].to(dtype).requires_grad_()
+        (gx,) = torch.autograd.grad(getattr(functions, act)(x, *given), x, g, create_graph=True)
+        found.append(torch.autograd.grad(gx, x, torch.full_like(x, torch.inf))[0])
+    assert torch.equal(*found)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from neurokern import nn
 from torch import Tensor
+from torch._dynamo import compiled_autograd
 from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -195,3 +196,68 @@ def test_a_class_that_overrides_nothing_in_place() -> None:
     expected = F.silu(x.as_subclass(Tensor))
     assert F.silu(x, inplace=True) is x
     assert torch.equal(x.as_subclass(Tensor), expected)
+
+
+@ops
+@pytest.mark.parametrize("backend", ["auto", "cpu"])
+@pytest.mark.parametrize("kind", [RuntimeError, TypeError, IndexError, ValueError, NotImplementedError])
+def test_what_a_hook_raises_comes_through(op: str, backend: str, kind: type[Exception]) -> None:
+    raised = []
+
+    def pack(t: Tensor) -> Tensor:
+        if raised:
+            return t  # a second try would go well
+        raised.append(kind("no room left"))
+        raise raised[0]
+
+    x = torch.randn(3, 4, requires_grad=True)
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t)
+    with neurokern.backend(backend), hooks, pytest.raises(kind) as found:
+        OPS[op][0](x)
+    assert found.value is raised[0]
+
+
+def test_what_a_dispatch_mode_raises_comes_through() -> None:
+    class Once(TorchDispatchMode):
+        raised = False
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if "neurokern" in func.name() and not self.raised:
+                self.raised = True
+                raise RuntimeError("not today")
+            return func(*args, **(kwargs or {}))
+
+    for f in (lambda: F.linear(torch.randn(3, 4), W, B), lambda: F.softmax(W, 1), lambda: F.glu(W)):
+        with Once(), pytest.raises(RuntimeError, match=r"^not today$"):
+            f()
+
+
+@pytest.mark.parametrize("op", ["gelu", "silu in place", "softmax", "glu", "linear, gelu"])
+@pytest.mark.parametrize("batched", [False, True])
+def test_derivatives_of_any_order_under_hooks(op: str, batched: bool) -> None:
+    start, found = torch.randn(3, 4), []
+    hooks = torch.autograd.graph.saved_tensors_hooks
+    for f in OPS[op]:
+        x = start.clone().requires_grad_()
+        with hooks(lambda t: t, lambda t: t), hooks(lambda t: (t,), lambda t: t[0]):
+            y = f(x)
+            g = torch.linspace(-1, 1, 2 * y.numel()).view(2, *y.shape)
+            if batched:
+                y = torch.autograd.grad(y, x, g, is_grads_batched=True)[0]
+            else:
+                for _ in range(3):
+                    (y,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+            assert torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+        found.append(y.detach())
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("act", ["elu", "silu", "relu"])
+def test_compiled_autograd_of_what_is_in_place(act: str) -> None:
+    start, found = torch.randn(3, 4), []
+    for functions in (F, TF):
+        x = start.clone().requires_grad_()
+        with compiled_autograd._enable(lambda graph: graph):
+            getattr(functions, act)(x * 2, inplace=True).square().sum().backward()
+        found.append(x.grad)
+    torch.testing.assert_close(*found)

@@ -22,6 +22,7 @@ struct Params {
 struct Rounded {
     static constexpr bool exact = false;        // f(x) is x, a constant or one of the parameters named below
     static constexpr bool exact_slope = false;  // g*f' is g or 0
+    static constexpr bool flat_slope = false;  // f'' is zero throughout: torch has no graph then, and infinity * 0 is 0
     static constexpr bool gives_p0 = false, gives_p1 = false;  // an exact f(x) can be that parameter, rounded
 };
 
@@ -37,6 +38,7 @@ struct Smooth : Rounded {
 // The gradient is selected piece by piece, and f' is the gradient of 1.
 template <class Op>
 struct Piecewise : Rounded {
+    static constexpr bool flat_slope = true;
     template <class V, class P>
     static NK_HD V d(V x, P p) {
         return Op::template vjp<V>(num<V>(1), x, p);
@@ -64,8 +66,9 @@ struct TwoSlopes : Piecewise<Op> {
 #define NK_D                    \
     template <class V, class P> \
     static NK_HD V d(V x, [[maybe_unused]] P p)
-#define NK_DD                   \
-    template <class V, class P> \
+#define NK_DD                                 \
+    static constexpr bool flat_slope = false; \
+    template <class V, class P>               \
     static NK_HD V dd(V x, [[maybe_unused]] P p)
 #define NK_VJP                  \
     template <class V, class P> \

@@ -18,7 +18,11 @@ struct Backward2 {
         using V = wide<compute_vec<T>, kNarrow>;
         const auto p = params<T>(r.p);
         walk<T, ins, outs, kNarrow>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
-            out[0] = in[0] * in[1] * Op::template dd<V>(in[2], p);
+            if constexpr (Op::flat_slope) {
+                out[0] = math::num<V>(0);
+            } else {
+                out[0] = in[0] * in[1] * Op::template dd<V>(in[2], p);
+            }
         });
     }
 };

@@ -54,7 +54,11 @@ struct UnaryBackward2 : ActivationOp<UnaryBackward2, 1, 3> {  // out | gg, g, x
     static constexpr bool of_output = true;
     template <class F, class C, class P>
     static __device__ __forceinline__ void element(const C (&in)[3], C (&out)[1], P p) {
-        out[0] = in[0] * in[1] * F::template dd<C>(in[2], p);
+        if constexpr (F::flat_slope) {
+            out[0] = C(0);
+        } else {
+            out[0] = in[0] * in[1] * F::template dd<C>(in[2], p);
+        }
     }
 };
 struct Gated : ActivationOp<Gated, 1, 2> {  // out | a, b

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,11 @@ def kept_in_place(act: str, p0: float) -> bool:
     return act == "relu" or (act == "leaky_relu" and p0 > 0)
 
 
+def _autograd_is_compiled() -> bool:
+    module = sys.modules.get("torch._dynamo.compiled_autograd")  # to import it takes seconds
+    return module is not None and module.in_compiled_autograd_region
+
+
 class UnaryInplace(Function):
     """x = act(x) in place; saves the output where it tells the derivative, else ``before``, a copy of the input.
 
@@ -82,8 +88,8 @@ class UnaryInplace(Function):
         gx = unary_backward(g, x, *ctx.spec)
         if not ctx.needs_input_grad[1]:
             return gx, None, None, None, None
-        # of a view, autograd takes None for the gradient of all that it is a part of
-        return torch.zeros_like(g) if ctx.in_part else None, gx, None, None, None
+        # of a view, autograd takes None for the gradient of all that it is a part of; compiled, it adds the None
+        return torch.zeros_like(g) if ctx.in_part or _autograd_is_compiled() else None, gx, None, None, None
 
 
 class UnaryBackward(Function):
@@ -115,7 +121,7 @@ class UnaryBackward2(Function):
     @staticmethod
     def backward(ctx: Any, ggg: Tensor) -> tuple[Tensor | None, ...]:
         def third() -> tuple[Tensor, ...]:
-            return torch.func.vjp(lambda *t: _pulled2(*t, *ctx.spec), *ctx.saved_tensors)[1](ggg)
+            return _vjp(lambda *t: _pulled2(*t, *ctx.spec), ggg, *ctx.saved_tensors)
 
         return *to_torch(ctx.spec[0], "third derivatives have no kernel", third), None, None, None
 
@@ -146,9 +152,21 @@ def unary_(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
     return x
 
 
+def _vjp(f: Callable[..., Tensor], g: Tensor, *x: Tensor) -> tuple[Tensor, ...]:
+    """The gradients of f at x by torch.func, which refuses the user's saved-tensor hooks: they rest meanwhile."""
+    hooks = None if is_dynamo_compiling() else torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if hooks is None:
+        return torch.func.vjp(f, *x)[1](g)
+    torch._C._autograd._pop_saved_tensors_default_hooks()
+    try:
+        return _vjp(f, g, *x)  # they nest
+    finally:
+        torch._C._autograd._push_saved_tensors_default_hooks(*hooks)
+
+
 def _pulled(f: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
     """The gradient of f at x by torch, itself a function that torch can transform."""
-    return torch.func.vjp(f, x)[1](g)[0]
+    return _vjp(f, g, x)[0]
 
 
 def _pulled1(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:

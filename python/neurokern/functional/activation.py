@@ -19,7 +19,7 @@ from torch.compiler import is_dynamo_compiling as is_compiling
 from .. import _C
 from ..autograd import activation as grad
 from ..ops.activation import ACTIVATIONS, FROM_OUTPUT, PLAIN, SOFTMAX_KINDS, TORCH
-from ..ops.backends import fall_back, renamed, state, to_torch, watched, why_not_ours
+from ..ops.backends import fall_back, is_refusal, renamed, state, to_torch, watched, why_not_ours
 from ._common import PARAMETERS, any_autocast, autocast, index, not_plain, number
 
 
@@ -277,6 +277,8 @@ def _long_prelu(input: Tensor, weight: Tensor) -> Tensor:
             if not (any_autocast() or watched()):
                 return grad.prelu(input, weight)
         except (RuntimeError, NotImplementedError) as error:
+            if not is_refusal(error):
+                raise
             refusal = error  # explained below
     else:
         other = not_plain(
@@ -369,6 +371,8 @@ def _long_gated(op: str, input: Tensor, dim: int, act: str, first: bool) -> Tens
             if type(dim) is int and not watched():
                 return grad.glu(input, dim, act, first)
         except (RuntimeError, NotImplementedError, IndexError, TypeError) as error:
+            if not is_refusal(error):
+                raise
             refusal = error  # explained below
     else:
         other = not_plain(op, (("input", input),), by_torch, partial(_gated, op, input, dim, act, first))
@@ -442,8 +446,9 @@ def _long_softmax(input: Tensor, kind: str, dim: int | None, dtype: torch.dtype 
         if type(dim) is int and dtype is None and not watched():
             try:
                 return grad.softmax(input, dim, kind)
-            except (RuntimeError, NotImplementedError, IndexError, ValueError, TypeError):
-                pass  # explained below
+            except (RuntimeError, NotImplementedError, IndexError, ValueError, TypeError) as error:
+                if not is_refusal(error):  # explained below
+                    raise
     else:
         torchs = getattr(torch.nn.functional, kind)
         other = not_plain(

@@ -12,7 +12,7 @@ from torch.compiler import is_dynamo_compiling as is_compiling
 from .. import _C
 from ..autograd import matmul as grad
 from ..ops.activation import ACTIVATIONS, PLAIN
-from ..ops.backends import renamed, state, to_torch, why_not_ours
+from ..ops.backends import is_refusal, renamed, state, to_torch, why_not_ours
 from ._common import IDENTITY, Activation, agree, any_autocast, autocast, not_plain, number, parse_activation
 
 direct_product = grad.direct_product
@@ -61,8 +61,9 @@ def _long_linear(
             act, p0, p1 = IDENTITY if activation is None else parse_activation("linear", activation)
             try:
                 return grad.linear(input, weight, bias, residual, act, p0, p1)
-            except (RuntimeError, NotImplementedError):
-                pass  # torch's special cases, other dtypes, or wrong shapes: said below
+            except (RuntimeError, NotImplementedError) as error:
+                if not is_refusal(error):  # torch's special cases, other dtypes, or wrong shapes: said below
+                    raise
     else:
         arguments = (("input", input), ("weight", weight), ("bias", bias), ("residual", residual))
         act, p0, p1 = parse_activation("linear", activation)
@@ -105,6 +106,8 @@ def _linear(
     try:
         return grad.linear(input, weight, bias, residual, act, p0, p1)
     except (RuntimeError, NotImplementedError) as error:
+        if not is_refusal(error):
+            raise
         reason = why_not_ours(input, weight, bias, residual)
         if reason is None:
             raise renamed("linear", error) from None
@@ -139,8 +142,9 @@ def _long_matmul(input: Tensor, other: Tensor, out: Tensor | None) -> Tensor:
         if out is None and not any_autocast():
             try:
                 return grad.matmul(input, other)
-            except (RuntimeError, NotImplementedError):
-                pass  # other dtypes, or wrong shapes: said below
+            except (RuntimeError, NotImplementedError) as error:
+                if not is_refusal(error):  # other dtypes, or wrong shapes: said below
+                    raise
     else:
         foreign = not_plain(
             "matmul",
@@ -222,8 +226,9 @@ def _long_bmm(input: Tensor, mat2: Tensor, out: Tensor | None) -> Tensor:
             try:
                 if input.shape[0] == mat2.shape[0]:
                     return grad.matmul(input, mat2)
-            except (RuntimeError, NotImplementedError):
-                pass  # other dtypes, or wrong shapes: said below
+            except (RuntimeError, NotImplementedError) as error:
+                if not is_refusal(error):  # other dtypes, or wrong shapes: said below
+                    raise
     else:
         foreign = not_plain(
             "bmm",
@@ -260,8 +265,9 @@ def _long_mm(input: Tensor, mat2: Tensor, out: Tensor | None) -> Tensor:
         if input.dim() == 2 == mat2.dim() and out is None and not any_autocast():
             try:
                 return grad.matmul(input, mat2)
-            except (RuntimeError, NotImplementedError):
-                pass  # other dtypes, or wrong shapes: said below
+            except (RuntimeError, NotImplementedError) as error:
+                if not is_refusal(error):  # other dtypes, or wrong shapes: said below
+                    raise
     else:
         foreign = not_plain(
             "mm",
@@ -308,8 +314,9 @@ def _long_addmm(input: Tensor, mat1: Tensor, mat2: Tensor, beta: float, alpha: f
             try:
                 if by[1]:
                     return grad.matmul(mat1, mat2, input, *by)
-            except (RuntimeError, NotImplementedError):
-                pass  # other dtypes, or wrong shapes: said below
+            except (RuntimeError, NotImplementedError) as error:
+                if not is_refusal(error):  # other dtypes, or wrong shapes: said below
+                    raise
     else:
         foreign = not_plain(
             "addmm",

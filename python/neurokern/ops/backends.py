@@ -310,6 +310,15 @@ def why_not_ours(*tensors: Any) -> str | None:
     return None
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether the error is an op's, and not of a hook or mode of the user that torch called on the way."""
+    if is_dynamo_compiling() or (trace := error.__traceback__) is None:
+        return True
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in ("neurokern", "torch")
+
+
 def renamed(op: str, error: Exception) -> Exception:
     """A kernel's error under the name of the function that the user called."""
     kernel, colon, rest = str(error).partition(": ")
@@ -320,6 +329,8 @@ def renamed(op: str, error: Exception) -> Exception:
 
 def fall_back(op: str, error: Exception, torch_call: Callable[[], Any], *tensors: Any) -> Any:
     """After a kernel refused: torch's own op when the kind of tensor has no kernel, else the error itself."""
+    if not is_refusal(error):
+        raise error
     reason = why_not_ours(*tensors)
     if reason is None or state.chosen != "auto":
         raise renamed(op, error)

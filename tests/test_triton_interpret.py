@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -31,13 +29,8 @@ if INTERPRETED:
 else:
     NAMES = []
 
-    def test_in_a_process_of_its_own():
-        env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"TRITON_INTERPRET": "1"}
-        run = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__],
-            env=env, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert run.returncode == 0, run.stdout + run.stderr
+    def test_the_rest(in_a_process_of_its_own):
+        in_a_process_of_its_own("1")
 
 
 needs_interpreter = pytest.mark.skipif(not INTERPRETED, reason="runs in the process started above")

@@ -20,6 +20,12 @@ ifneq ($(strip $(file <$(VENV)/modules)),$(strip $(MODULES)))
 MODULES_CHANGED := FORCE
 endif
 
+# What the environment or the command line says of CUDA: another word than last time asks for a new build.
+FLAGS := $(foreach name,NEUROKERN_CUDA NEUROKERN_CUDA_ARCHS CUDACXX NVCC,$(name)=$($(name)))
+ifneq ($(strip $(file <$(VENV)/flags)),$(strip $(FLAGS)))
+FLAGS_CHANGED := FORCE
+endif
+
 CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' 2>/dev/null)
 # Passive waiting: two test processes with two threads each on two cores would otherwise spin against one another.
 TEST_ENV := OMP_WAIT_POLICY=passive CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS)
@@ -76,18 +82,20 @@ $(VENV)/installed: requirements-dev.txt | $(VENV)/bin/python
 
 # nvcc is the machine's, or else PyPI's; without either the build goes on, and says so.
 $(VENV)/nvcc: requirements-nvcc.txt | $(VENV)/installed
-	@if [ "$${NEUROKERN_CUDA:-AUTO}" != OFF ] && [ -z "$$($(BIN)/python cmake/nvcc.py find)" ]; then \
+	@if [ "$${NEUROKERN_CUDA:-AUTO}" = OFF ]; then exit; fi; \
+	if [ -z "$$($(BIN)/python cmake/nvcc.py find)" ]; then \
 	    printf '\033[1m== no nvcc on this machine: fetching PyPI'"'"'s\033[0m\n'; \
 	    $(PIP) install -r requirements-nvcc.txt || echo "nvcc can't be had from PyPI either: building without the CUDA kernels"; \
-	fi
-	@touch $@
+	fi; \
+	touch $@
 
-$(VENV)/built: $(NATIVE) $(MODULES_CHANGED) | $(VENV)/installed $(VENV)/nvcc
+$(VENV)/built: $(NATIVE) $(MODULES_CHANGED) $(FLAGS_CHANGED) | $(VENV)/installed $(VENV)/nvcc
 	$(SAY) "building neurokern"
 	@$(PIP) install -v --no-build-isolation --no-deps -e . 2>&1 | tee $(VENV)/build.log \
 	    | grep --line-buffered -E '^ *(\[[0-9]+/[0-9]+\]|-- CUDA|CUDA:|\*\*\*|.*warning:)' \
 	    || { tail -n 60 $(VENV)/build.log; exit 1; }
 	@echo '$(MODULES)' > $(VENV)/modules
+	@echo '$(FLAGS)' > $(VENV)/flags
 	@touch $@
 
 clean:  ## remove .venv, build/ and caches

@@ -2,17 +2,21 @@
 #
 # NEUROKERN_CUDA        AUTO: with CUDA when nvcc can be had; ON: an error without it; OFF: never.
 # NEUROKERN_CUDA_ARCHS  what to make machine code for, e.g. "80;90a"; PTX of the first one is kept for later chips.
-# Both are also read from the environment, for `pip install .`.
+# NEUROKERN_NVCC        the compiler, instead of the first that works of those that nvcc.py finds.
+# The first two are also read from the environment, for `pip install .`, anew at each configuration: -D is kept, but
+# what the environment said last time binds nobody.
 
-foreach(option NEUROKERN_CUDA NEUROKERN_CUDA_ARCHS)
-  if(NOT DEFINED ${option} AND DEFINED ENV{${option}})
-    set(${option} "$ENV{${option}}" CACHE STRING "")
-  endif()
-endforeach()
-set(NEUROKERN_CUDA AUTO CACHE STRING "Compile the CUDA kernels: AUTO, ON or OFF")
 # sm_80 runs on 8.x, sm_90a on 9.0, and the driver compiles the PTX for whatever comes later. All of it comes from
 # one run of the front end, which takes most of the time.
-set(NEUROKERN_CUDA_ARCHS "80;90a" CACHE STRING "Architectures of the CUDA kernels")
+set(default_NEUROKERN_CUDA AUTO)
+set(default_NEUROKERN_CUDA_ARCHS 80 90a)
+foreach(option NEUROKERN_CUDA NEUROKERN_CUDA_ARCHS)
+  if(NOT DEFINED ${option} AND NOT "$ENV{${option}}" STREQUAL "")
+    set(${option} "$ENV{${option}}")
+  elseif(NOT DEFINED ${option})
+    set(${option} ${default_${option}})
+  endif()
+endforeach()
 
 # Whether an nvcc can compile at all (a host compiler that it accepts, its headers beside it).
 function(nk_nvcc_works nvcc result)
@@ -23,15 +27,14 @@ function(nk_nvcc_works nvcc result)
   if(code)
     string(REGEX REPLACE "\n.*" "" first_line "${text}")
     message(STATUS "CUDA: ${nvcc} does not compile: ${first_line}")
-  endif()
-  if(code)
     set(${result} FALSE PARENT_SCOPE)
   else()
     set(${result} TRUE PARENT_SCOPE)
   endif()
 endfunction()
 
-# The machine's nvcc, or else the one of the PyPI wheels in the building interpreter's site-packages.
+# The machine's nvcc, or else the one of the PyPI wheels in the building interpreter's site-packages. What was found
+# is asked again whether it works when others are there to choose from.
 function(nk_find_nvcc result)
   if(NEUROKERN_NVCC AND EXISTS ${NEUROKERN_NVCC})
     set(${result} ${NEUROKERN_NVCC} PARENT_SCOPE)
@@ -40,15 +43,18 @@ function(nk_find_nvcc result)
   execute_process(COMMAND ${Python_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/nvcc.py find OUTPUT_VARIABLE candidates
                   OUTPUT_STRIP_TRAILING_WHITESPACE)
   string(REPLACE "\n" ";" candidates "${candidates}")
-  foreach(candidate ${candidates})
-    nk_nvcc_works(${candidate} works)
-    if(works)
-      set(NEUROKERN_NVCC ${candidate} CACHE FILEPATH "nvcc" FORCE)
-      set(${result} ${candidate} PARENT_SCOPE)
-      return()
-    endif()
-  endforeach()
-  set(${result} "" PARENT_SCOPE)
+  if(NOT candidates STREQUAL NEUROKERN_NVCC_AMONG OR NOT EXISTS "${NEUROKERN_NVCC_FOUND}")
+    unset(NEUROKERN_NVCC_FOUND CACHE)
+    foreach(candidate ${candidates})
+      nk_nvcc_works(${candidate} works)
+      if(works)
+        set(NEUROKERN_NVCC_AMONG "${candidates}" CACHE INTERNAL "what nvcc.py found")
+        set(NEUROKERN_NVCC_FOUND ${candidate} CACHE INTERNAL "the first of it that works")
+        break()
+      endif()
+    endforeach()
+  endif()
+  set(${result} "${NEUROKERN_NVCC_FOUND}" PARENT_SCOPE)
 endfunction()
 
 function(nk_add_cuda_kernels)

@@ -56,6 +56,11 @@ def cache_folder() -> Path | None:
     return Path(named) if named else Path(base) / "neurokern" / "nvcc"
 
 
+def in_makefile(path: Path | str) -> str:
+    """A file's name as a rule of make has to write it."""
+    return re.sub(r"([ #])", r"\\\1", str(path)).replace("$", "$$")
+
+
 def compile_one(nvcc: str, source: str, out: str, arguments: list[str]) -> int:
     """One .cu to one fatbin; ptxas's report goes to a file, errors to the terminal.
 
@@ -64,12 +69,14 @@ def compile_one(nvcc: str, source: str, out: str, arguments: list[str]) -> int:
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     command = [nvcc, "-fatbin", "-std=c++20", "-O3", "-Xptxas=-v", "--expt-relaxed-constexpr", *arguments]
     files = includes(Path(source))
-    dependencies = " ".join(str(path).replace(" ", "\\ ") for path in files)
-    Path(f"{out}.d").write_text(f"{out}.fatbin: {dependencies}\n")
+    dependencies = " ".join(map(in_makefile, files))
+    Path(f"{out}.d").write_text(f"{in_makefile(out)}.fatbin: {dependencies}\n")
 
     start = time.perf_counter()
     version = subprocess.run([nvcc, "--version"], capture_output=True, check=True).stdout
-    key = hashlib.sha256(b"\0".join([version, *(a.encode() for a in command[1:]), *files.values()])).hexdigest()
+    added = [os.environ.get(f"NVCC_{place}_FLAGS", "") for place in ("PREPEND", "APPEND")]  # nvcc reads them itself
+    words = [a.encode() for a in (*added, *command[1:])]
+    key = hashlib.sha256(b"\0".join([version, *words, *files.values()])).hexdigest()
     folder = cache_folder()
     cached = [folder / f"{key}{ending}" for ending in (".fatbin", ".resources.txt")] if folder else []
     made = [Path(f"{out}.fatbin"), Path(f"{out}.resources.txt")]

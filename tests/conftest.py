@@ -135,6 +135,19 @@ def nvcc(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], str]:
 
 
 @pytest.fixture
+def in_a_process_of_its_own(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Runs the test's file once more with this TRITON_INTERPRET, which decides how kernels are decorated."""
+
+    def run(interpret: str) -> None:
+        env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"TRITON_INTERPRET": interpret}
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(request.path)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture
 def seed() -> int:
     """The seed of this run, for generators; torch's own and `random` start from it and the test's name."""
     return int(os.environ["NEUROKERN_SEED"])

@@ -256,3 +256,47 @@ def test_softmax(kind: int, dtype: torch.dtype) -> None:
         launches = host.run("softmax_backward", [out, g, y], kind, dim=dim, multiprocessors=d.r.choice((1, 132)))
         case = f"backward kind {kind} seed {seed} {shape} dim {dim} {d.layouts} {launches}"
         check(out, expected, 32 * math.sqrt(length), case)
+
+
+@pytest.mark.parametrize("kind", range(3), ids=SOFTMAX)
+@pytest.mark.parametrize("dtype", host.DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "shape, dim, kernel", [((1, 40000), 1, "long"), ((500, 16), 0, "inner"), ((500, 3), 0, "inner")], ids=str
+)
+def test_softmax_of_stretches_without_weight(shape, dim: int, kernel: str, dtype: torch.dtype, kind: int) -> None:
+    """All that some threads see is -inf (of softmin +inf): they have no maximum and must not make the sum a NaN."""
+    x = torch.full(shape, math.inf if kind == 2 else -math.inf, dtype=dtype)
+    x.select(dim, 7).copy_(torch.randn(x.select(dim, 7).shape))
+    x.select(dim, 9).copy_(torch.randn(x.select(dim, 9).shape))
+    out = torch.full(shape, NAN, dtype=dtype)
+    launches = host.run("softmax", [out, x], kind, dim=dim)
+    assert kernel in launches
+    check(out, exact_softmax(x.double(), dim, SOFTMAX[kind]), 8, launches)
+
+
+@pytest.mark.parametrize("dtype", host.DTYPES, ids=str)
+def test_prelu_of_a_partly_filled_unit(dtype: torch.dtype) -> None:
+    """77 elements, dense and aligned: the last unit's other places belong to somebody else."""
+    around = [torch.full((128,), NAN, dtype=dtype) for _ in range(3)]
+    out, g, x = (t[16 : 16 + 77].view(7, 11) for t in around)
+    for t in (g, x):
+        t.copy_(torch.randn(7, 11))
+    w = torch.randn(1).to(dtype)
+    sums = torch.full((1,), NAN, dtype=dtype)
+    launches = host.run("prelu_backward", [out, sums, g, x, w.expand(7, 11), None])
+    assert "prelu_rows" in launches
+    positive = x.double() > 0
+    check(out, torch.where(positive, g.double(), g.double() * w.double()), 2, launches)
+    terms = torch.where(positive, 0.0, g.double() * x.double())
+    error = (sums.double() - terms.sum()).abs().item()
+    assert error <= ULP[dtype] * (terms.abs().sum().item() + 1), launches
+
+
+@pytest.mark.parametrize("dtype", host.DTYPES, ids=str)
+def test_sums_of_more_parts_than_row_groups(dtype: torch.dtype) -> None:
+    """15 parts, which 8 groups of threads add up in turns."""
+    g = torch.randn(900, 256).to(dtype)
+    sums = torch.full((256,), NAN, dtype=dtype)
+    launches = host.run("activation_bias_backward", [None, sums, g, None, None], IDS["identity"], multiprocessors=132)
+    assert " x 15" in launches
+    check(sums, g.double().sum(0), 8 * math.sqrt(900), launches)

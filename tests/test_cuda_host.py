@@ -203,6 +203,25 @@ def test_transposed_output(device: ctypes.CDLL, dtype: torch.dtype) -> None:
     check(out, want, 40, dtype)
 
 
+@pytest.mark.parametrize("dtype", list(ROUNDOFF), ids=str)
+@pytest.mark.parametrize("size", [(70, 41, 40), (1, 41, 40), (64, 41, 2048)], ids=str)
+def test_results_within_wider_memory(
+    device: ctypes.CDLL, size: tuple[int, int, int], dtype: torch.dtype, seed: int
+) -> None:
+    """Rows of 41 that lie 48 apart are stored in wide pieces, of which the last would reach past the row."""
+    m, n, k = size
+    g = torch.Generator().manual_seed(seed)
+    a, b, residual = draw(g, (m, k), dtype, "n"), draw(g, (k, n), dtype, "n"), draw(g, (m, 48), dtype, "n")[:, :n]
+    backing = [torch.full((m, 48), float("nan"), dtype=dtype) for _ in range(2)]
+    out, preact = (t[:, :n] for t in backing)
+    with neurokern.trace() as launches:
+        _C.matmul(out, a, b, None, residual, preact, 0, 0.0, 0.0, 1.0, 1.0)
+    product = a.double() @ b.double()
+    check(preact, product, k, (seed, launches[0].plan))
+    check(out, product + residual.double(), k, (seed, launches[0].plan))
+    assert all(t[:, n:].isnan().all() for t in backing), (launches[0].plan, "wrote past its rows")
+
+
 def _tensor_core_kernels() -> list[str]:
     return [name for name in getattr(_C, "matmul_kernels", dict)() if "reduce" not in name]
 
@@ -230,3 +249,23 @@ def test_each_kernel(device: ctypes.CDLL, kernel: str) -> None:
     finally:
         _C.matmul_only("")
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize(
+    "kernel", ["matmul_plain_f16", "matmul_simt_f32_64x64", "matmul_mma_f64_64x64", "matmul_mma_bf16_nn_64x64"]
+)
+def test_more_batches_than_a_grid_is_deep(device: ctypes.CDLL, kernel: str) -> None:
+    """65535 entries fill blockIdx.z; a second launch takes the rest, and only that one is run here."""
+    dtype = {"f16": torch.float16, "f32": torch.float32, "f64": torch.float64}.get(kernel.split("_")[2], torch.bfloat16)
+    g = torch.Generator().manual_seed(5)
+    a, b = draw(g, (65538, 2, 3), dtype, "n"), draw(g, (65538, 3, 2), dtype, "n")
+    out = torch.full((65538, 2, 2), float("nan"), dtype=dtype)
+    _C.matmul_only(kernel)
+    device.cuda_host_run_at_most(ctypes.c_uint64(60000))
+    try:
+        _C.matmul(out, a, b, None, None, None, 0, 0.0, 0.0, 1.0, 1.0)
+    finally:
+        device.cuda_host_run_at_most(ctypes.c_uint64(2**64 - 1))
+        _C.matmul_only("")
+    assert out[:65535].isnan().all(), "the second launch wrote what is the first one's"
+    check(out[65535:], a[65535:].double() @ b[65535:].double(), 3, kernel)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,14 +30,9 @@ else:
     NAMES, DEVICES = [], {}
 
     @pytest.mark.slow
-    def test_in_a_process_of_its_own():
+    def test_the_rest(in_a_process_of_its_own):
         # an explicit 0: without it conftest would choose the interpreter again, and this test itself without end
-        env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"TRITON_INTERPRET": "0"}
-        run = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__],
-            env=env, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert run.returncode == 0, run.stdout + run.stderr
+        in_a_process_of_its_own("0")
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]

@@ -6,9 +6,8 @@ the layers above do not choose. Runs in a process of its own, as TRITON_INTERPRE
 
 from __future__ import annotations
 
+import mmap
 import os
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -30,13 +29,8 @@ if INTERPRETED:
 else:
     NAMES = []
 
-    def test_in_a_process_of_its_own():
-        env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"TRITON_INTERPRET": "1"}
-        run = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__],
-            env=env, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert run.returncode == 0, run.stdout + run.stderr
+    def test_the_rest(in_a_process_of_its_own):
+        in_a_process_of_its_own("1")
 
 
 needs_interpreter = pytest.mark.skipif(not INTERPRETED, reason="runs in the process started above")
@@ -353,6 +347,49 @@ def test_matmul_batches(draw):
     )  # fmt: skip
     assert "M=60 N=9 K=8 batch=1" in plans[-1]
     torch.testing.assert_close(out, rows @ shared)
+
+
+def far_apart(values: Tensor, *strides: int) -> Tensor:
+    """``values`` with these strides, in memory of which only the elements are ever touched."""
+    reach = sum((n - 1) * s for n, s in zip(values.shape, strides, strict=True)) + 1
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    memory = mmap.mmap(-1, reach * values.element_size(), flags=flags)
+    return torch.frombuffer(memory, dtype=values.dtype).as_strided(values.shape, strides).copy_(values)
+
+
+@needs_interpreter
+@pytest.mark.parametrize("stride", [2**31, 2**31 + 5], ids=["aligned", "odd"])
+def test_rows_beyond_32_bits(draw, stride):
+    """A stride of 2^31 fits 32 bits divided by the unit of an aligned load, and not once it is multiplied again."""
+    values = draw(torch.bfloat16, 2, 64)
+    out = nans(values)
+    activation.unary(out, far_apart(values, stride, 1), NAMES.index("relu"), 0.0, 0.0)
+    assert torch.equal(out, values.relu())
+
+
+@needs_interpreter
+@pytest.mark.parametrize("count", [2**31, 2**31 + 1], ids=["even", "odd"])
+def test_lengths_beyond_32_bits(draw, monkeypatch, count):
+    """The first of the programs that would do 2^31 elements, whose length comes divided by 16."""
+    launch = activation.launch
+    monkeypatch.setattr(activation, "launch", lambda kernel, grid, *rest: launch(kernel, 1, *rest))
+    values = draw(torch.bfloat16, 1000)
+    x, out = (far_apart(values[:1].expand(2), count - 1).as_strided((count,), (1,)) for _ in range(2))
+    x[:1000] = values
+    out[:1000] = NAN
+    activation.unary(out, x, NAMES.index("relu"), 0.0, 0.0)
+    assert torch.equal(out[:1000], values.relu())
+
+
+@needs_interpreter
+def test_steps_of_a_product_beyond_32_bits(draw):
+    """K is walked in steps whose distance in memory, and a bias in columns whose distance, need 64 bits."""
+    a, b, bias = draw(torch.bfloat16, 3, 200), draw(torch.bfloat16, 200, 5), draw(torch.bfloat16, 5)
+    exact = a.double() @ b.double() + bias.double()
+    for far in ((far_apart(a, 1, 2**26), b, bias), (a, far_apart(b, 2**26, 1), bias), (a, b, far_apart(bias, 2**30))):
+        out = torch.full((3, 5), NAN, dtype=a.dtype)
+        matmul.matmul(out, *far, None, None, 0, 0.0, 0.0, 1.0, 1.0)
+        torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=1e-4)
 
 
 @needs_interpreter

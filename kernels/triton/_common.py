@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -63,8 +62,7 @@ def launch(
     stays off: where an fma is wanted the kernels write it, and the interpreter then does the same arithmetic."""
     if record is not None:
         record(kernel.fn.__name__, f"{plan} grid={grid}")
-    guard = torch.cuda.device(tensor.device) if tensor.is_cuda else np.errstate(all="ignore")
-    with guard if guard is not None else contextlib.nullcontext():
+    with torch.cuda.device(tensor.device) if tensor.is_cuda else np.errstate(all="ignore"):
         kernel[(grid,)](*args, **meta, enable_fp_fusion=False)
 
 
@@ -158,6 +156,12 @@ def index(pid, BLOCK: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
+def times(n, FACTOR: tl.constexpr, LIKE: tl.constexpr):
+    """n * FACTOR in the type LIKE: an argument below 2^31 comes in 32 bits, which its multiples may leave."""
+    return n * tl.full((), FACTOR, LIKE)
+
+
+@triton.jit
 def offset(i, sizes, strides, UNIT: tl.constexpr):
     """Offsets of the elements with linear index ``i`` over ``sizes`` (innermost first).
 
@@ -175,15 +179,15 @@ def offset(i, sizes, strides, UNIT: tl.constexpr):
             if d == len(sizes) - 1:
                 c = i
             elif d == 0:
-                c = i % (sizes[0] * UNIT)
-                i = i // (sizes[0] * UNIT)
+                c = i % times(sizes[0], UNIT, i.dtype)
+                i = i // times(sizes[0], UNIT, i.dtype)
             else:
                 c = i % sizes[d]
                 i = i // sizes[d]
             if d == 0 and UNIT > 1:
                 r += c
             else:
-                r += c * (strides[d] * UNIT)
+                r += c * times(strides[d], UNIT, i.dtype)
         return r
 
 

@@ -26,6 +26,7 @@ from ._common import (
     load,
     offset,
     store,
+    times,
 )
 from ._functions import ACTIVATIONS, OF_OUTPUT
 
@@ -50,7 +51,7 @@ def unary_kernel(
 ):  # fmt: skip
     """out = f(x)."""
     i = index(tl.program_id(0), BLOCK, WIDE)
-    live = i < n * EVEN
+    live = i < times(n, EVEN, i.dtype)
     v = load(x, offset(i, sizes, s1, UNIT), live)
     y = F(v, tl.full((), p0, v.dtype), tl.full((), p1, v.dtype))
     store(out, offset(i, sizes, s0, UNIT), y, live)
@@ -64,7 +65,7 @@ def unary_backward_kernel(
 ):  # fmt: skip
     """out = g f'(x)."""
     i = index(tl.program_id(0), BLOCK, WIDE)
-    live = i < n * EVEN
+    live = i < times(n, EVEN, i.dtype)
     u = load(g, offset(i, sizes, s1, UNIT), live)
     v = load(x, offset(i, sizes, s2, UNIT), live)
     d = D(v, tl.full((), p0, v.dtype), tl.full((), p1, v.dtype))
@@ -79,7 +80,7 @@ def unary_backward2_kernel(
 ):  # fmt: skip
     """out = gg g f''(x)."""
     i = index(tl.program_id(0), BLOCK, WIDE)
-    live = i < n * EVEN
+    live = i < times(n, EVEN, i.dtype)
     t = load(gg, offset(i, sizes, s1, UNIT), live)
     u = load(g, offset(i, sizes, s2, UNIT), live)
     v = load(x, offset(i, sizes, s3, UNIT), live)
@@ -94,7 +95,7 @@ def gated_kernel(
 ):  # fmt: skip
     """out = f(a) b."""
     i = index(tl.program_id(0), BLOCK, WIDE)
-    live = i < n * EVEN
+    live = i < times(n, EVEN, i.dtype)
     v = load(a, offset(i, sizes, s1, UNIT), live)
     w = load(b, offset(i, sizes, s2, UNIT), live)
     y = F(v, tl.full((), p0, v.dtype), tl.full((), p1, v.dtype))
@@ -109,7 +110,7 @@ def gated_backward_kernel(
 ):  # fmt: skip
     """ga = g b f'(a), gb = g f(a)."""
     i = index(tl.program_id(0), BLOCK, WIDE)
-    live = i < n * EVEN
+    live = i < times(n, EVEN, i.dtype)
     u = load(g, offset(i, sizes, s2, UNIT), live)
     v = load(a, offset(i, sizes, s3, UNIT), live)
     w = load(b, offset(i, sizes, s4, UNIT), live)
@@ -126,7 +127,7 @@ def prelu_kernel(
 ):  # fmt: skip
     """out = x where x > 0, else w x."""
     i = index(tl.program_id(0), BLOCK, WIDE)
-    live = i < n * EVEN
+    live = i < times(n, EVEN, i.dtype)
     v = load(x, offset(i, sizes, s1, UNIT), live)
     k = load(w, offset(i, sizes, s2, UNIT), live)
     store(out, offset(i, sizes, s0, UNIT), tl.where(v > 0, v, k * v), live)
@@ -139,7 +140,7 @@ def prelu_backward_kernel(
 ):  # fmt: skip
     """gx = g where x > 0, else w g."""
     i = index(tl.program_id(0), BLOCK, WIDE)
-    live = i < n * EVEN
+    live = i < times(n, EVEN, i.dtype)
     u = load(g, offset(i, sizes, s1, UNIT), live)
     v = load(x, offset(i, sizes, s2, UNIT), live)
     k = load(w, offset(i, sizes, s3, UNIT), live)

@@ -30,6 +30,7 @@ from ._common import (
     power_of_two,
     row_offset,
     store,
+    times,
     widen,
 )
 from ._functions import ACTIVATIONS
@@ -121,8 +122,8 @@ def matmul_kernel(
             y = widen(y)
         acc = tl.dot(x, y, acc, input_precision=PRECISION, out_dtype=T)
         k += BLOCK_K
-        a_at += BLOCK_K * a_k
-        b_at += BLOCK_K * b_k
+        a_at += times(a_k, BLOCK_K, k.dtype)
+        b_at += times(b_k, BLOCK_K, k.dtype)
 
     live = (m < M)[:, None] & (n < N)[None, :]
     if SPLIT > 1:
@@ -358,7 +359,9 @@ def matmul(
     plain = act == 0 and residual is None and preact is None
     plan = config(Problem(M, N, K, batch, out.dtype, dtype_precision, aligned, plain), device)
     column = [0 if t is None else t.stride(-1) for t in (out, residual, preact)]
+    bias_n = 0 if bias is None else bias.stride(0)
     reach = max(
+        (N - 1) * bias_n,
         (M - 1) * max(row) + (N - 1) * max(*column, b.stride(-1)),
         (M - 1) * row[1] + (K - 1) * a.stride(-1),
         (K - 1) * b.stride(-2) + (N - 1) * b.stride(-1),
@@ -370,7 +373,6 @@ def matmul(
         partial = torch.empty((plan.split, batch, M, N), dtype=accumulator(out), device=out.device)
     name, f, _, _, _ = ACTIVATIONS[act]
     scalars = (float(alpha), float(beta), float(p0), float(p1))
-    bias_n = 0 if bias is None else bias.stride(0)
     grid = blocks(M, plan.block_m) * blocks(N, plan.block_n) * plan.split * batch
     split = plan.split > 1
     launch(

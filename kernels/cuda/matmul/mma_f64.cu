@@ -21,7 +21,7 @@ struct F64Tile {
 __device__ __forceinline__ void f64_matmul(const MatmulParams& p) {
     using Tile = F64Tile;
     constexpr int kMs = Tile::WM / 8, kNs = Tile::WN / 8;
-    constexpr int kPitch = tile::kElementPitch<64, 8>;
+    constexpr int kPitch = tile::kElementPitch<64>;
 
     extern __shared__ __align__(1024) char shared[];
     const tile::TileIndex at = tile::grouped_tile(blockIdx.x, p.tiles_m, p.tiles_n, p.group);

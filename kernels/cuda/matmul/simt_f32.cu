@@ -25,7 +25,7 @@ struct SimtTile {
 template <class Tile>
 __device__ __forceinline__ void simt_matmul(const MatmulParams& p) {
     constexpr int BM = Tile::BM, BN = Tile::BN, BK = Tile::BK, TM = Tile::TM, TN = Tile::TN;
-    constexpr int kPitchA = tile::kElementPitch<BM, 4>, kPitchB = tile::kElementPitch<BN, 4>;
+    constexpr int kPitchA = tile::kElementPitch<BM>, kPitchB = tile::kElementPitch<BN>;
 
     extern __shared__ __align__(1024) char shared[];
     const tile::TileIndex at = tile::grouped_tile(blockIdx.x, p.tiles_m, p.tiles_n, p.group);

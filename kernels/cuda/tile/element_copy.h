@@ -13,15 +13,15 @@ namespace nk::tile {
 // How the lanes of a warp are laid over the tile: along the direction in which the operand is contiguous.
 enum class Walk : int { k, outer, outer_wide };
 
-// Columns of a row in shared memory: 16 bytes more than the tile. When lanes run along k (kLanesK of them, then along
-// the outer index) their stores then fall into different banks: element (k, i) lies in word 4 k + i (f32, 32 words)
-// or double 2 k + i... see the host model in tests/test_plan.py, which counts conflicts for every walk.
-template <int Outer, int ElementBytes>
-inline constexpr int kElementPitch = Outer + (ElementBytes == 4 ? 4 : 4);
+// Columns of a row in shared memory: four more than the tile. When lanes run along k (kLanesK of them, then along the
+// outer index) their stores then fall into different banks: element (k, i) lies in word 4 k + i of 32 (f32) or in
+// double 4 k + i of 16 (f64). The host model in tests/test_plan.py counts conflicts for every walk.
+template <int Outer>
+inline constexpr int kElementPitch = Outer + 4;
 
 template <int Outer, int K, int ElementBytes, int Threads>
 class ElementCopy {
-    static constexpr int kPitch = kElementPitch<Outer, ElementBytes>;
+    static constexpr int kPitch = kElementPitch<Outer>;
     static constexpr int kLanesK = 32 / ElementBytes;  // one sector of 32 bytes along k
     static constexpr int kPerChunk = 16 / ElementBytes;
     static_assert(K % kLanesK == 0 && Threads % Outer == 0 && Threads % kLanesK == 0, "whole passes");

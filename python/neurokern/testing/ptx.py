@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -244,6 +245,13 @@ def on_hopper(ptx: str, arguments: Sequence[np.ndarray | TensorMap | int], **opt
 
 REGISTER = {"u8": "b16", "s8": "b16", "pred": "pred"}
 DTYPES = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
+
+
+def altered(text: str, pattern: str, replacement: str) -> str:
+    """A kernel with a fault planted in it: every place of the pattern, of which there is at least one."""
+    text, count = re.subn(pattern, replacement, text)
+    assert count > 0, f"nothing in the kernel is {pattern!r}"
+    return text
 
 
 def bits_of(type_: str) -> int:

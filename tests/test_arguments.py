@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import neurokern.functional as F
 import numpy as np
 import pytest
 import torch
 from neurokern.testing import Maker
+from torch import Tensor
 
 TF = torch.nn.functional
 
@@ -176,3 +178,23 @@ class TestProducts:
     def test_a_row_as_bias_of_a_vector(self) -> None:
         x, w, b = torch.randn(4), torch.randn(5, 4), torch.randn(1, 5)
         torch.testing.assert_close(F.linear(x, w, b), TF.linear(x, w, b))
+
+
+@pytest.mark.parametrize(
+    "bias", [torch.ones(5), torch.ones(1), torch.tensor(1.0), torch.ones(3, 5)], ids=["[5]", "[1]", "[]", "[3, 5]"]
+)
+@pytest.mark.parametrize(
+    "like", [torch.empty(0, dtype=torch.int32), torch.empty(0, dtype=torch.complex64), torch.empty(0, device="meta")]
+)
+def test_bias_where_torch_does_the_product(bias: Tensor, like: Tensor) -> None:
+    """Its rules for a bias of another dtype or device are torch's then, whatever the shape."""
+    x, w = like.new_ones(3, 4), like.new_ones(5, 4)
+
+    def outcome(linear: Callable[..., Tensor]) -> object:
+        try:
+            y = linear(x, w, bias)
+            return y.shape, y.dtype, y.device
+        except RuntimeError:
+            return RuntimeError
+
+    assert outcome(F.linear) == outcome(torch.nn.functional.linear)

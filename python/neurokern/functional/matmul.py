@@ -95,6 +95,7 @@ def _linear(
             f"size of input {list(input.shape)}, which has at least 1 dimension"
         )
     shape = (*input.shape[:-1], weight.shape[0])
+    given = bias, residual  # torch's rules for them are its own where no kernel of ours is
     if bias is not None and bias.shape != shape[-1:]:
         if act != "identity" or residual is not None:
             raise RuntimeError(f"neurokern.linear: argument bias has shape {list(bias.shape)}, expected [{shape[-1]}]")
@@ -111,7 +112,7 @@ def _linear(
         reason = why_not_ours(input, weight, bias, residual)
         if reason is None:
             raise renamed("linear", error) from None
-        return to_torch("linear", reason, lambda: grad.linear_by_torch(input, weight, bias, residual, act, p0, p1))
+        return to_torch("linear", reason, lambda: grad.linear_by_torch(input, weight, *given, act, p0, p1))
 
 
 def _expanded(op: str, argument: str, t: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from neurokern.testing import Maker
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
 TF = torch.nn.functional
 
@@ -198,3 +199,23 @@ def test_bias_where_torch_does_the_product(bias: Tensor, like: Tensor) -> None:
             return RuntimeError
 
     assert outcome(F.linear) == outcome(torch.nn.functional.linear)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmin", "softplus", "gelu", "sigmoid"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("on", ["", "cpu", "cuda"])
+def test_dtypes_under_autocast(name: str, dtype: torch.dtype, device: str, on: str) -> None:
+    """Without a GPU: fake tensors know devices that are not there."""
+    kwargs = {} if name in ("softplus", "gelu", "sigmoid") else {"dim": 0}
+    with FakeTensorMode():
+        x = torch.empty(4, dtype=dtype, device=device)
+        was = {d: torch.is_autocast_enabled(d) for d in ("cpu", "cuda")}
+        try:
+            for d in was:
+                torch.set_autocast_enabled(d, d == on)
+            ours, torchs = (getattr(f, name)(x, **kwargs) for f in (F, TF))
+        finally:
+            for d, enabled in was.items():
+                torch.set_autocast_enabled(d, enabled)
+    assert (ours.dtype, ours.device) == (torchs.dtype, torchs.device)

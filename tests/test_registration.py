@@ -40,7 +40,13 @@ class Recorder(TorchDispatchMode):
 def registered_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """Ops go through torch.ops.neurokern as they do when compiling, and are remembered."""
     with monkeypatch.context() as patched, Recorder() as recorder:
-        for name in ("functional.activation", "functional.matmul", "ops.activation", "ops.matmul"):
+        for name in (
+            "functional.activation",
+            "functional._softmax",
+            "functional.matmul",
+            "ops.activation",
+            "ops.matmul",
+        ):
             patched.setattr(sys.modules[f"neurokern.{name}"], "is_compiling", lambda: True)
         yield recorder
 

@@ -52,6 +52,8 @@ class _UnaryById(Unary):
 
 NAMES = {number: name for name, number in ops.ACTIVATIONS.items()}
 direct_unary = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded)
+# softplus: CUDA's autocast runs it in float32
+direct_autocasts = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded, autocasts=True)
 direct_from_output = direct(_C.unary, _C.unary_backward, _UnaryById, recorded=_C.unary_recorded, keeps_output=True)
 direct_unary_ = direct(_C.unary, in_place=True)  # without a gradient
 direct_from_output_ = direct(_C.unary, _C.unary_backward, _UnaryById, keeps_output=True, in_place=True)
@@ -323,7 +325,7 @@ class _SoftmaxById(Softmax):
         return softmax_backward(g, ctx.saved_tensors[0], dim, list(ops.SOFTMAX_KINDS)[kind])
 
 
-direct_softmax = direct(_C.softmax, _C.softmax_backward, _SoftmaxById, keeps_output=True)
+direct_softmax = direct(_C.softmax, _C.softmax_backward, _SoftmaxById, keeps_output=True, autocasts=True)
 
 
 class SoftmaxBackward(Function):

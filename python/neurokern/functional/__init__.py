@@ -6,6 +6,7 @@ from typing import Any
 
 import torch as _torch
 
+from ._softmax import log_softmax, softmax, softmin
 from .activation import (
     celu,
     celu_,
@@ -21,7 +22,6 @@ from .activation import (
     hardtanh_,
     leaky_relu,
     leaky_relu_,
-    log_softmax,
     logsigmoid,
     mish,
     prelu,
@@ -35,8 +35,6 @@ from .activation import (
     selu_,
     sigmoid,
     silu,
-    softmax,
-    softmin,
     softplus,
     softshrink,
     softsign,

@@ -163,3 +163,10 @@ def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     dtype = torch.get_autocast_dtype(device)
     narrow = (torch.float32, torch.float16, torch.bfloat16)
     return tuple(t.to(dtype) if t is not None and t.dtype in narrow else t for t in tensors)
+
+
+def wide_in_autocast(input: Any) -> Any:
+    """In float32 under CUDA's autocast, which runs there what sums exponentials (the CPU's leaves it as it is)."""
+    if isinstance(input, Tensor) and input.is_cuda and input.dtype in (torch.float16, torch.bfloat16):
+        return input.float() if torch.is_autocast_enabled("cuda") else input
+    return input

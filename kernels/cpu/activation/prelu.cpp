@@ -44,7 +44,7 @@ void prelu(const cpu::Run& r) {
             one = *weight;  // a masked store does not pass its value on to a load
         else
             store(&one, load(weight, 1), 1);
-        if (r.n < kShortRow) {
+        if (r.n < kShortRow && r.step[0] == 1) {
             short_row(static_cast<const T*>(row.in[0]), static_cast<T*>(row.out[0]), r.n, compute_vec<T>(one));
         } else {
             const V w(one);

@@ -361,6 +361,7 @@ void run_prelu(const char* op, const TensorView& out, const TensorView& x, const
                   cost_of(Activation::relu, Pass::backward, out.dtype, t.level),
                   {&out, &x, &w}};
     e.reads_one = true;
+    e.soon = true;  // with a gradient, too, nothing was lost by it
     run(op, "prelu", e);
 }
 

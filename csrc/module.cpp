@@ -16,6 +16,7 @@ PYBIND11_MODULE(_C, m) {
     nk::register_framework(m);
     nk::register_quick_class(m);
     nk::register_direct(m);
+    nk::register_normalization(m);
 #ifdef NK_BUILD_ACTIVATION
     nk::register_activation(m);
     nk::register_softmax(m);

@@ -15,6 +15,7 @@ void register_matmul(pybind11::module_& m);
 void register_linear_backward(pybind11::module_& m);
 void register_product_backward(pybind11::module_& m);
 void register_activation_bias(pybind11::module_& m);  // called by register_matmul
+void register_normalization(pybind11::module_& m);
 void register_cuda(pybind11::module_& m);
 
 }  // namespace nk

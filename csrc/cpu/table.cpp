@@ -16,10 +16,11 @@
 #else
 #define NK_DECLARE_ACTIVATION
 #endif
-#define NK_DECLARE(isa)   \
-    namespace nk::isa {   \
-    NK_DECLARE_MATMUL     \
-    NK_DECLARE_ACTIVATION \
+#define NK_DECLARE(isa)                                      \
+    namespace nk::isa {                                      \
+    NK_DECLARE_MATMUL                                        \
+    NK_DECLARE_ACTIVATION                                    \
+    void register_normalization(cpu::NormalizationEntries&); \
     }
 NK_DECLARE(scalar)
 NK_DECLARE(avx2)
@@ -45,6 +46,9 @@ Table build(Level level) {
     if (level >= Level::avx512) avx512::register_activation(t.activation);
     if (level >= Level::avx512bf16) avx512bf16::register_activation(t.activation);
 #endif
+    scalar::register_normalization(t.normalization);
+    if (level >= Level::avx2) avx2::register_normalization(t.normalization);
+    if (level >= Level::avx512) avx512::register_normalization(t.normalization);
     return t;
 }
 

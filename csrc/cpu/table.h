@@ -12,6 +12,8 @@
 #define NK_HAVE_CPU_ACTIVATION 1
 #endif
 
+#include "../../kernels/cpu/normalization/entries.h"
+
 namespace nk::cpu {
 
 struct Table {
@@ -22,6 +24,7 @@ struct Table {
 #ifdef NK_HAVE_CPU_ACTIVATION
     ActivationEntries activation;
 #endif
+    NormalizationEntries normalization;
 };
 
 // The table in force; the first call reads NEUROKERN_CPU_LEVEL and throws when it names no level of this machine.

@@ -4,18 +4,12 @@
 #include <string>
 #include <vector>
 
-#include "activation.h"
+#include "rows_cuda.h"
 
 namespace nk::plan {
 
-enum class SoftmaxVariant { warp, block, long_row, inner };
-
-struct SoftmaxPlan {
-    SoftmaxVariant variant = SoftmaxVariant::warp;
-    std::string kernel;  // without prefix and element type: "warp8", "block16", "long", "inner_unit"
-    bool vector = false;
-    int lanes_log2 = 0;  // threads per row (warp) or along the rows (inner)
-    unsigned threads = 0;
+struct SoftmaxPlan : RowKernel {  // or, where neighbours in memory are of different rows, "inner_unit", "inner_element"
+    bool inner = false;           // lanes_log2 is along the rows then
 
     struct Launch {
         cuda::Layout<3> layout;
@@ -25,36 +19,6 @@ struct SoftmaxPlan {
     };
     std::vector<Launch> launches;
 };
-
-// Values that each thread keeps in registers; f64 keeps half as many.
-inline int kept(int n, DType t) { return t == DType::f64 ? n / 2 : n; }
-
-// The longest row that stays in registers: 32 (backward, with two inputs: 16) values in each of 1024 threads.
-inline int64_t longest_in_registers(DType t, bool backward) { return int64_t{1024} * kept(backward ? 16 : 32, t); }
-
-inline void choose_row_kernel(SoftmaxPlan& p, int64_t length, DType type, bool backward) {
-    const auto in_warp = [&](int values) {  // the fewest lanes that hold the row in `values` each
-        p.variant = SoftmaxVariant::warp;
-        p.kernel = "warp" + std::to_string(values);
-        p.lanes_log2 = ceil_log2(ceil_div(length, kept(values, type)));
-        p.threads = cuda::kSoftmaxWarpThreads;
-    };
-    const auto in_block = [&](int values) {
-        p.variant = SoftmaxVariant::block;
-        p.kernel = "block" + std::to_string(values);
-        p.threads = static_cast<unsigned>(32 * ceil_div(length, 32 * kept(values, type)));
-    };
-    // 2 values waste the fewest places on short rows, but hold no unit; 8 hold one of every type.
-    if (!p.vector && length <= 32 * kept(2, type)) return in_warp(2);
-    if (length <= 32 * kept(8, type)) return in_warp(8);
-    if (length <= 32 * kept(32, type)) return in_warp(32);
-    // 32 values from half the threads on: then two blocks share an SM, and one loads while the other stores.
-    if (length <= 512 * kept(16, type) || (backward && length <= longest_in_registers(type, true))) return in_block(16);
-    if (!backward && length <= longest_in_registers(type, false)) return in_block(32);
-    p.variant = SoftmaxVariant::long_row;
-    p.kernel = "long";
-    p.threads = cuda::kSoftmaxLongThreads;
-}
 
 // Lanes along the rows, parts along the length. Parts beyond what the length can feed would idle, so short rows take
 // more lanes; few rows take fewer, down to 8 (128 bytes in units), until there are two blocks per SM.
@@ -73,11 +37,10 @@ inline SoftmaxPlan plan_softmax(const IndexSpace& rows, const int64_t* along, in
     SoftmaxPlan p;
     const int unit = unit_of(type);
     const bool backward = rows.tensors == 3;
-    const bool inner = length > 1 && rows.numel() > 1 && rows.stride[0][0] < along[0];
+    p.inner = length > 1 && rows.numel() > 1 && rows.stride[0][0] < along[0];
 
     IndexSpace space = rows;
-    if (inner) {
-        p.variant = SoftmaxVariant::inner;
+    if (p.inner) {
         p.vector = fits_units(rows, operands, type, true, along);
         if (p.vector) space = in_units(rows, type);
         p.kernel = p.vector ? "inner_unit" : "inner_element";
@@ -99,28 +62,14 @@ inline SoftmaxPlan plan_softmax(const IndexSpace& rows, const int64_t* along, in
         fill_layout(chunk.space, l.layout);
         l.rows = chunk.space.numel();
         std::copy(chunk.offset, chunk.offset + kMaxTensors, l.offset);
-        switch (p.variant) {
-            case SoftmaxVariant::warp:
-                l.grid = ceil_div(l.rows << p.lanes_log2, p.threads);
-                break;
-            case SoftmaxVariant::inner:
-                l.grid = ceil_div(l.rows, int64_t{1} << p.lanes_log2);
-                break;
-            default:
-                l.grid = l.rows;
-        }
+        l.grid = p.inner ? ceil_div(l.rows, int64_t{1} << p.lanes_log2) : p.grid(l.rows);
         p.launches.push_back(l);
     }
     return p;
 }
 
 inline std::string describe(const SoftmaxPlan& p) {
-    return (p.vector ? "units of 16 bytes" : "single elements") + std::string(", lanes ") +
-           std::to_string(p.variant == SoftmaxVariant::warp || p.variant == SoftmaxVariant::inner
-                              ? 1 << p.lanes_log2
-                              : static_cast<int>(p.threads)) +
-           ", grid " + std::to_string(p.launches.front().grid) + " x " + std::to_string(p.threads) +
-           (p.launches.size() > 1 ? ", launches " + std::to_string(p.launches.size()) : "");
+    return describe(p, p.inner ? 1 << p.lanes_log2 : p.lanes(), p.launches.front().grid, p.launches.size());
 }
 
 }  // namespace nk::plan

@@ -9,8 +9,8 @@ namespace nk::cuda {
 struct ActivationBiasBackward {  // gz | g, z
     static constexpr int inputs = 2;
     template <int W, class C>
-    static __device__ __forceinline__ void apply(const ColumnParams& p, const C (&in)[2][W], C (&out)[1][W],
-                                                 C (&addend)[W]) {
+    static __device__ __forceinline__ void apply(const ColumnParams& p, int64_t, int, const C (&in)[2][W],
+                                                 C (&out)[1][W], C (&addend)[W]) {
         apply_activation<UnaryBackward, W>(p.activation, p.p, in, out);
 #pragma unroll
         for (int i = 0; i < W; ++i) addend[i] = out[0][i];
@@ -20,7 +20,7 @@ struct ActivationBiasBackward {  // gz | g, z
 struct ColumnSum {  // out | g: the same with f = identity, where nothing else is read
     static constexpr int inputs = 1;
     template <int W, class C>
-    static __device__ __forceinline__ void apply(const ColumnParams&, const C (&in)[1][W], C (&out)[1][W],
+    static __device__ __forceinline__ void apply(const ColumnParams&, int64_t, int, const C (&in)[1][W], C (&out)[1][W],
                                                  C (&addend)[W]) {
 #pragma unroll
         for (int i = 0; i < W; ++i) out[0][i] = addend[i] = in[0][i];

@@ -26,9 +26,10 @@ __device__ __forceinline__ void add_row_groups(C (&scratch)[W][kColumnThreads], 
     }
 }
 
-// Op: `inputs`, and apply(p, in, out, addend) on a unit's worth of places.
-template <DType T, class Op>
-__device__ __forceinline__ void reduce_columns(const ColumnParams& p) {
+// Op: `inputs`, and apply(p, row, apart, in, out, addend) on a unit's worth of places; place i is of row + i * apart.
+// Params say where row r and column c lie in memory.
+template <DType T, class Op, class Params>
+__device__ __forceinline__ void reduce_columns(const Params& p) {
     constexpr int W = kUnit<T>, N = kPiece<T>, I = Op::inputs, kAhead = units_ahead(I);
     using C = compute_t<T>;
     __shared__ C scratch[W][kColumnThreads];
@@ -40,9 +41,11 @@ __device__ __forceinline__ void reduce_columns(const ColumnParams& p) {
     const int64_t end = begin + p.rows_per_part < p.rows ? begin + p.rows_per_part : p.rows;
 
     const void* in_at[I];
-    void* const out_at = element<T>(p.out, column * p.column_stride[0]);
+    int64_t at[1 + I];
+    p.column_at(column < p.columns ? column : 0, at);
+    void* const out_at = element<T>(p.out, at[0]);
 #pragma unroll
-    for (int k = 0; k < I; ++k) in_at[k] = element<T>(p.in[k], column * p.column_stride[1 + k]);
+    for (int k = 0; k < I; ++k) in_at[k] = element<T>(p.in[k], at[1 + k]);
 
     C sum[W] = {};
     if (column < p.columns) {
@@ -55,10 +58,11 @@ __device__ __forceinline__ void reduce_columns(const ColumnParams& p) {
                 for (int a = 0; a < kAhead; ++a) {
                     const int64_t r = batch + a * step;
                     if (r >= end) break;
+                    p.row_at(r, at);
 #pragma unroll
                     for (int k = 0; k < I; ++k) {
-                        const memory_t<T>* at = element<T>(in_at[k], r * p.row_stride[1 + k]);
-                        ahead[a][k] = p.column_stride[1 + k] == 0 ? splat<T>(*at) : load_unit(at);
+                        const memory_t<T>* e = element<T>(in_at[k], at[1 + k]);
+                        ahead[a][k] = p.same_in_row(k) ? splat<T>(*e) : load_unit(e);
                     }
                 }
             }
@@ -74,15 +78,15 @@ __device__ __forceinline__ void reduce_columns(const ColumnParams& p) {
                         for (int k = 0; k < I; ++k) take_piece<T>(ahead[0][k], in[k]);
                     } else {
 #pragma unroll
-                        for (int i = 0; i < N; ++i)
+                        for (int i = 0; i < N; ++i) {
+                            const bool exists = row + i * groups < end;
+                            p.row_at(exists ? row + i * groups : r, at);
 #pragma unroll
-                            for (int k = 0; k < I; ++k)
-                                in[k][i] = row + i * groups < end
-                                               ? load<T>(in_at[k], (row + i * groups) * p.row_stride[1 + k])
-                                               : C(0);
+                            for (int k = 0; k < I; ++k) in[k][i] = exists ? load<T>(in_at[k], at[1 + k]) : C(0);
+                        }
                     }
 
-                    Op::template apply<N>(p, in, out, addend);
+                    Op::template apply<N>(p, p.vector ? r : row, p.vector ? 0 : groups, in, out, addend);
 
                     if (p.vector) {
                         put_piece<T>(out[0], result);
@@ -96,13 +100,15 @@ __device__ __forceinline__ void reduce_columns(const ColumnParams& p) {
 #pragma unroll
                         for (int i = 0; i < N; ++i) {
                             if (row + i * groups >= end) break;
-                            if (p.out) store<T>(out_at, (row + i * groups) * p.row_stride[0], out[0][i]);
+                            p.row_at(row + i * groups, at);
+                            if (p.out) store<T>(out_at, at[0], out[0][i]);
                             sum[0] += addend[i];
                         }
                     }
                 }
                 if (!p.vector) continue;
-                if (p.out) store_unit(element<T>(out_at, r * p.row_stride[0]), result);
+                p.row_at(r, at);
+                if (p.out) store_unit(element<T>(out_at, at[0]), result);
 #pragma unroll
                 for (int a = 0; a + 1 < kAhead; ++a)
 #pragma unroll

@@ -12,7 +12,7 @@ inline constexpr int kElementwiseThreads = 256;
 inline constexpr int kElementwiseTensors = 5;  // gated_backward: two outputs, three inputs
 inline constexpr int kColumnThreads = 256;
 inline constexpr int kColumnLanesLog2 = 5;  // at most 32 threads side by side along the columns
-inline constexpr int kSoftmaxWarpThreads = 128, kSoftmaxLongThreads = 512, kSoftmaxInnerThreads = 256;
+inline constexpr int kSoftmaxInnerThreads = 256;
 
 // 16-byte units of each input that a thread asks for before it uses the first: about 64 bytes in flight per thread
 // with one or two inputs, 96 with three, which at 1024 threads an SM covers bandwidth x latency of a Hopper's memory.
@@ -46,6 +46,16 @@ struct ColumnParams {
     int32_t lanes_log2 = 0;     // 2^this threads lie along the columns, the other threads of the block along rows
     int32_t activation = 0;
     double p[2] = {};
+
+    template <int N>
+    NK_INDEX_FN void row_at(int64_t r, int64_t (&at)[N]) const {
+        for (int k = 0; k < N; ++k) at[k] = r * row_stride[k];
+    }
+    template <int N>
+    NK_INDEX_FN void column_at(int64_t c, int64_t (&at)[N]) const {
+        for (int k = 0; k < N; ++k) at[k] = c * column_stride[k];
+    }
+    NK_INDEX_FN bool same_in_row(int input) const { return column_stride[1 + input] == 0; }
 };
 
 // prelu_backward where the channel is not innermost: block (c, part) walks its share of the channel's elements.

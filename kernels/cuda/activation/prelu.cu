@@ -18,7 +18,7 @@ __device__ __forceinline__ C slope_gradient(C g, C x) {
 struct PreluColumns {  // gx | g, x, w
     static constexpr int inputs = 3;
     template <int W, class C>
-    static __device__ __forceinline__ void apply(const ColumnParams&, const C (&in)[3][W], C (&out)[1][W],
+    static __device__ __forceinline__ void apply(const ColumnParams&, int64_t, int, const C (&in)[3][W], C (&out)[1][W],
                                                  C (&addend)[W]) {
         PreluBackward::apply<W>(ElementwiseParams{}, in, out);
 #pragma unroll

@@ -4,23 +4,13 @@
 #include "softmax_inner.h"
 #include "softmax_rows.h"
 
-namespace nk::cuda {
-
-// Twice as wide numbers, half as many of them.
-template <DType T>
-constexpr int values(int n) {
-    return T == DType::f64 ? n / 2 : n;
-}
-
-}  // namespace nk::cuda
-
-#define NK_WARP(name, N, Backward)                                              \
-    NK_KERNELS(name, nk::cuda::kSoftmaxWarpThreads, 1, nk::cuda::SoftmaxParams, \
+#define NK_WARP(name, N, Backward)                                          \
+    NK_KERNELS(name, nk::cuda::kRowWarpThreads, 1, nk::cuda::SoftmaxParams, \
                nk::cuda::softmax_warp<T, nk::cuda::values<T>(N), Backward>(p))
 #define NK_BLOCK(name, N, Backward) \
     NK_KERNELS(name, 1024, 1, nk::cuda::SoftmaxParams, nk::cuda::softmax_block<T, nk::cuda::values<T>(N), Backward>(p))
-#define NK_LONG(name)                                                                        \
-    NK_KERNELS(activation_##name, nk::cuda::kSoftmaxLongThreads, 2, nk::cuda::SoftmaxParams, \
+#define NK_LONG(name)                                                                    \
+    NK_KERNELS(activation_##name, nk::cuda::kRowLongThreads, 2, nk::cuda::SoftmaxParams, \
                nk::cuda::name<T, nk::cuda::values<T>(16)>(p))
 #define NK_INNER(name, suffix, W, R)                                                                     \
     NK_KERNELS(activation_##name##_##suffix, nk::cuda::kSoftmaxInnerThreads, 2, nk::cuda::SoftmaxParams, \

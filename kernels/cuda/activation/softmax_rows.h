@@ -4,100 +4,18 @@
 //   block   one block per row; the row stays in registers: read once, written once
 //   long    one block per row; the first pass keeps a running maximum and rescales the running sum ("online"),
 //           the second reads the row again, mostly from L2
-//
-// Where a thread's N values lie in the row, in chunks of 8 (or N, if smaller), W = elements of a 16-byte unit:
-//
-//   vector    value c + u + i, u = 0, W, ..   element (c + u) * lanes + lane * W + i      unit loads, warp-contiguous
-//   otherwise value c + j                     element (c + j) * lanes + lane
 #pragma once
 
 #include "../../math.h"
-#include "../tile/reduce.h"
-#include "../tile/vector.h"
+#include "../tile/row.h"
 #include "params.h"
 
 namespace nk::cuda {
-
-template <int N>
-inline constexpr int kChunk = N < 8 ? N : 8;
 
 template <class C>
 __device__ __forceinline__ C infinity() {
     return static_cast<C>(__int_as_float(0x7f800000));
 }
-
-// f(place, element) for the places of this thread: whole units or single elements; only those inside the row.
-template <DType T, int N, class OnUnit, class OnElement>
-__device__ __forceinline__ void walk_row(bool vector, int length, int lane, int lanes, OnUnit&& on_unit,
-                                         OnElement&& on_element) {
-    constexpr int W = kUnit<T>, K = kChunk<N>;
-#pragma unroll
-    for (int c = 0; c < N; c += K) {
-        if (c * lanes >= length) break;  // the same way for every lane of the row
-        if (K % W == 0 && vector) {
-#pragma unroll
-            for (int u = 0; u < K; u += W) {
-                const int e = (c + u) * lanes + lane * W;
-                if (e < length) on_unit(c + u, e);
-            }
-        } else {
-#pragma unroll
-            for (int j = 0; j < K; ++j) {
-                const int e = (c + j) * lanes + lane;
-                if (e < length) on_element(c + j, e);
-            }
-        }
-    }
-}
-
-template <DType T, int N>
-__device__ __forceinline__ void load_row(const void* row, int64_t stride, bool vector, int length, int lane, int lanes,
-                                         compute_t<T> fill, compute_t<T> (&x)[N]) {
-#pragma unroll
-    for (int i = 0; i < N; ++i) x[i] = fill;
-    walk_row<T, N>(
-        vector, length, lane, lanes,
-        [&](int place, int e) {
-            compute_t<T> v[kUnit<T>];
-            unpack<T>(load_unit(element<T>(row, e)), v);
-#pragma unroll
-            for (int i = 0; i < kUnit<T>; ++i)
-                if (place + i < N) x[place + i] = v[i];
-        },
-        [&](int place, int e) { x[place] = load<T>(row, e * stride); });
-}
-
-template <DType T, int N>
-__device__ __forceinline__ void store_row(void* row, int64_t stride, bool vector, int length, int lane, int lanes,
-                                          const compute_t<T> (&x)[N]) {
-    walk_row<T, N>(
-        vector, length, lane, lanes,
-        [&](int place, int e) {
-            compute_t<T> v[kUnit<T>];
-#pragma unroll
-            for (int i = 0; i < kUnit<T>; ++i) v[i] = x[place + i < N ? place + i : 0];
-            store_unit(element<T>(row, e), pack<T>(v));
-        },
-        [&](int place, int e) { store<T>(row, e * stride, x[place]); });
-}
-
-// Lanes of a warp or all threads of the block, with one face. `length` is 0 in lanes that have no row.
-struct WarpRow {
-    int lane, lanes;
-    template <class C, class Op>
-    __device__ __forceinline__ C reduce(C v, C, Op op) const {
-        return reduce_lanes(v, lanes, op);
-    }
-};
-template <class C>
-struct BlockRow {
-    C (&scratch)[kWarp];
-    int lane, lanes;
-    template <class Op>
-    __device__ __forceinline__ C reduce(C v, C neutral, Op op) const {
-        return reduce_block(v, scratch, neutral, op);
-    }
-};
 
 // y = exp(x - max) / sum, or x - max - log(sum); softmin is softmax of -x. The fill of places past the end is -inf,
 // whose exponential is 0. A row of -inf only, or with +inf or NaN, gives NaN throughout, as torch does.
@@ -173,7 +91,7 @@ __device__ __forceinline__ void softmax_backward_in_registers(const SoftmaxParam
 
 template <DType T, int N, bool Backward>
 __device__ __forceinline__ void softmax_warp(const SoftmaxParams& p) {
-    const int64_t thread = static_cast<int64_t>(blockIdx.x) * kSoftmaxWarpThreads + threadIdx.x;
+    const int64_t thread = static_cast<int64_t>(blockIdx.x) * kRowWarpThreads + threadIdx.x;
     const WarpRow r{static_cast<int>(threadIdx.x & ((1 << p.lanes_log2) - 1)), 1 << p.lanes_log2};
     const int64_t row = thread >> p.lanes_log2;
     const int length = row < p.rows ? static_cast<int>(p.length) : 0;  // lanes without a row still join the shuffles
@@ -224,19 +142,10 @@ struct Online {
     __device__ __forceinline__ C scaled(C common) const { return sum * math::exp(top - reference(common)); }
 };
 
-// The row as a sequence of tiles of N values per thread.
-template <DType T, int N, class F>
-__device__ __forceinline__ void for_each_tile(const SoftmaxParams& p, F&& f) {
-    constexpr int kTile = N * kSoftmaxLongThreads;
-#pragma unroll 1
-    for (int64_t begin = 0; begin < p.length; begin += kTile)
-        f(begin, static_cast<int>(p.length - begin < kTile ? p.length - begin : kTile));
-}
-
 template <DType T, int N>
 __device__ __forceinline__ void softmax_long(const SoftmaxParams& p) {
     using C = compute_t<T>;
-    constexpr int kLanes = kSoftmaxLongThreads;
+    constexpr int kLanes = kRowLongThreads;
     __shared__ C scratch[kWarp];
     const int lane = threadIdx.x;
     int64_t at[2];
@@ -250,7 +159,7 @@ __device__ __forceinline__ void softmax_long(const SoftmaxParams& p) {
     };
 
     Online<C> state;
-    for_each_tile<T, N>(p, [&](int64_t begin, int length) {
+    for_each_tile<N, kRowLongThreads>(p.length, [&](int64_t begin, int length) {
         C x[N];
         load_tile(begin, length, x);
         state.add(x);
@@ -259,7 +168,7 @@ __device__ __forceinline__ void softmax_long(const SoftmaxParams& p) {
     const C sum = reduce_block(state.scaled(top), scratch, C(0), Add{});
     const C scale = C(1) / sum, log_sum = math::log(sum);
 
-    for_each_tile<T, N>(p, [&](int64_t begin, int length) {
+    for_each_tile<N, kRowLongThreads>(p.length, [&](int64_t begin, int length) {
         C x[N];
         load_tile(begin, length, x);
 #pragma unroll
@@ -274,7 +183,7 @@ __device__ __forceinline__ void softmax_long(const SoftmaxParams& p) {
 template <DType T, int N>
 __device__ __forceinline__ void softmax_backward_long(const SoftmaxParams& p) {
     using C = compute_t<T>;
-    constexpr int kLanes = kSoftmaxLongThreads;
+    constexpr int kLanes = kRowLongThreads;
     __shared__ C scratch[kWarp];
     const int lane = threadIdx.x;
     int64_t at[3];
@@ -285,7 +194,7 @@ __device__ __forceinline__ void softmax_backward_long(const SoftmaxParams& p) {
     };
 
     C total = 0;
-    for_each_tile<T, N>(p, [&](int64_t begin, int length) {
+    for_each_tile<N, kRowLongThreads>(p.length, [&](int64_t begin, int length) {
         C g[N], y[N];
         load_tile(0, begin, length, g);
         if (p.kind != kLogSoftmax) load_tile(1, begin, length, y);
@@ -294,7 +203,7 @@ __device__ __forceinline__ void softmax_backward_long(const SoftmaxParams& p) {
     });
     total = reduce_block(total, scratch, C(0), Add{});
 
-    for_each_tile<T, N>(p, [&](int64_t begin, int length) {
+    for_each_tile<N, kRowLongThreads>(p.length, [&](int64_t begin, int length) {
         C g[N], y[N];
         load_tile(0, begin, length, g);
         load_tile(1, begin, length, y);

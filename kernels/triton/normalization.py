@@ -160,10 +160,7 @@ def norm_backward_kernel(
     at_s = (row_offset(place, outer, ss) + r * s_r)[:, None]
     scale = tl.load(rstd + at_s, mask=live, other=0.0)
     n = tl.full((), length, scale.dtype)
-    if MEAN:
-        center = tl.load(mean + at_s, mask=live, other=0.0)
-    else:
-        center = scale
+    center = tl.load(mean + at_s, mask=live, other=0.0) if MEAN else scale
     k = tl.arange(0, BLOCK).to(tl.int64)[None, :]
     at_g = (r * g_r)[:, None]
     at_x = (r * x_r)[:, None]

@@ -5,22 +5,15 @@
 #include <new>
 #include <vector>
 
-#include "check.h"
+#include "activation_cuda.h"
+#include "activation_parameter.h"
+#include "call/kernel_entry.h"
+#include "call/run.h"
 #include "cpu/runs.h"
 #include "cpu/table.h"
-#include "cpu/threads.h"
-#include "driver/launch.h"
 #include "elementwise.h"
-#include "native.h"
 #include "prelu.h"
 #include "register.h"
-#include "tensor_caster.h"
-#include "trace.h"
-
-#if __has_include("activation_cuda.h")
-#include "activation_cuda.h"
-#define NK_HAVE_ACTIVATION_CUDA 1
-#endif
 
 namespace nk {
 
@@ -29,36 +22,10 @@ namespace {
 using cpu::Elementwise;
 using cpu::Pass;
 
-[[maybe_unused, noreturn]] void fail_device(const char* op, const TensorView& t) {
-    fail_runtime(op, "argument out is on ", to_string(t.device), ", but this build has no CUDA kernels for it");
-}
-
-Activation checked_activation(const char* op, int act) {
-    if (act < 0 || act >= kActivations)
-        fail_value(op, "argument act is ", act, ", expected an id from 0 to ", kActivations - 1);
-    return static_cast<Activation>(act);
-}
-
 // Nanoseconds per element in cache; what matters is only the order of magnitude.
-double cost_of(Activation a, Pass pass, DType dtype, cpu::Level level, bool of_output = false) {
-    bool cheap = of_output;
-    switch (a) {
-        case Activation::identity:
-        case Activation::relu:
-        case Activation::relu6:
-        case Activation::leaky_relu:
-        case Activation::hardsigmoid:
-        case Activation::hardswish:
-        case Activation::hardtanh:
-        case Activation::hardshrink:
-        case Activation::softshrink:
-        case Activation::threshold:
-        case Activation::squared_relu:
-            cheap = true;
-            break;
-        default:
-            break;
-    }
+double cost_of(Activation a, Pass pass, DType dtype, cpu::Level level) {
+    const bool from_output = pass == Pass::backward_from_output || pass == Pass::backward2_from_output;
+    const bool cheap = from_output || is_cheap(a);
     double cost = cheap ? 0.15 : 0.3;
     if (pass != Pass::forward) cost *= 1.5;
     if (dtype == DType::f64) cost *= 2;
@@ -66,80 +33,48 @@ double cost_of(Activation a, Pass pass, DType dtype, cpu::Level level, bool of_o
     return cost;
 }
 
-struct Named {
-    const char* name;
-    const TensorView& view;
-};
-
-// Everything that can be wrong with the tensors of an elementwise op; in_place: an output may be this input's view.
-void check_tensors(const char* op, std::initializer_list<Named> outs, std::initializer_list<Named> ins, bool in_place) {
-    const Named& first = *outs.begin();
-    check_floating(op, first.name, first.view);
-    for (const Named& o : outs) {
-        if (&o != &first) check_like(op, o.name, o.view, first.name, first.view);
-        check_writable(op, o.name, o.view);
-    }
-    for (const Named& i : ins) check_like(op, i.name, i.view, first.name, first.view);
-    for (const Named& o : outs)
-        for (const Named& i : ins) check_no_overlap(op, o.name, o.view, i.name, i.view, in_place);
-    if (outs.size() == 2) {
-        const Named& second = *(outs.begin() + 1);
-        check_no_overlap(op, second.name, second.view, first.name, first.view, false);
-    }
-}
-
-void trace_cpu(const char* op, const char* kernel, const char* plan, int64_t n, double cost) {
-    trace::record({op, "cpu", kernel,
-                   concat(cpu::name_of(cpu::table().level), ", ", plan, ", ", cpu::threads_for(n, cost), " threads"),
-                   ""});
-}
-
-void run(const char* op, const char* kernel, const Elementwise& e) {
+void run_on_processor(const char* op, const char* kernel, const Elementwise& e) {
     const int64_t n = e.tensor[0]->numel();
     if (n == 0) return;
     const bool plain = cpu::is_plain(e);
-    if (trace::active()) trace_cpu(op, kernel, plain ? "contiguous" : "strided", n, e.cost);
-    if (static_cast<double>(n) * e.cost > cpu::kReleaseAt) {
-        py::gil_scoped_release released;
-        plain ? cpu::run_plain(e, n) : cpu::run_strided(e);
-    } else {
-        plain ? cpu::run_plain(e, n) : cpu::run_strided(e);
-    }
+    run_on_cpu(
+        op, kernel, static_cast<double>(n) * e.cost,
+        [&] {
+            return concat(cpu::name_of(cpu::table().level), plain ? ", contiguous, " : ", strided, ",
+                          cpu::threads_for(n, e.cost), " threads");
+        },
+        [&] { plain ? cpu::run_plain(e, n) : cpu::run_strided(e); });
 }
 
-Elementwise elementwise(Pass pass, Activation a, double p0, double p1, const TensorView& out) {
+Elementwise elementwise(Pass pass, Activation a, double p0, double p1, DType dtype,
+                        std::initializer_list<const TensorView*> outs, std::initializer_list<const TensorView*> ins) {
     const cpu::Table& t = cpu::table();
-    const auto kernel = t.activation.run[static_cast<int>(pass)][static_cast<int>(a)][static_cast<int>(out.dtype)];
-    const bool of_output = p0 != 0 && pass != Pass::forward && (a == Activation::sigmoid || a == Activation::tanh);
-    return {kernel, 1, 0, {p0, p1}, cost_of(a, pass, out.dtype, t.level, of_output), {}};
+    const auto kernel = t.activation.run[static_cast<int>(pass)][static_cast<int>(a)][static_cast<int>(dtype)];
+    Elementwise e{kernel,   static_cast<int>(outs.size()),    static_cast<int>(ins.size()),
+                  {p0, p1}, cost_of(a, pass, dtype, t.level), {}};
+    std::copy(ins.begin(), ins.end(), std::copy(outs.begin(), outs.end(), e.tensor));
+    return e;
 }
 
-py::object run_unary(py::handle out_, py::handle x_, const Argument& x, Activation a, double p0, double p1,
-                     bool recorded) {
-    constexpr const char* op = "unary";
-    const OutputArgument out = a == Activation::logsigmoid
-                                   ? OutputArgument(out_, op, "out", x, x->shape, x->ndim)  // contiguous, as torch's
-                                   : OutputArgument(out_, op, "out", x_, x);
-    check_tensors(op, {{"out", out}}, {{"x", x}}, true);
-    if (driver::launches_on(out->device)) {
-#ifdef NK_HAVE_ACTIVATION_CUDA
-        cuda::unary(out, x, {a, p0, p1});
-        return out.object;
-#else
-        fail_device(op, out);
-#endif
-    }
-    Elementwise e = elementwise(Pass::forward, a, p0, p1, out);
-    e.ins = 1;
-    e.tensor[0] = &out.view;
-    e.tensor[1] = &x.view;
-    e.soon = !recorded;
-    run(op, name_of(a), e);
-    return out.object;
+// x into y, which may be x itself; bits: see Bits.
+void run_unary(const Call& call, PyObject* object, const TensorView& y, const TensorView& x, Activation a, double p0,
+               double p1, unsigned char* bits = nullptr) {
+    run(
+        call, y.device, {object},
+        [&] {
+            Elementwise e = elementwise(Pass::forward, a, p0, p1, y.dtype, {&y}, {&x});
+            e.soon = !call.recorded && bits == nullptr;
+            if (bits != nullptr)
+                e.bits = bits,
+                e.kernel = cpu::table().activation.keeping[static_cast<int>(a)][static_cast<int>(y.dtype)];
+            run_on_processor("unary", name_of(a), e);
+        },
+        [&] { cuda::unary(y, x, {a, p0, p1}); });
 }
 
-py::object unary(py::handle out, py::handle x, int act, double p0, double p1) {
-    return run_unary(out, x, Argument(x, "unary", "x"), checked_activation("unary", act), p0, p1, false);
+Output like_input(const Call& call, const char* name, const Input& x, Activation a) {
+    if (a == Activation::logsigmoid) return Output(call, name, x, x->shape, x->ndim);  // contiguous, as torch's
+    return Output(call, name, x);
 }
 
 // What is kept of x for the backward pass where that needs one bit of each element: a third less to read there.
@@ -169,150 +104,147 @@ struct Bits {
     }
 };
 
-py::object unary_recorded(py::handle out_, py::handle x_, int act, double p0, double p1) {
-    constexpr const char* op = "unary";
-    const Activation a = checked_activation(op, act);
-    const cpu::RunKernel(&row)[kFloatTypes] = cpu::table().activation.keeping[act];
-    const Argument x(x_, op, "x");
+// Recorded: with Bits, or None.
+py::object into_new(const Call& call, Input& x, Activation a, double p0, double p1) {
+    check_floating(x);
+    Output y = like_input(call, "y", x, a);
+    if (!call.recorded) return run_unary(call, y.object.ptr(), y, x, a, p0, p1), y.object;
     const int64_t n = x->numel();
-    if (row[0] == nullptr || !out_.is_none() || n < Bits::kFrom || !is_floating(x->dtype) || !x->is_contiguous() ||
-        driver::launches_on(x->device))
-        return run_unary(out_, x_, x, a, p0, p1, true);
-    const OutputArgument out(out_, op, "out", x_, x);
+    const bool keeps = cpu::table().activation.keeping[static_cast<int>(a)][0] != nullptr && n >= Bits::kFrom &&
+                       x->is_contiguous() && runs_on_processor(x->device);
+    if (!keeps) return run_unary(call, y.object.ptr(), y, x, a, p0, p1), py::make_tuple(y.object, py::none());
     const py::capsule kept = Bits::make(a, x, n);
-    Elementwise e = elementwise(Pass::forward, a, p0, p1, out);
-    e.kernel = row[static_cast<int>(out->dtype)];
-    e.ins = 1;
-    e.tensor[0] = &out.view;
-    e.tensor[1] = &x.view;
-    e.bits = kept.get_pointer<Bits>()->data();
-    run(op, name_of(a), e);
-    return py::make_tuple(out.object, kept);
+    run_unary(call, y.object.ptr(), y, x, a, p0, p1, kept.get_pointer<Bits>()->data());
+    return py::make_tuple(y.object, kept);
 }
 
-py::object unary_backward(py::handle out_, py::handle g_, py::handle x_, int act, double p0, double p1,
-                          py::handle kept) {
-    constexpr const char* op = "unary_backward";
-    const Argument g(g_, op, "g"), x(x_, op, "x");
-    const OutputArgument out(out_, op, "out", x_, x);
-    const Activation a = checked_activation(op, act);
-    check_tensors(op, {{"out", out}}, {{"g", g}, {"x", x}}, true);
-    if (driver::launches_on(out->device)) {
-#ifdef NK_HAVE_ACTIVATION_CUDA
-        cuda::unary_backward(out, g, x, {a, p0, p1});
-        return out.object;
-#else
-        fail_device(op, out);
-#endif
-    }
-    Elementwise e = elementwise(Pass::backward, a, p0, p1, out);
-    e.ins = 2;
-    e.tensor[0] = &out.view;
-    e.tensor[1] = &g.view;
-    e.tensor[2] = &x.view;
-    if (Bits* bits = Bits::of(kept, a, out, g)) {
-        e.kernel = cpu::table().activation.kept[act][static_cast<int>(out->dtype)];
-        e.ins = 1;
-        e.bits = bits->data();
-    }
-    run(op, name_of(a), e);
-    return out.object;
+py::object unary(const Call& call, Input& x, ActivationName a, double p0, double p1) {
+    return into_new(call, x, a, p0, p1);
 }
 
-py::object unary_backward2(py::handle out_, py::handle gg_, py::handle g_, py::handle x_, int act, double p0,
-                           double p1) {
-    constexpr const char* op = "unary_backward2";
-    const Argument gg(gg_, op, "gg"), g(g_, op, "g"), x(x_, op, "x");
-    const OutputArgument out(out_, op, "out", x_, x);
-    const Activation a = checked_activation(op, act);
-    check_tensors(op, {{"out", out}}, {{"gg", gg}, {"g", g}, {"x", x}}, true);
-    if (driver::launches_on(out->device)) {
-#ifdef NK_HAVE_ACTIVATION_CUDA
-        cuda::unary_backward2(out, gg, g, x, {a, p0, p1});
-        return out.object;
-#else
-        fail_device(op, out);
-#endif
-    }
-    Elementwise e = elementwise(Pass::backward2, a, p0, p1, out);
-    e.ins = 3;
-    e.tensor[0] = &out.view;
-    e.tensor[1] = &gg.view;
-    e.tensor[2] = &g.view;
-    e.tensor[3] = &x.view;
-    run(op, name_of(a), e);
-    return out.object;
+py::object unary_from_output(const Call& call, Input& x, ActivationName a, double p0, double p1) {
+    check_from_output(call, a);
+    return into_new(call, x, a, p0, p1);
+}
+
+py::object unary_in_place(const Call& call, Input& x, ActivationName a, double p0, double p1) {
+    check_floating(x);
+    check_writable(call.op, x.name, x);
+    run_unary(call, x.object, x, x, a, p0, p1);
+    return py::reinterpret_borrow<py::object>(x.object);
+}
+
+// t: the input, or the output where that tells the derivative.
+py::object first(const Call& call, Input& g, Input& t, Activation a, double p0, double p1, const Kept& kept,
+                 bool from_output) {
+    check_floating(t);
+    check_like(g, t);
+    if (from_output) check_from_output(call, a);
+    Output gx(call, "gx", t);
+    run(
+        call, t->device, {gx.object.ptr()},
+        [&] {
+            Elementwise e = elementwise(from_output ? Pass::backward_from_output : Pass::backward, a, p0, p1, t->dtype,
+                                        {&gx.view}, {&g.view, &t.view});
+            if (Bits* bits = Bits::of(kept.object, a, gx, g)) {
+                e.kernel = cpu::table().activation.kept[static_cast<int>(a)][static_cast<int>(t->dtype)];
+                e.ins = 1;
+                e.bits = bits->data();
+            }
+            run_on_processor("unary_backward", name_of(a), e);
+        },
+        [&] {
+            from_output ? cuda::unary_backward_from_output(gx, g, t, {a, p0, p1})
+                        : cuda::unary_backward(gx, g, t, {a, p0, p1});
+        });
+    return gx.object;
+}
+
+py::object unary_backward(const Call& call, Input& g, Input& x, ActivationName a, double p0, double p1, Kept kept) {
+    return first(call, g, x, a, p0, p1, kept, false);
+}
+
+py::object unary_from_output_backward(const Call& call, Input& g, Input& y, ActivationName a, double p0, double p1,
+                                      Kept kept) {
+    return first(call, g, y, a, p0, p1, kept, true);
+}
+
+// (gg * f', gg * g * f''): the gradients of unary_backward, of x or of the output.
+py::object second(const Call& call, Input& gg, Input& g, Input& x, Activation a, double p0, double p1, Wants wants,
+                  bool from_output) {
+    check_floating(x);
+    check_like(g, x);
+    check_like(gg, x);
+    if (from_output) check_from_output(call, a);
+    py::object dg = py::none(), dx = py::none();
+    TensorView dg_view, dx_view;
+    driver::HostMemory memory[2];
+    const auto make = [&](bool wanted, py::object& object, TensorView& view, driver::HostMemory& m) {
+        if (!wanted) return;
+        Output made(call, "gradient", x);
+        object = made.object, view = made.view, m = std::move(made.memory);
+    };
+    make(wants[0], dg, dg_view, memory[0]);
+    make(wants[1], dx, dx_view, memory[1]);
+    run(
+        call, x->device, {dg.ptr(), dx.ptr()},
+        [&] {
+            if (wants[0])
+                run_on_processor("unary_backward", name_of(a),
+                                 elementwise(from_output ? Pass::backward_from_output : Pass::backward, a, p0, p1,
+                                             x->dtype, {&dg_view}, {&gg.view, &x.view}));
+            if (wants[1])
+                run_on_processor("unary_backward2", name_of(a),
+                                 elementwise(from_output ? Pass::backward2_from_output : Pass::backward2, a, p0, p1,
+                                             x->dtype, {&dx_view}, {&gg.view, &g.view, &x.view}));
+        },
+        [&] {
+            const cuda::Act act{a, p0, p1};
+            if (wants[0])
+                from_output ? cuda::unary_backward_from_output(dg_view, gg, x, act)
+                            : cuda::unary_backward(dg_view, gg, x, act);
+            if (wants[1])
+                from_output ? cuda::unary_backward2_from_output(dx_view, gg, g, x, act)
+                            : cuda::unary_backward2(dx_view, gg, g, x, act);
+        });
+    return py::make_tuple(dg, dx);
+}
+
+py::object unary_backward2(const Call& call, Input& gg, Input& g, Input& x, ActivationName a, double p0, double p1,
+                           Wants wants) {
+    return second(call, gg, g, x, a, p0, p1, wants, false);
+}
+
+py::object unary_from_output_backward2(const Call& call, Input& gg, Input& g, Input& y, ActivationName a, double p0,
+                                       double p1, Wants wants) {
+    return second(call, gg, g, y, a, p0, p1, wants, true);
 }
 
 constexpr int64_t kGatedRow = 32;  // the most that kernels of gated units take at a step
 
-void run_gated(const TensorView& out, const TensorView& a, const TensorView& b, int act, double p0, double p1) {
-    constexpr const char* op = "gated";
-    const Activation id = checked_activation(op, act);
-    check_tensors(op, {{"out", out}}, {{"a", a}, {"b", b}}, true);
-    if (driver::launches_on(out.device)) {
-#ifdef NK_HAVE_ACTIVATION_CUDA
-        return cuda::gated(out, a, b, {id, p0, p1});
-#else
-        fail_device(op, out);
-#endif
-    }
-    Elementwise e = elementwise(Pass::gated, id, p0, p1, out);
-    e.long_row = kGatedRow;
-    e.ins = 2;
-    e.tensor[0] = &out;
-    e.tensor[1] = &a;
-    e.tensor[2] = &b;
-    run(op, name_of(id), e);
-}
-
-void gated(py::handle out_, py::handle a_, py::handle b_, int act, double p0, double p1) {
-    const Argument out(out_, "gated", "out", driver::Contents::unset), a(a_, "gated", "a"), b(b_, "gated", "b");
-    run_gated(out, a, b, act, p0, p1);
-}
-
-void run_gated_backward(const TensorView& ga, const TensorView& gb, const TensorView& g, const TensorView& a,
-                        const TensorView& b, int act, double p0, double p1) {
-    constexpr const char* op = "gated_backward";
-    const Activation id = checked_activation(op, act);
-    check_tensors(op, {{"ga", ga}, {"gb", gb}}, {{"g", g}, {"a", a}, {"b", b}}, false);
-    if (driver::launches_on(ga.device)) {
-#ifdef NK_HAVE_ACTIVATION_CUDA
-        return cuda::gated_backward(ga, gb, g, a, b, {id, p0, p1});
-#else
-        fail_device(op, ga);
-#endif
-    }
-    Elementwise e = elementwise(Pass::gated_backward, id, p0, p1, ga);
-    e.long_row = kGatedRow;
-    e.outs = 2;
-    e.ins = 3;
-    e.tensor[0] = &ga;
-    e.tensor[1] = &gb;
-    e.tensor[2] = &g;
-    e.tensor[3] = &a;
-    e.tensor[4] = &b;
-    run(op, name_of(id), e);
-}
-
-void gated_backward(py::handle ga_, py::handle gb_, py::handle g_, py::handle a_, py::handle b_, int act, double p0,
-                    double p1) {
-    constexpr const char* op = "gated_backward";
-    const Argument ga(ga_, op, "ga", driver::Contents::unset), gb(gb_, op, "gb", driver::Contents::unset),
-        g(g_, op, "g"), a(a_, op, "a"), b(b_, op, "b");
-    run_gated_backward(ga, gb, g, a, b, act, p0, p1);
-}
+// A gated unit: which activation, and whether it is on the first half.
+struct GatedUnit {
+    const char* name;
+    Activation activation;
+    bool first;
+};
+constexpr GatedUnit kGatedUnits[] = {{"glu", Activation::sigmoid, false},
+                                     {"swiglu", Activation::silu, true},
+                                     {"geglu", Activation::gelu, true},
+                                     {"geglu_tanh", Activation::gelu_tanh, true},
+                                     {"reglu", Activation::relu, true}};
+constexpr int kGatedUnitCount = 5;
+inline constexpr const char* kGatedNames[kGatedUnitCount] = {"glu", "swiglu", "geglu", "geglu_tanh", "reglu"};
+using GatedName = NameOf<int, kGatedUnitCount, kGatedNames>;
 
 // The two halves of a tensor along dim: what the activation is applied to, and what it gates.
 struct Halves {
     TensorView a, b;
 
     Halves(const char* op, const TensorView& x, int dim, bool first) : a(x), b(x) {
-        if (dim < -x.ndim || dim >= x.ndim)
-            fail_index(op, "argument dim is ", dim, ", expected from ", -x.ndim, " to ", x.ndim - 1);
-        if (dim < 0) dim += x.ndim;
         if (x.shape[dim] % 2 != 0)
-            fail_runtime(op, "argument x has shape ", shape_string(x), ", expected an even size in dimension ", dim);
+            fail_runtime(op, "argument input has shape ", shape_string(x), ", expected an even size in dimension ",
+                         dim);
         a.shape[dim] = b.shape[dim] = x.shape[dim] / 2;
         TensorView& second = first ? b : a;
         if (second.data != nullptr)
@@ -321,66 +253,87 @@ struct Halves {
 };
 
 // The output lies as torch's would: as a half of x does.
-py::object new_half(py::handle object, const TensorView& x, int dim, const TensorView& half) {
-    if (x.is_contiguous()) return steal(new_tensor(x, half.shape, x.ndim));
-    dim = dim < 0 ? dim + x.ndim : dim;
-    return steal(new_like(object.attr("narrow")(dim, 0, half.shape[dim]).ptr(), half));
+void* new_half(PyObject* object, const TensorView& x, int dim, const TensorView& half) {
+    if (x.is_contiguous()) return new_tensor(x, half.shape, x.ndim);
+    return new_like(py::handle(object).attr("narrow")(dim, 0, half.shape[dim]).ptr(), half);
 }
 
-py::object glu(py::handle x_, int dim, int act, bool first) {
-    const Argument x(x_, "glu", "x");
-    const Halves in("glu", x, dim, first);
-    const py::object object = new_half(x_, x, dim, in.a);
-    run_gated(Argument(object, "glu", "out", driver::Contents::unset), in.a, in.b, act, 0, 0);
-    return object;
+int checked_half(const Call& call, const Input& x, int64_t dim) {
+    if (x->ndim == 0) call.fail("argument input has shape [], expected at least 1 dimension");
+    return checked_dim(call, dim, x);
 }
 
-py::object glu_backward(py::handle g_, py::handle x_, int dim, int act, bool first) {
-    const Argument g(g_, "glu_backward", "g"), x(x_, "glu_backward", "x");
-    const py::object object = steal(new_like(x_.ptr(), x));
-    const Argument gx(object, "glu_backward", "gx", driver::Contents::unset);
-    const Halves in("glu_backward", x, dim, first), out("glu_backward", gx, dim, first);
-    run_gated_backward(out.a, out.b, g, in.a, in.b, act, 0, 0);
-    return object;
+py::object glu(const Call& call, Input& x, int64_t along, GatedName kind) {
+    check_floating(x);
+    const int dim = checked_half(call, x, along);
+    const GatedUnit& unit = kGatedUnits[kind];
+    const Halves in(call.op, x, dim, unit.first);
+    Output y(call, "y", new_half(x.object, x, dim, in.a));
+    run(
+        call, x->device, {y.object.ptr()},
+        [&] {
+            Elementwise e = elementwise(Pass::gated, unit.activation, 0, 0, x->dtype, {&y.view}, {&in.a, &in.b});
+            e.long_row = kGatedRow;
+            run_on_processor("gated", name_of(unit.activation), e);
+        },
+        [&] { cuda::gated(y, in.a, in.b, {unit.activation, 0, 0}); });
+    return y.object;
 }
 
-void run_prelu(const char* op, const TensorView& out, const TensorView& x, const TensorView& w) {
-    check_tensors(op, {{"out", out}}, {{"x", x}, {"weight", w}}, true);
-    if (driver::launches_on(out.device)) {
-#ifdef NK_HAVE_ACTIVATION_CUDA
-        return cuda::prelu(out, x, w);
-#else
-        fail_device(op, out);
-#endif
-    }
-    const cpu::Table& t = cpu::table();
-    Elementwise e{t.activation.prelu[static_cast<int>(out.dtype)],
-                  1,
-                  2,
-                  {0, 0},
-                  cost_of(Activation::relu, Pass::backward, out.dtype, t.level),
-                  {&out, &x, &w}};
-    e.reads_one = true;
-    e.soon = true;  // with a gradient, too, nothing was lost by it
-    run(op, "prelu", e);
+// Both halves' gradients, in the halves of one tensor.
+py::object glu_backward(const Call& call, Input& g, Input& x, int64_t along, GatedName kind) {
+    check_floating(x);
+    check_kind(g, x);
+    const int dim = checked_half(call, x, along);
+    const GatedUnit& unit = kGatedUnits[kind];
+    Output gx(call, "gx", x);
+    const Halves in(call.op, x, dim, unit.first), out(call.op, gx, dim, unit.first);
+    check_same_shape(call.op, g.name, g, "input's halves", in.a);
+    run(
+        call, x->device, {gx.object.ptr()},
+        [&] {
+            Elementwise e = elementwise(Pass::gated_backward, unit.activation, 0, 0, x->dtype, {&out.a, &out.b},
+                                        {&g.view, &in.a, &in.b});
+            e.long_row = kGatedRow;
+            run_on_processor("gated_backward", name_of(unit.activation), e);
+        },
+        [&] { cuda::gated_backward(out.a, out.b, g, in.a, in.b, {unit.activation, 0, 0}); });
+    return gx.object;
 }
 
-py::object prelu(py::handle out_, py::handle x_, py::handle w_) {
-    constexpr const char* op = "prelu";
-    const Argument x(x_, op, "x");
-    Argument w(w_, op, "weight");
-    as_channels(op, w.view, x);
-    const OutputArgument out(out_, op, "out", x_, x);
-    run_prelu(op, out, x, w);
-    return out.object;
+void run_prelu(const Call& call, Output& y, const Input& x, const Input& w) {
+    run(
+        call, x->device, {y.object.ptr()},
+        [&] {
+            const cpu::Table& t = cpu::table();
+            Elementwise e{t.activation.prelu[static_cast<int>(x->dtype)],
+                          1,
+                          2,
+                          {0, 0},
+                          cost_of(Activation::relu, Pass::backward, x->dtype, t.level),
+                          {&y.view, &x.view, &w.view}};
+            e.reads_one = true;
+            e.soon = true;  // with a gradient, too, nothing was lost by it
+            run_on_processor(call.entry(), "prelu", e);
+        },
+        [&] { cuda::prelu(y, x, w); });
 }
 
-py::object rrelu(py::handle out_, py::handle x_, py::handle noise_) {
-    constexpr const char* op = "rrelu";
-    const Argument x(x_, op, "x"), noise(noise_, op, "noise");
-    const OutputArgument out(out_, op, "out", x, x->shape, x->ndim);  // contiguous, as torch's
-    run_prelu(op, out, x, noise);
-    return out.object;
+py::object prelu(const Call& call, Input& x, Input& w) {
+    check_floating(x);
+    check_kind(w, x);
+    as_channels(call.op, w.view, x);
+    Output y(call, "y", x);
+    run_prelu(call, y, x, w);
+    return y.object;
+}
+
+py::object rrelu(const Call& call, Input& x, Input& noise) {
+    check_floating(x);
+    check_like(noise, x);
+    Output y(call, "y", x, x->shape, x->ndim);  // contiguous, as torch's
+    run_prelu(call, y, x, noise);
+    return y.object;
 }
 
 }  // namespace
@@ -397,55 +350,51 @@ void as_channels(const char* op, TensorView& w, const TensorView& x) {
 
 namespace {
 
-void math_function(const std::string& name, py::handle out_, py::handle x_) {
-    constexpr const char* op = "math";
-    const Argument out(out_, op, "out"), x(x_, op, "x");
-    check_tensors(op, {{"out", out}}, {{"x", x}}, true);
-    if (out->device.kind != Device::cpu)
-        fail_runtime(op, "argument out is on ", to_string(out->device), ", expected cpu");
-    for (int f = 0; f < cpu::kMathFunctions; ++f) {
-        if (name != cpu::kMathNames[f]) continue;
-        const auto kernel = cpu::table().activation.math[f][static_cast<int>(out->dtype)];
-        return run(op, cpu::kMathNames[f], {kernel, 1, 1, {0, 0}, 1.0, {&out.view, &x.view}});
-    }
-    fail_value(op, "argument name is '", name, "', expected exp, expm1, log, log1p, tanh, erf or sigmoid");
+constexpr int kMath = cpu::kMathFunctions;
+using MathName = NameOf<int, kMath, cpu::kMathNames>;
+
+py::object math_function(const Call& call, Input& x, MathName function) {
+    check_floating(x);
+    if (x->device.kind != Device::cpu) call.fail("argument x is on ", to_string(x->device), ", expected cpu");
+    Output y(call, "y", x);
+    const auto kernel = cpu::table().activation.math[function][static_cast<int>(x->dtype)];
+    run_on_processor(call.entry(), cpu::kMathNames[function], {kernel, 1, 1, {0, 0}, 1.0, {&y.view, &x.view}});
+    return y.object;
 }
 
 }  // namespace
 
 void register_activation(py::module_& m) {
-    using py::arg;
-    def_native<&unary, 2>(m, "unary", arg("out").none(true), arg("x"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
-                          "out = act(x); out may be x itself; None: a new tensor. Returns out.");
-    def_native<&unary_recorded, 2>(m, "unary_recorded", arg("out").none(true), arg("x"), arg("act"), arg("p0") = 0.0,
-                                   arg("p1") = 0.0,
-                                   "As unary; or (out, kept) where the backward pass has a use for what was kept.");
-    def_native<&unary_backward, 3>(
-        m, "unary_backward", arg("out"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
-        arg("kept") = py::none(),
-        "out = g * act'(x), as unary; out may be g or x itself; kept: by unary_recorded, from the same x.");
-    m.def("unary_backward2", &unary_backward2, arg("out"), arg("gg"), arg("g"), arg("x"), arg("act"), arg("p0") = 0.0,
-          arg("p1") = 0.0, "out = gg * g * act''(x), as unary.");
-    m.def("gated", &gated, arg("out"), arg("a"), arg("b"), arg("act"), arg("p0") = 0.0, arg("p1") = 0.0,
-          "out = act(a) * b.");
-    m.def("gated_backward", &gated_backward, arg("ga"), arg("gb"), arg("g"), arg("a"), arg("b"), arg("act"),
-          arg("p0") = 0.0, arg("p1") = 0.0, "ga = g * b * act'(a), gb = g * act(a).");
-    def_native<&glu>(m, "glu", arg("x"), arg("dim"), arg("act"), arg("first"),
-                     "A new tensor: act(one half of x along dim) * the other; first: act is on the first half.");
-    def_native<&glu_backward>(m, "glu_backward", arg("g"), arg("x"), arg("dim"), arg("act"), arg("first"),
-                              "A new tensor: the gradient of glu for x.");
-    def_native<&prelu>(m, "prelu", arg("out"), arg("x"), arg("w"),
-                       "out = x where x > 0, else w * x, as unary; w has one value, or one for each index of dim 1.");
-    m.def("rrelu", &rrelu, arg("out"), arg("x"), arg("noise"),
-          "out = x where x > 0, else noise * x, as unary; noise has x's shape.");
-    m.def(
-        "prelu_backward", &prelu_backward, arg("gx"), arg("gw").none(true), arg("g"), arg("x"), arg("w"),
-        arg("workspace") = py::none(),
-        "gx = g where x > 0, else w * g; gw: sums of x * g where x <= 0, one for each index of dim 1, or one in all.");
-    def_native<&prelu_gradients>(m, "prelu_gradients", arg("out").none(true), arg("g"), arg("x"), arg("weight"),
-                                 "(gx, gw) of prelu in new tensors, with the layout of x and contiguous; out: None.");
-    m.def("math", &math_function, arg("name"), arg("out"), arg("x"),
-          "out = exp, expm1, log, log1p, tanh, erf or sigmoid of x on the CPU, for tests of accuracy.");
+    py::dict table;
+    for (int i = 0; i < kActivations; ++i)
+        table[kActivationNames[i]] = py::make_tuple(i, kActivationParameters[i], kActivationFromOutput[i]);
+    m.attr("ACTIVATIONS") = table;
+
+    def_entry<&unary>(m, "unary", "input act p0 p1", "act(input), elementwise, laid out as torch's.");
+    def_entry<&unary_backward, 1>(m, "unary_backward", "g input act p0 p1 kept",
+                                  "g * act'(input); kept: what unary returned besides when it was recorded.");
+    def_entry<&unary_backward2>(m, "unary_backward2", "gg g input act p0 p1 wants",
+                                "The gradients of unary_backward to g and input.", "tuple[Tensor | None, ...]");
+    def_entry<&unary_from_output>(m, "unary_from_output", "input act p0 p1",
+                                  "As unary, of an activation whose output tells its derivative.");
+    def_entry<&unary_from_output_backward, 1>(m, "unary_from_output_backward", "g y act p0 p1 kept",
+                                              "g * act', told by the output y.");
+    def_entry<&unary_from_output_backward2>(m, "unary_from_output_backward2", "gg g y act p0 p1 wants",
+                                            "The gradients of unary_from_output_backward to g and y.",
+                                            "tuple[Tensor | None, ...]");
+    def_entry<&unary_in_place>(m, "unary_", "input act p0 p1", "input = act(input), which is returned.");
+    def_entry<&glu>(m, "glu", "input dim kind", "act(one half of input along dim) * the other.");
+    def_entry<&glu_backward>(m, "glu_backward", "g input dim kind", "The gradient of glu.");
+    def_entry<&prelu>(
+        m, "prelu", "input weight",
+        "input where it is > 0, else weight * input; weight has one value, or one for each index of dim 1.");
+    def_entry<&prelu_backward>(m, "prelu_backward", "g input weight wants",
+                               "The gradients of prelu to input and weight.", "tuple[Tensor | None, ...]");
+    def_entry<&rrelu>(m, "rrelu", "input noise", "input where it is > 0, else noise * input, contiguous.");
+    def_entry<&rrelu_backward>(m, "rrelu_backward", "g input noise wants", "The gradient of rrelu to input, and None.",
+                               "tuple[Tensor | None, ...]");
+    def_entry<&math_function>(m, "math", "x name",
+                              "exp, expm1, log, log1p, tanh, erf or sigmoid of x on the CPU, for tests of accuracy.");
 }
 
 }  // namespace nk

@@ -2,17 +2,16 @@
 #include <algorithm>
 
 #include "../kernels/activation.h"
-#include "check.h"
+#include "call/run.h"
 #include "cpu/table.h"
-#include "cpu/threads.h"
 #include "cpu/workspace.h"
 #include "matmul.h"
-#include "trace.h"
 
 namespace nk {
 
 namespace {
 
+constexpr double kCost = 0.5;                 // nanoseconds an element
 constexpr int64_t kElementsPerThread = 8192;  // fewer are not worth waking a thread for
 constexpr int64_t kColumns = 64;              // a thread's columns are a multiple of this: whole cache lines
 
@@ -24,19 +23,13 @@ cpu::MatmulOperand part_of(const TensorView* t, int64_t i, int64_t j) {
 
 }  // namespace
 
-void activation_bias_backward_cpu(const ActivationBiasBackwardCall& c) {
+void bias_backward_cpu(const BiasBackwardCall& c) {
     const cpu::MatmulEntries& entries = cpu::table().matmul;
     const int d = static_cast<int>(c.g.dtype);
     const int64_t m = c.g.shape[0], n = c.g.shape[1], acc = c.g.dtype == DType::f64 ? 8 : 4;
     if (n == 0) return;
     const int threads = int(std::clamp<int64_t>(m * n / kElementsPerThread, 1, cpu::max_threads()));
     const bool by_columns = n >= kColumns * threads;
-    if (trace::active())
-        trace::record({"activation_bias_backward", "cpu", concat("activation_bias_", entries.tile[d].isa),
-                       concat(name_of(static_cast<Activation>(c.activation)), by_columns ? " columns" : " rows",
-                              " threads ", threads),
-                       ""});
-
     // Sums of each part of the rows; by columns there is one part.
     const int parts = by_columns ? 1 : threads;
     static thread_local cpu::Workspace workspace;
@@ -51,14 +44,19 @@ void activation_bias_backward_cpu(const ActivationBiasBackwardCall& c) {
             cpu::ActivationBiasTask t{};
             t.gz = part_of(c.gz, i0, j0), t.g = part_of(&c.g, i0, j0), t.z = part_of(c.z, i0, j0);
             t.m = i1 - i0, t.n = j1 - j0;
-            t.activation = c.activation;
+            t.activation = static_cast<int>(c.activation);
             t.p[0] = c.p[0], t.p[1] = c.p[1];
             t.sums = sums ? sums + ((by_columns ? 0 : part * stride) + j0) * acc : nullptr;
             entries.bias_backward[d](t);
         }
     };
-    cpu::parallel(threads, work);
-    if (c.gb) entries.bias_finish[d](c.gb->data, c.gb->stride[0], sums, stride, parts, n);
+    run_on_cpu(
+        "activation_bias_backward", concat("activation_bias_", entries.tile[d].isa), static_cast<double>(m * n) * kCost,
+        [&] { return concat(name_of(c.activation), by_columns ? " columns" : " rows", " threads ", threads); },
+        [&] {
+            cpu::parallel(threads, work);
+            if (c.gb) entries.bias_finish[d](c.gb->data, c.gb->stride[0], sums, stride, parts, n);
+        });
     workspace.trim();
 }
 

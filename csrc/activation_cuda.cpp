@@ -54,6 +54,8 @@ void finish(const char* op, const TensorView& sums, const void* partial, int64_t
            plan::ceil_div(columns, int64_t{1} << f.lanes_log2), 1, kColumnThreads, sums.device, f);
 }
 
+constexpr int64_t kAnyWorkspace = int64_t{1} << 62;
+
 // What reduce_columns works on: [rows, columns], `tensors` of out (maybe none) and the inputs.
 struct ColumnProblem {
     const TensorView* views[4] = {};  // out or null, in[0], in[1], in[2]
@@ -74,26 +76,19 @@ struct ColumnProblem {
         }
         return ok;
     }
-    plan::ColumnPlan plan(int64_t workspace) const {
-        return plan::plan_columns(rows, columns, vector(), type, multiprocessors(device), workspace);
+    plan::ColumnPlan plan() const {
+        return plan::plan_columns(rows, columns, vector(), type, multiprocessors(device), kAnyWorkspace);
     }
 };
 
-constexpr int64_t kAnyWorkspace = int64_t{1} << 62;
-
-// What the plan may count on: the caller's bytes, or whatever it asks for.
-int64_t available(const TensorView* workspace) { return workspace == nullptr ? kAnyWorkspace : bytes(workspace); }
-
-Scratch take_workspace(const TensorView* workspace, const TensorView& like, int64_t wanted) {
-    if (wanted == 0) return {};
-    if (workspace != nullptr) return {workspace->data, bytes(workspace), nullptr, nullptr};
-    return allocate_scratch(like, wanted);
+Scratch scratch_of(const TensorView& like, int64_t bytes) {
+    return bytes == 0 ? Scratch{} : allocate_scratch(like, bytes);
 }
 
 void run_columns(const char* op, const char* fatbin, const char* name, const ColumnProblem& c, const TensorView* sums,
-                 Act act, const TensorView* workspace) {
+                 Act act) {
     if (c.columns == 0) return;
-    const plan::ColumnPlan plan = c.plan(sums == nullptr ? kAnyWorkspace : available(workspace));
+    const plan::ColumnPlan plan = c.plan();
     const std::string kernel = std::string(name) + "_" + short_name(c.type);
     if (trace::active()) trace_launch(op, kernel, plan::describe(plan));
     Scratch scratch;
@@ -105,7 +100,7 @@ void run_columns(const char* op, const char* fatbin, const char* name, const Col
     if (sums != nullptr) {
         p.sums = sums->data;
         p.sums_stride = sums->ndim == 0 ? 1 : sums->stride[0];
-        scratch = take_workspace(workspace, *sums, plan.workspace(c.columns, c.type));
+        scratch = scratch_of(*sums, plan.workspace(c.columns, c.type));
         p.partial = scratch.data;
     }
     p.rows = c.rows;
@@ -172,13 +167,13 @@ struct PreluLaunch {
     plan::RowsPlan plan;
 };
 
-// Each chunk of a huge tensor has parts of its own; `workspace` is shared out among the chunks.
-std::vector<PreluLaunch> prelu_rows_plans(const PreluProblem& p, DType type, Device device, int64_t workspace) {
+// Each chunk of a huge tensor has parts of its own.
+std::vector<PreluLaunch> prelu_rows_plans(const PreluProblem& p, DType type, Device device) {
     const std::vector<plan::Chunk> chunks = plan::split(p.vector ? plan::in_units(p.rest, type) : p.rest);
     std::vector<PreluLaunch> launches;
     for (const plan::Chunk& c : chunks)
-        launches.push_back({c, plan::plan_rows(c.space.numel(), p.channels, p.vector, type, multiprocessors(device),
-                                               workspace / static_cast<int64_t>(chunks.size()))});
+        launches.push_back(
+            {c, plan::plan_rows(c.space.numel(), p.channels, p.vector, type, multiprocessors(device), kAnyWorkspace)});
     return launches;
 }
 
@@ -202,6 +197,17 @@ void unary_backward2(const TensorView& out, const TensorView& gg, const TensorVi
     elementwise({"unary_backward2", "activation_elementwise", "activation_unary_backward2"}, 1, act, out, gg, g, x);
 }
 
+void unary_backward_from_output(const TensorView& out, const TensorView& g, const TensorView& y, Act act) {
+    elementwise({"unary_backward", "activation_elementwise", "activation_unary_backward_from_output"}, 1, act, out, g,
+                y);
+}
+
+void unary_backward2_from_output(const TensorView& out, const TensorView& gg, const TensorView& g, const TensorView& y,
+                                 Act act) {
+    elementwise({"unary_backward2", "activation_elementwise", "activation_unary_backward2_from_output"}, 1, act, out,
+                gg, g, y);
+}
+
 void gated(const TensorView& out, const TensorView& a, const TensorView& b, Act act) {
     elementwise({"gated", "activation_gated", "activation_gated"}, 1, act, out, a, b);
 }
@@ -216,7 +222,7 @@ void prelu(const TensorView& out, const TensorView& x, const TensorView& w) {
 }
 
 void prelu_backward(const TensorView& gx, const TensorView* gw, const TensorView& g, const TensorView& x,
-                    const TensorView& w, const TensorView* workspace) {
+                    const TensorView& w) {
     constexpr const char *op = "prelu_backward", *fatbin = "activation_prelu";
     if (gw == nullptr) {
         elementwise({op, fatbin, "activation_prelu_backward"}, 1, kNoActivation, gx, g, x, w);
@@ -225,22 +231,19 @@ void prelu_backward(const TensorView& gx, const TensorView* gw, const TensorView
     if (gw->numel() == 0) return;  // no channel, so no element either
     const PreluProblem p = prelu_problem(gx, *gw, g, x, &w);
     if (p.as_columns) {
-        run_columns(op, fatbin, "activation_prelu_columns", p.columns, gw, kNoActivation, workspace);
+        run_columns(op, fatbin, "activation_prelu_columns", p.columns, gw, kNoActivation);
         return;
     }
 
-    const std::vector<PreluLaunch> launches = prelu_rows_plans(p, x.dtype, x.device, available(workspace));
+    const std::vector<PreluLaunch> launches = prelu_rows_plans(p, x.dtype, x.device);
     const int64_t parts = total_parts(launches);
     const int64_t needed = parts > 1 ? parts * p.channels * plan::compute_size(x.dtype) : 0;
-    if (needed > available(workspace))
-        fail_value(op, "argument workspace has ", bytes(workspace), " bytes, expected at least ", needed,
-                   " for a gradient of shape ", shape_string(x));
     const std::string kernel = std::string("activation_prelu_rows_") + short_name(x.dtype);
     if (trace::active())
         trace_launch(op, kernel,
                      concat(p.vector ? "units of 16 bytes" : "single elements", ", dims ", p.rest.ndim, ", grid ",
                             p.channels, " x ", launches[0].plan.parts, ", launches ", launches.size()));
-    const Scratch scratch = take_workspace(workspace, *gw, needed);
+    const Scratch scratch = scratch_of(*gw, needed);
     char* const partial = static_cast<char*>(scratch.data);
     int64_t first_part = 0;
     for (const PreluLaunch& l : launches) {
@@ -263,14 +266,6 @@ void prelu_backward(const TensorView& gx, const TensorView* gw, const TensorView
         first_part += l.plan.parts;
     }
     if (partial != nullptr) finish(op, *gw, partial, p.channels, parts);
-}
-
-int64_t prelu_backward_workspace(const TensorView& gx, const TensorView& gw, const TensorView& g, const TensorView& x) {
-    if (gw.numel() == 0) return 0;
-    const PreluProblem p = prelu_problem(gx, gw, g, x, nullptr);
-    if (p.as_columns) return p.columns.plan(kAnyWorkspace).workspace(p.channels, x.dtype);
-    const int64_t parts = total_parts(prelu_rows_plans(p, x.dtype, x.device, kAnyWorkspace));
-    return parts > 1 ? parts * p.channels * plan::compute_size(x.dtype) : 0;
 }
 
 namespace {
@@ -296,15 +291,10 @@ ColumnProblem bias_problem(const TensorView* gz, const TensorView& g, const Tens
 }  // namespace
 
 void activation_bias_backward(const TensorView* gz, const TensorView* gb, const TensorView& g, const TensorView* z,
-                              Act act, const TensorView* workspace) {
+                              Act act) {
     const ColumnProblem c = bias_problem(gz, g, z, act);
     run_columns("activation_bias_backward", "activation_bias_backward",
-                c.inputs == 1 ? "activation_column_sum" : "activation_bias_backward", c, gb, act, workspace);
-}
-
-int64_t activation_bias_backward_workspace(const TensorView* gz, const TensorView& g, const TensorView* z, Act act) {
-    if (g.shape[1] == 0) return 0;  // no strip of columns to plan for
-    return bias_problem(gz, g, z, act).plan(kAnyWorkspace).workspace(g.shape[1], g.dtype);
+                c.inputs == 1 ? "activation_column_sum" : "activation_bias_backward", c, gb, act);
 }
 
 }  // namespace nk::cuda

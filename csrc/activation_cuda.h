@@ -24,6 +24,9 @@ struct Act {
 void unary(const TensorView& out, const TensorView& x, Act act);
 void unary_backward(const TensorView& out, const TensorView& g, const TensorView& x, Act act);
 void unary_backward2(const TensorView& out, const TensorView& gg, const TensorView& g, const TensorView& x, Act act);
+void unary_backward_from_output(const TensorView& out, const TensorView& g, const TensorView& y, Act act);
+void unary_backward2_from_output(const TensorView& out, const TensorView& gg, const TensorView& g, const TensorView& y,
+                                 Act act);
 void gated(const TensorView& out, const TensorView& a, const TensorView& b, Act act);
 void gated_backward(const TensorView& ga, const TensorView& gb, const TensorView& g, const TensorView& a,
                     const TensorView& b, Act act);
@@ -32,13 +35,11 @@ void gated_backward(const TensorView& ga, const TensorView& gb, const TensorView
 void prelu(const TensorView& out, const TensorView& x, const TensorView& w);
 // gw (null: gx alone) has x.size(1) elements, or one for the whole tensor; w must then be constant over a channel.
 void prelu_backward(const TensorView& gx, const TensorView* gw, const TensorView& g, const TensorView& x,
-                    const TensorView& w, const TensorView* workspace);
-int64_t prelu_backward_workspace(const TensorView& gx, const TensorView& gw, const TensorView& g, const TensorView& x);
+                    const TensorView& w);
 
 // 2-D; gz null: sums only; gb null: gz only; z null: the activation is the identity.
 void activation_bias_backward(const TensorView* gz, const TensorView* gb, const TensorView& g, const TensorView* z,
-                              Act act, const TensorView* workspace);
-int64_t activation_bias_backward_workspace(const TensorView* gz, const TensorView& g, const TensorView* z, Act act);
+                              Act act);
 
 // kind: 0 softmax, 1 log_softmax, 2 softmin; dim >= 0 (of a tensor without dims: 0).
 void softmax(const TensorView& out, const TensorView& x, int dim, int kind);

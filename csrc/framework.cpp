@@ -99,7 +99,7 @@ struct Framework {
     Question is_grad_enabled, is_autocasting, is_neg;
     Question is_transforming, is_tracing;  // functorch, torch.jit.trace
     Variable dual_level, has_modes;        // forward-mode derivatives, dispatch modes
-    Question is_inference;
+    Question is_inference, is_zero, is_view;
     Property requires_grad, is_leaf;
     PyObject* increment_version = nullptr;
     GuardCheck guards;
@@ -125,13 +125,15 @@ bool is_watched() {
 
 bool is_tensor(PyObject* o) { return Py_TYPE(o) == framework.tensor || Py_TYPE(o) == framework.parameter; }
 
-bool is_plain(PyObject* o) { return is_tensor(o) && !framework.is_neg.yes(o); }
+bool is_plain(PyObject* o) { return is_tensor(o) && !framework.is_neg.yes(o) && !framework.is_zero.yes(o); }
 
 bool requires_grad(PyObject* tensor) { return framework.requires_grad.yes(tensor); }
 
 bool is_leaf(PyObject* tensor) { return framework.is_leaf.yes(tensor); }
 
 bool is_inference(PyObject* tensor) { return framework.is_inference.yes(tensor); }
+
+bool is_view(PyObject* tensor) { return framework.is_view.yes(tensor); }
 
 void increment_version(PyObject* tensor) {
     const py::object tensors = checked(PyTuple_Pack(1, tensor));
@@ -141,19 +143,19 @@ void increment_version(PyObject* tensor) {
 namespace {
 
 constexpr int kMostTrust = 4;
-constexpr Py_ssize_t kMostGuarded = 8;  // arguments
+constexpr Py_ssize_t kMostGuarded = 32;  // arguments
 
 // What a guard is asked about: each tensor once, as it wants it, and how these came to it.
 struct Given {
     py::object tensors;
-    unsigned pattern = 0;  // two bits an argument: None, a tensor, one of those before it
+    uint64_t pattern = 0;  // two bits an argument: None, a tensor, one of those before it
 
     Given(PyObject* const* arguments, Py_ssize_t count) {
         PyObject* once[kMostGuarded];
         Py_ssize_t n = 0;
         for (Py_ssize_t i = 0; i < count; ++i) {
             const bool none = arguments[i] == Py_None, again = std::find(once, once + n, arguments[i]) != once + n;
-            pattern |= (none ? 0U : again ? 2U : 1U) << 2 * i;
+            pattern |= uint64_t{none ? 0U : again ? 2U : 1U} << 2 * i;
             if (!none && !again) once[n++] = arguments[i];
         }
         tensors = checked(PyTuple_New(n));
@@ -209,6 +211,8 @@ void set_framework(py::object is_grad_enabled, py::object is_transforming, py::o
                  Variable(forward_ad, "_current_level", PyLong_FromLong(-1)),
                  Variable(dispatch_modes, "_is_in_torch_dispatch_mode", Py_False),
                  Question(tensor.attr("is_inference")),
+                 Question(tensor.attr("_is_zerotensor")),
+                 Question(tensor.attr("_is_view")),
                  Property(tensor, "requires_grad"),
                  Property(tensor, "is_leaf"),
                  increment_version.release().ptr(),

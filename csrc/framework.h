@@ -3,16 +3,19 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
+
 namespace nk {
 
 bool is_grad_enabled();
 bool is_autocasting();        // on any device
 bool is_watched();            // somebody follows each op that torch runs, and would not see ours
 bool is_tensor(PyObject* o);  // torch.Tensor or torch.nn.Parameter, and no other class
-bool is_plain(PyObject* o);   // a tensor, and its memory holds its values: kernels don't know lazily negated views
+bool is_plain(PyObject* o);   // a tensor, and its memory holds its values: neither lazily negated nor lazily zero
 bool requires_grad(PyObject* tensor);
 bool is_leaf(PyObject* tensor);
-bool is_inference(PyObject* tensor);       // made in inference mode
+bool is_inference(PyObject* tensor);  // made in inference mode
+bool is_view(PyObject* tensor);
 void increment_version(PyObject* tensor);  // after its memory was written to
 
 pybind11::object checked(PyObject* fresh);  // an exception where it is null
@@ -29,7 +32,7 @@ class Seen {
   private:
     struct Guard {
         pybind11::object check;
-        unsigned pattern = 0;  // which arguments were None, or came twice
+        uint64_t pattern = 0;  // which arguments were None, or came twice
         bool wants = false;
         int trust = 0;
     };

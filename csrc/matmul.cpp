@@ -1,77 +1,16 @@
-// matmul and its epilogue backward: check, then hand on to the backend of the tensors' device.
+// Products and linear layers: check, then hand on to the kernels of the tensors' device.
 #include "matmul.h"
 
 #include <algorithm>
 
-#include "../kernels/activation.h"
-#include "check.h"
-#include "driver/launch.h"
-#include "native.h"
+#include "activation_parameter.h"
+#include "call/kernel_entry.h"
+#include "call/run.h"
 #include "register.h"
-#include "tensor_caster.h"
-
-namespace py = pybind11;
 
 namespace nk {
 
 namespace {
-
-void check_activation(const char* op, int activation) {
-    if (activation < 0 || activation >= kActivations)
-        fail_value(op, "argument act is ", activation, ", expected an id in [0, ", kActivations, ")");
-}
-
-void check_operand(const char* op, const char* arg, const TensorView& t, const MatmulCall& c) {
-    check_same_dtype(op, arg, t, "out", c.out);
-    check_same_device(op, arg, t, "out", c.out);
-    if (!c.fresh) check_no_overlap(op, "out", c.out, arg, t, false);
-}
-
-// a[..., M, K] and b[..., K, N] against out[..., M, N].
-void check_shapes(const char* op, const MatmulCall& c) {
-    const int nd = c.out.ndim;
-    if (nd < 2) fail_runtime(op, "argument out has shape ", shape_string(c.out), ", expected at least 2 dimensions");
-    for (const auto& [arg, t] : {std::pair{"a", &c.a}, std::pair{"b", &c.b}}) {
-        bool right = t->ndim == nd;
-        for (int i = 0; right && i < nd - 2; ++i) right = t->shape[i] == c.out.shape[i];
-        if (!right)
-            fail_runtime(op, "argument ", arg, " has shape ", shape_string(*t),
-                         ", expected the batch dimensions of argument out, ", shape_string(c.out));
-    }
-    if (c.a.size(-2) != c.m())
-        fail_runtime(op, "argument a has shape ", shape_string(c.a), ", expected [..., ", c.m(),
-                     ", K] for argument out ", shape_string(c.out));
-    if (c.b.size(-2) != c.k() || c.b.size(-1) != c.n())
-        fail_runtime(op, "argument b has shape ", shape_string(c.b), ", expected [..., ", c.k(), ", ", c.n(),
-                     "] for argument a ", shape_string(c.a), " and argument out ", shape_string(c.out));
-}
-
-void check(const MatmulCall& c) {
-    constexpr const char* op = "matmul";
-    check_floating(op, "out", c.out);
-    check_shapes(op, c);
-    check_activation(op, c.activation);
-    check_operand(op, "a", c.a, c);
-    check_operand(op, "b", c.b, c);
-    check_writable(op, "out", c.out);
-    if (c.bias) {
-        check_operand(op, "bias", *c.bias, c);
-        if (c.bias->ndim != 1 || c.bias->shape[0] != c.n())
-            fail_runtime(op, "argument bias has shape ", shape_string(*c.bias), ", expected [", c.n(), "]");
-    }
-    if (c.residual) {
-        check_operand(op, "residual", *c.residual, c);
-        check_same_shape(op, "residual", *c.residual, "out", c.out);
-    }
-    if (c.preact) {
-        check_operand(op, "preact", *c.preact, c);
-        check_same_shape(op, "preact", *c.preact, "out", c.out);
-        check_writable(op, "preact", *c.preact);
-        for (const auto& [arg, t] :
-             {std::pair{"a", &c.a}, std::pair{"b", &c.b}, std::pair{"bias", c.bias}, std::pair{"residual", c.residual}})
-            if (t) check_no_overlap(op, "preact", *c.preact, arg, *t, false);
-    }
-}
 
 // The shape of the product of a[..., M, K] and b[..., K, N], whose batch dimensions broadcast; returns their number.
 int product_shape(const TensorView& a, const TensorView& b, int64_t* shape) {
@@ -118,52 +57,78 @@ bool fold_rows(TensorView& t) {
     return true;
 }
 
+void run_matmul(const MatmulCall& call) {
+    if (call.out.numel() == 0) return;
+    driver::launches_on(call.out.device) ? matmul_cuda(call) : matmul_cpu(call);
+}
+
 namespace {
 
-// ndim: what both arguments must have, their batches being the same; 0: any, and batches broadcast. uneven: whether one
-// of them has fewer dimensions than the other, or than a matrix.
-py::object multiply(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
-                    int act, double p0, double p1, double alpha, double beta, int ndim_given, bool* uneven = nullptr) {
-    constexpr const char* op = "matmul";
-    Argument x(a, op, "a"), y(b, op, "b");
-    if (ndim_given != 0 &&
-        (x->ndim != ndim_given || y->ndim != ndim_given || !std::equal(x->shape, x->shape + ndim_given - 2, y->shape)))
-        fail_runtime(op, "arguments a ", shape_string(x), " and b ", shape_string(y), ", expected ", ndim_given,
-                     " dimensions of the same batch");
-    if (x->ndim < 1 || y->ndim < 1)
-        fail_runtime(op, "arguments a ", shape_string(x), " and b ", shape_string(y),
-                     ", expected at least 1 dimension");
-    const bool row = x->ndim == 1, column = y->ndim == 1;
-    if (uneven != nullptr) *uneven = row || column || x->ndim != y->ndim;
-    as_rows(x.view), as_columns(y.view);
+void check_operands(const Call& call, Face face, const Input& a, const Input& b) {
+    check_floating(a);
+    check_kind(b, a);
+    if (a->ndim < 1 || b->ndim < 1)
+        call.fail("argument ", a->ndim < 1 ? a.name : b.name, " has shape [], expected at least 1 dimension");
+    const int ndim = face == Face::matmul ? 0 : face == Face::bmm ? 3 : 2;
+    const bool misfit = ndim != 0 && (a->ndim != ndim || b->ndim != ndim || (ndim == 3 && a->shape[0] != b->shape[0]));
+    if (misfit || (face != Face::matmul && a->size(-1) != b->size(-2)))
+        call.fail("arguments ", a.name, " ", shape_string(a), " and ", b.name, " ", shape_string(b), ", expected ",
+                  ndim == 3 ? "[B, M, K] and [B, K, N]" : "[M, K] and [K, N]");
+    const int dim = b->ndim == 1 ? 0 : b->ndim - 2;
+    if (a->size(-1) != b->shape[dim])
+        call.fail("argument ", b.name, " has shape ", shape_string(b), ", expected size ", a->size(-1),
+                  " in dimension ", dim, " to fit ", a.name, " ", shape_string(a));
+    for (int i = 3; i <= std::min(a->ndim, b->ndim); ++i)
+        if (a->size(-i) != b->size(-i) && a->size(-i) != 1 && b->size(-i) != 1)
+            call.fail("batch dimensions of ", a.name, " ", shape_string(a), " and ", b.name, " ", shape_string(b),
+                      " do not broadcast");
+}
+
+void expand_residual(const Call& call, OptionalInput& r, const TensorView& out) {
+    if (!r.present) return;
+    check_same_dtype(call.op, r.name, r.view, "input", out);
+    check_same_device(call.op, r.name, r.view, "input", out);
+    if (r.view.same_shape(out)) return;
+    TensorView repeated = r.view;
+    if (!expand(repeated, out.shape, out.ndim))
+        call.fail("argument ", r.name, " has shape ", shape_string(r.view), ", expected one that broadcasts to ",
+                  shape_string(out));
+    r.view = repeated;
+}
+
+// alpha * a @ b + beta * residual; recorded: with the number of b's dimensions, which its gradient may not find out.
+py::object matmul(const Call& call, Input& a, Input& b, OptionalInput& residual, FaceName face, double alpha,
+                  double beta) {
+    if (face != Face::matmul) b.name = "mat2";
+    if (face == Face::addmm) a.name = "mat1", residual.name = "input";
+    check_operands(call, face, a, b);
+    const int right = b->ndim;
+    const bool row = a->ndim == 1, column = b->ndim == 1;
+    as_rows(a.view), as_columns(b.view);
     int64_t shape[kMaxDims + 2];
-    const int ndim = product_shape(x, y, shape);
-    as_batch(x.view, shape, ndim), as_batch(y.view, shape, ndim);
+    const int ndim = product_shape(a, b, shape);
+    as_batch(a.view, shape, ndim), as_batch(b.view, shape, ndim);
     // What a vector was given is taken from the result.
     int64_t seen[kMaxDims + 2];
     int64_t* end = std::copy(shape, shape + ndim - 2, seen);
     if (!row) *end++ = shape[ndim - 2];
     if (!column) *end++ = shape[ndim - 1];
-    OutputArgument o(out, op, "out", x, seen, static_cast<int>(end - seen));
-    OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact", driver::Contents::unset);
-    as_result(o.view, row, column);
-    if (z.present) as_result(z.view, row, column);
-    if (r.present && !r.view.same_shape(o.view)) {
-        TensorView repeated = r.view;
-        if (expand(repeated, shape, ndim)) r.view = repeated;
+    Output out(call, "out", a, seen, static_cast<int>(end - seen));
+    expand_residual(call, residual, out);
+    // as torch: what is multiplied by 0 is not read, and nothing that is summed up is 0, whatever alpha
+    if (alpha == 0 || a->size(-1) == 0) {
+        a.view.shape[a->ndim - 1] = 0, b.view.shape[b->ndim - 2] = 0;
+        alpha = 1;
     }
-    run_matmul({o.view, x.view, y.view, c.get(), r.get(), z.get(), act, {p0, p1}, alpha, beta, out.is_none()});
-    return o.object;
-}
-
-py::object matmul(py::handle out, py::handle a, py::handle b, py::handle bias, py::handle residual, py::handle preact,
-                  int act, double p0, double p1, double alpha, double beta) {
-    return multiply(out, a, b, bias, residual, preact, act, p0, p1, alpha, beta, 0);
-}
-
-py::object product(py::handle a, py::handle b, py::handle residual, int ndim, double alpha, double beta) {
-    const py::handle none = Py_None;
-    return multiply(none, a, b, none, residual, none, static_cast<int>(Activation::identity), 0, 0, alpha, beta, ndim);
+    as_result(out.view, row, column);
+    if (residual.present) as_result(residual.view, row, column);
+    const auto launch = [&] {
+        run_matmul(
+            {out, a, b, nullptr, beta == 0 ? nullptr : residual.get(), nullptr, Activation::identity, {}, alpha, beta});
+    };
+    run(call, out->device, {out.object.ptr()}, launch, launch);
+    if (!call.recorded) return out.object;
+    return py::make_tuple(out.object, right);
 }
 
 // weight[N, K] as b[..., K, N]: transposed, and shared by the batch of out.
@@ -174,130 +139,96 @@ void as_factor(TensorView& w, const TensorView& out) {
     for (int i = 0; i < 2; ++i) w.shape[w.ndim - 2 + i] = shape[i], w.stride[w.ndim - 2 + i] = stride[i];
 }
 
-// Checks what launch can't say in linear's words, and hands its views on as a product.
-void launch_linear(TensorView& out, TensorView& x, TensorView& w, OptionalArgument& bias, OptionalArgument& residual,
-                   TensorView* preact, int act, double p0, double p1) {
-    if (out.ndim != x.ndim)
-        fail_runtime("linear", "argument out has shape ", shape_string(out), ", expected that of input ",
-                     shape_string(x), " with ", w.shape[0], " at the end");
-    as_rows(out), as_rows(x);
-    if (residual.present) as_rows(residual.view);
-    if (preact) as_rows(*preact);
-    as_factor(w, out);
-    run_matmul({out, x, w, bias.get(), residual.get(), preact, act, {p0, p1}, 1.0, 1.0});
+// act(x @ w.T + bias) + residual into out, and what goes into act into preact, if any.
+void run_linear(const Call& call, Output& out, Output* preact, Input& x, Input& w, OptionalInput& bias,
+                OptionalInput& residual, Activation act, double p0, double p1) {
+    if (residual.present) {
+        check_same_dtype(call.op, residual.name, residual.view, x.name, x);
+        check_same_device(call.op, residual.name, residual.view, x.name, x);
+        check_same_shape(call.op, residual.name, residual.view, "the output", out);
+        as_rows(residual.view);
+    }
+    as_rows(out.view), as_rows(x.view);
+    if (preact != nullptr) as_rows(preact->view);
+    as_factor(w.view, out);
+    const auto launch = [&] {
+        run_matmul({out,
+                    x,
+                    w,
+                    bias.get(),
+                    residual.get(),
+                    preact == nullptr ? nullptr : &preact->view,
+                    act,
+                    {p0, p1},
+                    1.0,
+                    1.0});
+    };
+    run(call, out->device, {out.object.ptr(), preact == nullptr ? Py_None : preact->object.ptr()}, launch, launch);
 }
 
-void check_linear(const TensorView& x, const TensorView& w) {
-    constexpr const char* op = "linear";
-    check_same_dtype(op, "weight", w, "input", x);
-    check_same_device(op, "weight", w, "input", x);
-    if (w.ndim != 2 || x.ndim < 1 || x.size(-1) != w.shape[1])
-        fail_runtime(op, "argument weight has shape ", shape_string(w),
-                     ", expected [N, K] where K is the last size of input ", shape_string(x),
-                     ", which has at least 1 dimension");
+// The shape of the output.
+struct LinearShape {
+    int64_t sizes[kMaxDims];
+    int ndim;
+
+    LinearShape(const Call& call, const Input& x, const Input& w, const OptionalInput& bias) : ndim(x->ndim) {
+        check_floating(x);
+        check_kind(w, x);
+        if (w->ndim != 2 || x->ndim < 1 || x->size(-1) != w->shape[1])
+            call.fail("argument weight has shape ", shape_string(w),
+                      ", expected [N, K] where K is the last size of input ", shape_string(x),
+                      ", which has at least 1 dimension");
+        if (bias.present) {
+            check_kind(bias, x);
+            if (bias.view.ndim != 1 || bias.view.shape[0] != w->shape[0])
+                call.fail("argument bias has shape ", shape_string(bias.view), ", expected [", w->shape[0], "]");
+        }
+        std::copy(x->shape, x->shape + x->ndim - 1, sizes);
+        sizes[ndim - 1] = w->shape[0];
+    }
+};
+
+py::object linear(const Call& call, Input& x, Input& w, OptionalInput& bias, OptionalInput& residual) {
+    const LinearShape shape(call, x, w, bias);
+    Output out(call, "out", x, shape.sizes, shape.ndim);
+    run_linear(call, out, nullptr, x, w, bias, residual, Activation::identity, 0, 0);
+    return out.object;
 }
 
-void linear_shape(const TensorView& x, const TensorView& w, int64_t* shape) {
-    std::copy(x.shape, x.shape + x.ndim - 1, shape);
-    shape[x.ndim - 1] = w.shape[0];
-}
-
-py::object linear(py::handle out, py::handle input, py::handle weight, py::handle bias, py::handle residual,
-                  py::handle preact, int act, double p0, double p1) {
-    constexpr const char* op = "linear";
-    Argument x(input, op, "input"), w(weight, op, "weight");
-    OptionalArgument c(bias, op, "bias"), r(residual, op, "residual"), z(preact, op, "preact", driver::Contents::unset);
-    check_linear(x, w);
-    int64_t shape[kMaxDims];
-    linear_shape(x, w, shape);
-    OutputArgument o(out, op, "out", x, shape, x->ndim);
-    launch_linear(o.view, x.view, w.view, c, r, z.present ? &z.view : nullptr, act, p0, p1);
-    return o.object;
-}
-
-py::object layer(py::handle input, py::handle weight, py::handle bias, py::handle residual, int act, double p0,
-                 double p1) {
-    const py::handle none = Py_None;
-    return linear(none, input, weight, bias, residual, none, act, p0, p1);
-}
-
-py::tuple linear_preact(py::handle input, py::handle weight, py::handle bias, py::handle residual, int act, double p0,
-                        double p1) {
-    constexpr const char* op = "linear";
-    Argument x(input, op, "input"), w(weight, op, "weight");
-    OptionalArgument c(bias, op, "bias"), r(residual, op, "residual");
-    check_linear(x, w);
-    int64_t shape[kMaxDims];
-    linear_shape(x, w, shape);
-    OutputArgument o(py::none(), op, "out", x, shape, x->ndim), z(py::none(), op, "preact", x, shape, x->ndim);
-    launch_linear(o.view, x.view, w.view, c, r, &z.view, act, p0, p1);
-    return py::make_tuple(o.object, z.object);
-}
-
-// Both as direct.cpp asks for them: the output, nothing besides, and what the gradients that are needed will need.
-py::object layer_recorded(py::handle input, py::handle weight, py::handle bias, py::handle residual, int act, double p0,
-                          double p1, py::handle needs_) {
-    const Needs needs("linear", needs_);
-    const py::handle none = Py_None;
-    if (act == static_cast<int>(Activation::identity))
-        return py::make_tuple(layer(input, weight, bias, residual, act, p0, p1), none, needs[1] ? input : none,
-                              needs[0] ? weight : none, none, none);
-    const py::tuple made = linear_preact(input, weight, bias, residual, act, p0, p1);
-    return py::make_tuple(made[0], none, input, weight, made[1], bias);
-}
-
-py::object product_recorded(py::handle a, py::handle b, py::handle residual, int ndim, double alpha, double beta,
-                            py::handle needs_) {
-    const Needs needs("matmul", needs_);
-    const py::handle none = Py_None;
-    bool uneven = false;
-    const py::object out = multiply(none, a, b, none, residual, none, static_cast<int>(Activation::identity), 0, 0,
-                                    alpha, beta, ndim, &uneven);
-    // the shape of an uneven one is needed, even where its values are not
-    return py::make_tuple(out, none, needs[1] || uneven ? a : none, needs[0] || uneven ? b : none);
+// Recorded: with the preactivation.
+py::object linear_activation(const Call& call, Input& x, Input& w, OptionalInput& bias, OptionalInput& residual,
+                             ActivationName act, double p0, double p1) {
+    const LinearShape shape(call, x, w, bias);
+    Output out(call, "out", x, shape.sizes, shape.ndim);
+    if (!call.recorded) {
+        run_linear(call, out, nullptr, x, w, bias, residual, act, p0, p1);
+        return out.object;
+    }
+    Output preact(call, "preact", x, shape.sizes, shape.ndim);
+    run_linear(call, out, &preact, x, w, bias, residual, act, p0, p1);
+    return py::make_tuple(out.object, preact.object);
 }
 
 }  // namespace
 
-void run_matmul(const MatmulCall& call) {
-    check(call);
-    if (call.out.numel() == 0) return;
-#if __has_include("matmul_cuda.cpp")
-    if (driver::launches_on(call.out.device)) return matmul_cuda(call);
-#endif
-    if (call.out.device.kind != Device::cpu)
-        fail_runtime("matmul", "argument out is on ", to_string(call.out.device), ", expected cpu: built without CUDA");
-    matmul_cpu(call);
-}
-
 void register_matmul(py::module_& m) {
-    def_native<&matmul>(
-        m, "matmul", py::arg("out"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("residual"),
-        py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"), py::arg("alpha"), py::arg("beta"),
-        "out = act(alpha * a @ b + bias) + beta * residual, one rounding at the end, with the shapes of torch.matmul; "
-        "residual broadcasts to out; preact receives act's argument; out None: a new tensor. Returns out.");
-    def_native<&product>(
-        m, "product", py::arg("a"), py::arg("b"), py::arg("residual"), py::arg("ndim"), py::arg("alpha"),
-        py::arg("beta"),
-        "alpha * a @ b + beta * residual as matmul, a new tensor; ndim, unless 0: the dimensions of a and b, of one "
-        "batch.");
-    def_native<&product_recorded>(m, "product_recorded", py::arg("a"), py::arg("b"), py::arg("residual"),
-                                  py::arg("ndim"), py::arg("alpha"), py::arg("beta"), py::arg("needs"),
-                                  "(product, None, a, b), a or b None where no gradient will need it.");
-    def_native<&linear>(
-        m, "linear", py::arg("out"), py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
-        py::arg("preact"), py::arg("act"), py::arg("p0"), py::arg("p1"),
-        "out[..., N] = act(input[..., K] @ weight[N, K].T + bias) + residual, as matmul; out None: a new tensor. "
-        "Returns out.");
-    def_native<&layer>(m, "layer", py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
-                       py::arg("act"), py::arg("p0"), py::arg("p1"), "linear into a new tensor.");
-    def_native<&layer_recorded>(
-        m, "layer_recorded", py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"), py::arg("act"),
-        py::arg("p0"), py::arg("p1"), py::arg("needs"),
-        "(layer, None, input, weight, preact, bias), each of the last four None where no gradient will need it.");
-    m.def("linear_preact", &linear_preact, py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("residual"),
-          py::arg("act"), py::arg("p0"), py::arg("p1"), "linear into two new tensors: (out, preact).");
-    register_activation_bias(m);
+    constexpr const char* tensors = "tuple[Tensor | None, ...]";
+    def_entry<&matmul>(m, "matmul", "input other residual face alpha beta",
+                       "alpha * input @ other + beta * residual, one rounding at the end, with the shapes of the torch "
+                       "function `face`: matmul, mm, bmm or addmm; residual broadcasts to the result.");
+    def_entry<&matmul_backward>(m, "matmul_backward", "g input other face alpha beta kept wants",
+                                "The gradients of matmul to input, other and residual; of the shape of g where the "
+                                "product broadcast. NotImplemented where they are no simple products.",
+                                tensors);
+    def_entry<&linear>(m, "linear", "input weight bias residual", "input[..., K] @ weight[N, K].T + bias + residual.");
+    def_entry<&linear_backward>(
+        m, "linear_backward", "g input weight wants",
+        "The gradients of linear to its arguments; NotImplemented where rows do not lie evenly.", tensors);
+    def_entry<&linear_activation>(m, "linear_activation", "input weight bias residual act p0 p1",
+                                  "act(input @ weight.T + bias) + residual.");
+    def_entry<&linear_activation_backward>(
+        m, "linear_activation_backward", "g input weight preact bias act p0 p1 wants",
+        "The gradients of linear_activation to its tensors, as linear_backward.", tensors);
 }
 
 }  // namespace nk

@@ -3,19 +3,25 @@
 
 #include <utility>
 
-#include "tensor.h"
+#include "../kernels/activation.h"
+#include "activation_parameter.h"
+#include "call/call.h"
 
 namespace nk {
+
+// torch's functions that are one product.
+enum class Face { matmul, mm, bmm, addmm };
+inline constexpr const char* kFaces[] = {"matmul", "mm", "bmm", "addmm"};
+using FaceName = NameOf<Face, 4, kFaces>;
 
 // out[..., M, N] = act(alpha * a[..., M, K] @ b[..., K, N] + bias[N]) + beta * residual; preact receives what goes
 // into act. Same number of dimensions everywhere, batch dimensions already broadcast; pointers may be null.
 struct MatmulCall {
     const TensorView &out, &a, &b;
     const TensorView *bias, *residual, *preact;
-    int activation;
+    Activation activation;
     double p[2];
     double alpha, beta;
-    bool fresh = false;  // out is new memory, which nothing overlaps
 
     int64_t m() const { return out.size(-2); }
     int64_t n() const { return out.size(-1); }
@@ -47,20 +53,27 @@ void as_result(TensorView& t, bool row, bool column);
 // t repeated along the batch dimensions of the product; the checks that follow complain where that is impossible.
 void as_batch(TensorView& t, const int64_t* shape, int ndim);
 
-void run_matmul(const MatmulCall& call);  // checks, and hands on to the backend of the tensors' device
+void run_matmul(const MatmulCall& call);  // by the kernels of the tensors' device
 void matmul_cpu(const MatmulCall& call);
 void matmul_cuda(const MatmulCall& call);  // csrc/matmul_cuda.cpp
 
-// gz[M, N] = g * act'(z) and gb[N] = column sums of gz, checked; either output may be null, z is null for identity.
-struct ActivationBiasBackwardCall {
+// gz[M, N] = g * act'(z) and gb[N] = column sums of gz; either output may be null, z is null for identity.
+struct BiasBackwardCall {
     const TensorView *gz, *gb;
     const TensorView& g;
     const TensorView* z;
-    int activation;
+    Activation activation;
     double p[2];
 };
 
-void run_activation_bias_backward(const ActivationBiasBackwardCall& call);  // likewise
-void activation_bias_backward_cpu(const ActivationBiasBackwardCall& call);
+void run_bias_backward(const BiasBackwardCall& call);  // likewise
+void bias_backward_cpu(const BiasBackwardCall& call);
+
+// csrc/matmul_backward.cpp
+py::object matmul_backward(const Call& call, Input& g, OptionalInput& a, OptionalInput& b, FaceName face, double alpha,
+                           double beta, Kept kept, Wants wants);
+py::object linear_backward(const Call& call, Input& g, OptionalInput& x, OptionalInput& w, Wants wants);
+py::object linear_activation_backward(const Call& call, Input& g, OptionalInput& x, OptionalInput& w, Input& z,
+                                      OptionalInput& bias, ActivationName act, double p0, double p1, Wants wants);
 
 }  // namespace nk

@@ -1,17 +1,14 @@
 // matmul on the CPU: reduce the tensors to matrices and batches, plan, cut into tasks, run them on threads.
-#include <pybind11/pybind11.h>
-
 #include <algorithm>
 
 #include "../kernels/activation.h"
-#include "check.h"
+#include "call/run.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
 #include "matmul.h"
 #include "plan/latest.h"
 #include "plan/matmul_cpu.h"
-#include "trace.h"
 
 namespace nk {
 
@@ -260,7 +257,7 @@ MatmulTask whole_task(const MatmulCall& c, const Matrices& v, const MatmulPlan& 
     if (c.residual && c.beta != 0) e.residual = v.x[kResidual];
     e.preact = v.x[kPreact];
     e.alpha = c.alpha, e.beta = c.beta;
-    e.activation = c.activation;
+    e.activation = static_cast<int>(c.activation);
     e.p[0] = c.p[0], e.p[1] = c.p[1];
     if (plan.swap) {
         std::swap(t.m, t.n);
@@ -282,11 +279,11 @@ void matmul_cpu(const MatmulCall& c) {
     Matrices v = matrices_of(c);
     fold_batch(v);
     settle_unit_dims(v);
-    const bool plain = !c.bias && !(c.residual && c.beta != 0) && !c.preact && c.alpha == 1 &&
-                       c.activation == static_cast<int>(Activation::identity);
+    const bool plain =
+        !c.bias && !(c.residual && c.beta != 0) && !c.preact && c.alpha == 1 && c.activation == Activation::identity;
     const int64_t size = size_of(c.out.dtype);
-    const bool sums_alone = plain || (c.bias && !c.residual && !c.preact && c.alpha == 1 &&
-                                      c.activation == static_cast<int>(Activation::identity));
+    const bool sums_alone =
+        plain || (c.bias && !c.residual && !c.preact && c.alpha == 1 && c.activation == Activation::identity);
     const int within = entries.small[d] && sums_alone ? small_rows(v, tile.lanes) : 0;
     const MatmulProblem problem{v.batch,
                                 v.m,
@@ -305,9 +302,6 @@ void matmul_cpu(const MatmulCall& c) {
                                 cpu::max_threads(),
                                 within};
     const MatmulPlan plan = planned(problem, tile);
-    if (trace::active())
-        trace::record({"matmul", "cpu", concat("matmul_", tile.name, "_", tile.isa), to_string(plan, tile), ""});
-
     Job job{v, plan, tile, whole_task(c, v, plan), nullptr, entries.finish[d], size, nullptr, 0, nullptr};
     job.kernel = plan.path == MatmulPath::dot      ? entries.dot[d]
                  : plan.path == MatmulPath::stream ? entries.stream[d]
@@ -317,7 +311,7 @@ void matmul_cpu(const MatmulCall& c) {
         job.last = into_batch(v, plan.mr);
         job.whole.m = plan.mr;
     }
-    if (c.activation != static_cast<int>(Activation::identity)) job.whole.epilogue.activate = entries.activate[d];
+    if (c.activation != Activation::identity) job.whole.epilogue.activate = entries.activate[d];
 
     const int64_t m = (job.whole.m + plan.tm - 1) / plan.tm;
     const int64_t n = std::min(job.whole.n, (job.whole.n + plan.tn - 1) / plan.tn + 2 * tile.lanes);
@@ -329,12 +323,9 @@ void matmul_cpu(const MatmulCall& c) {
     if (all + partial > 0) job.work = workspace.get(size_t(all + partial));
     job.partial = job.work + all;
 
-    if (plan.cycles > 20000) {
-        pybind11::gil_scoped_release unlocked;
-        run(job);
-    } else {
-        run(job);
-    }
+    run_on_cpu(
+        "matmul", concat("matmul_", tile.name, "_", tile.isa), static_cast<double>(plan.cycles),
+        [&] { return to_string(plan, tile); }, [&] { run(job); });
     workspace.trim();
 }
 

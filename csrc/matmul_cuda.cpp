@@ -190,7 +190,7 @@ MatmulParams to_params(const MatmulCall& call, const Problem& p, const plan::Mat
     q.workspace = workspace;
     q.alpha = call.alpha, q.beta = call.beta, q.p0 = call.p[0], q.p1 = call.p[1];
     q.tiles_m = plan.tiles_m, q.tiles_n = plan.tiles_n, q.group = plan.group, q.splits = plan.splits;
-    q.activation = call.activation;
+    q.activation = static_cast<int>(call.activation);
     q.a_access = plan.a_access, q.b_access = plan.b_access;
     q.wide_out = wide(p, p.out, lanes), q.wide_residual = wide(p, p.residual, lanes);
     q.wide_preact = wide(p, p.preact, lanes);

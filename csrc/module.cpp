@@ -15,18 +15,11 @@ PYBIND11_MODULE(_C, m) {
     nk::register_runtime(m);
     nk::register_framework(m);
     nk::register_quick_class(m);
-    nk::register_direct(m);
-    nk::register_normalization(m);
-#ifdef NK_BUILD_ACTIVATION
+    nk::register_run(m);
+    nk::register_op(m);
     nk::register_activation(m);
     nk::register_softmax(m);
-#endif
-#ifdef NK_BUILD_MATMUL
+    nk::register_normalization(m);
     nk::register_matmul(m);
-    nk::register_linear_backward(m);
-    nk::register_product_backward(m);
-#endif
-#ifdef NK_BUILD_CUDA_HOST
     nk::register_cuda(m);
-#endif
 }

@@ -1,9 +1,7 @@
-// What PReLU's forward and backward share, and its backward as Python calls it.
+// What PReLU's forward and backward share, and its backward.
 #pragma once
 
-#include <pybind11/pybind11.h>
-
-#include "tensor.h"
+#include "call/call.h"
 
 namespace nk {
 
@@ -11,8 +9,7 @@ namespace nk {
 void as_channels(const char* op, TensorView& w, const TensorView& x);
 
 // csrc/prelu_backward.cpp
-void prelu_backward(pybind11::handle gx, pybind11::handle gw, pybind11::handle g, pybind11::handle x,
-                    pybind11::handle w, pybind11::handle workspace);
-pybind11::object prelu_gradients(pybind11::handle out, pybind11::handle g, pybind11::handle x, pybind11::handle w);
+py::object prelu_backward(const Call& call, Input& g, Input& x, Input& w, Wants wants);
+py::object rrelu_backward(const Call& call, Input& g, Input& x, Input& noise, Wants wants);
 
 }  // namespace nk

@@ -7,28 +7,19 @@
 #include <numeric>
 #include <vector>
 
-#include "check.h"
+#include "activation_cuda.h"
+#include "call/run.h"
 #include "cpu/gather.h"
 #include "cpu/periodic.h"
 #include "cpu/runs.h"
 #include "cpu/table.h"
-#include "cpu/threads.h"
-#include "driver/launch.h"
 #include "elementwise.h"
 #include "prelu.h"
-#include "tensor_caster.h"
-#include "trace.h"
-
-#if __has_include("activation_cuda.h")
-#include "activation_cuda.h"
-#define NK_HAVE_ACTIVATION_CUDA 1
-#endif
 
 namespace nk {
 
 namespace {
 
-constexpr const char* op = "prelu_backward";
 constexpr int64_t kRun = 1024;         // longest piece of a row: its sum in float stays exact enough
 constexpr int64_t kLongChannel = 256;  // from here a channel's row is summed by itself
 constexpr int64_t kRows = 64;          // pieces over one stretch of weights before the sums go to double
@@ -188,7 +179,7 @@ void store_sum(const TensorView& gw, int64_t at, double value) {
         static_cast<char*>(gw.data) + offset * size_of(gw.dtype), value);
 }
 
-void run(const PreluProblem& p, const TensorView* gw) {
+void run_on_threads(const PreluProblem& p, const TensorView* gw) {
     const int64_t n = p.s.numel();
     const int threads = cpu::threads_for(n, kCost);
     std::vector<std::vector<double>> sums(static_cast<size_t>(threads));
@@ -215,46 +206,15 @@ void run(const PreluProblem& p, const TensorView* gw) {
     }
 }
 
-void backward(const TensorView& gx, const TensorView* gw, const TensorView& g, const TensorView& x, const TensorView& w,
-              const TensorView* work) {
-    check_floating(op, "gx", gx);
-    check_writable(op, "gx", gx);
-    const struct {
-        const char* name;
-        const TensorView& view;
-    } ins[] = {{"g", g}, {"x", x}, {"w", w}};
-    for (const auto& in : ins) {
-        check_like(op, in.name, in.view, "gx", gx);
-        check_no_overlap(op, "gx", gx, in.name, in.view, true);
-    }
-    int64_t channels = 1;
-    if (gw != nullptr) {
-        channels = gw->numel();
-        const int64_t expected = x.ndim >= 2 ? x.shape[1] : 1;
-        check_same_dtype(op, "gw", *gw, "gx", gx);
-        check_same_device(op, "gw", *gw, "gx", gx);
-        if (gw->ndim > 1 || (channels != 1 && channels != expected))
-            fail_runtime(op, "argument gw has shape ", shape_string(*gw), ", expected [", expected, "] or [1]");
-        check_writable(op, "gw", *gw);
-        for (const auto& in : ins) check_no_overlap(op, "gw", *gw, in.name, in.view, false);
-        check_no_overlap(op, "gw", *gw, "gx", gx, false);
-    }
-    if (driver::launches_on(gx.device)) {
-#ifdef NK_HAVE_ACTIVATION_CUDA
-        return cuda::prelu_backward(gx, gw, g, x, w, work);
-#else
-        fail_runtime(op, "argument gx is on ", to_string(gx.device), ", but this build has no CUDA kernels for it");
-#endif
-    }
+// gw: null where it is not wanted; w: of x's shape.
+void run_on_processor(const TensorView& gx, const TensorView* gw, const TensorView& g, const TensorView& x,
+                      const TensorView& w) {
     const int dtype = static_cast<int>(gx.dtype);
-    const int64_t n = gx.numel();
+    const int64_t n = gx.numel(), channels = gw == nullptr ? 1 : gw->numel();
     if (n == 0) {
         for (int64_t c = 0; gw != nullptr && c < channels; ++c) store_sum(*gw, c, 0.0);
         return;
     }
-    if (trace::active())
-        trace::record({op, "cpu", "prelu_backward",
-                       concat(cpu::name_of(cpu::table().level), ", ", cpu::threads_for(n, kCost), " threads"), ""});
     const TensorView channel = channel_of(x, channels);
     const PreluProblem p{gx,
                          g,
@@ -264,31 +224,37 @@ void backward(const TensorView& gx, const TensorView* gw, const TensorView& g, c
                          static_cast<int>(channels),
                          cpu::table().activation.prelu_backward[dtype],
                          size_of(gx.dtype)};
-    if (n > 32768) {
-        py::gil_scoped_release released;
-        run(p, gw);
-    } else {
-        run(p, gw);
-    }
+    run_on_cpu(
+        "prelu_backward", "prelu_backward", static_cast<double>(n) * kCost,
+        [&] { return concat(cpu::name_of(cpu::table().level), ", ", cpu::threads_for(n, kCost), " threads"); },
+        [&] { run_on_threads(p, gw); });
 }
 
 }  // namespace
 
-void prelu_backward(py::handle gx_, py::handle gw_, py::handle g_, py::handle x_, py::handle w_, py::handle work_) {
-    const Argument gx(gx_, op, "gx", driver::Contents::unset), g(g_, op, "g"), x(x_, op, "x"), w(w_, op, "w");
-    const OptionalArgument gw(gw_, op, "gw", driver::Contents::unset);
-    const OptionalArgument work(work_, op, "workspace", driver::Contents::unset);
-    backward(gx, gw.get(), g, x, w, work.get());
+py::object prelu_backward(const Call& call, Input& g, Input& x, Input& w, Wants wants) {
+    check_floating(x);
+    check_like(g, x);
+    check_kind(w, x);
+    Output gx(call, "gx", x), gw(call, "gw", w, w->shape, w->ndim);
+    as_channels(call.op, w.view, x);
+    const TensorView* sums = wants[1] ? &gw.view : nullptr;
+    const py::object none = py::none();
+    run(
+        call, x->device, {gx.object.ptr(), sums == nullptr ? Py_None : gw.object.ptr()},
+        [&] { run_on_processor(gx, sums, g, x, w); }, [&] { cuda::prelu_backward(gx, sums, g, x, w); });
+    return py::make_tuple(gx.object, sums == nullptr ? none : gw.object);
 }
 
-py::object prelu_gradients(py::handle out, py::handle g_, py::handle x_, py::handle w_) {
-    if (!out.is_none()) fail_type(op, "argument out is a tensor, expected None");
-    const Argument g(g_, op, "g"), x(x_, op, "x");
-    Argument w(w_, op, "weight");
-    const OutputArgument gx(out, op, "gx", x_, x), gw(out, op, "gw", w, w->shape, w->ndim);
-    as_channels(op, w.view, x);
-    backward(gx, &gw.view, g, x, w, nullptr);
-    return py::make_tuple(gx.object, gw.object);
+py::object rrelu_backward(const Call& call, Input& g, Input& x, Input& noise, Wants) {
+    check_floating(x);
+    check_like(g, x);
+    check_like(noise, x);
+    Output gx(call, "gx", x);
+    run(
+        call, x->device, {gx.object.ptr()}, [&] { run_on_processor(gx, nullptr, g, x, noise); },
+        [&] { cuda::prelu_backward(gx, nullptr, g, x, noise); });
+    return py::make_tuple(gx.object, py::none());
 }
 
 }  // namespace nk

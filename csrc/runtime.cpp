@@ -1,9 +1,8 @@
 // What is true of the module as a whole: CPU level, threads, trace.
-#include "../kernels/activation.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
 #include "register.h"
-#include "tensor_caster.h"
+#include "tensor.h"
 #include "trace.h"
 
 namespace py = pybind11;
@@ -11,10 +10,6 @@ namespace py = pybind11;
 namespace nk {
 
 void register_runtime(py::module_& m) {
-    py::dict ids;
-    for (int i = 0; i < kActivations; ++i) ids[kActivationNames[i]] = i;
-    m.attr("ACTIVATIONS") = ids;
-
     m.def(
         "cpu_level", [] { return cpu::name_of(cpu::table().level); },
         "The instruction set whose kernels are in force.");
@@ -29,8 +24,8 @@ void register_runtime(py::module_& m) {
     m.def(
         "set_allocator",
         [](py::handle empty_strided, py::handle empty_like, const py::dict& dtypes) {
-            void* in_order[kFloatTypes];
-            for (int i = 0; i < kFloatTypes; ++i)
+            void* in_order[kTypes];
+            for (int i = 0; i < kTypes; ++i)
                 in_order[i] = py::object(dtypes[name_of(static_cast<DType>(i))]).release().ptr();
             set_allocator(empty_strided.is_none() ? nullptr : empty_strided.inc_ref().ptr(), empty_like.inc_ref().ptr(),
                           in_order);
@@ -51,24 +46,6 @@ void register_runtime(py::module_& m) {
             return out;
         },
         "Take the launches recorded so far, as (op, backend, kernel, plan, reason).");
-    m.def(
-        "describe",
-        [](py::handle t) {
-            const Argument a(t, "describe", "tensor");
-            py::list shape, stride;
-            for (int i = 0; i < a->ndim; ++i) shape.append(a->shape[i]), stride.append(a->stride[i]);
-            return py::make_tuple(name_of(a->dtype), to_string(a->device), shape, stride,
-                                  reinterpret_cast<uintptr_t>(a->data));
-        },
-        py::arg("tensor"), "What a kernel sees of a tensor: (dtype, device, shape, strides, address).");
-    m.def(
-        "overlap",
-        [](py::handle x, py::handle y) {
-            const Argument a(x, "overlap", "a"), b(y, "overlap", "b");
-            constexpr const char* names[] = {"none", "same", "partial"};
-            return names[static_cast<int>(overlap(a, b))];
-        },
-        py::arg("a"), py::arg("b"), "How two tensors share memory: 'none', 'same' (the very same view) or 'partial'.");
 }
 
 }  // namespace nk

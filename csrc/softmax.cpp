@@ -7,28 +7,22 @@
 #include <cstring>
 #include <vector>
 
+#include "activation_cuda.h"
+#include "call/kernel_entry.h"
+#include "call/run.h"
 #include "check.h"
 #include "cpu/gather.h"
 #include "cpu/runs.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
-#include "driver/launch.h"
 #include "elementwise.h"
-#include "native.h"
 #include "register.h"
-#include "tensor_caster.h"
-#include "trace.h"
-
-#if __has_include("activation_cuda.h")
-#include "activation_cuda.h"
-#define NK_HAVE_ACTIVATION_CUDA 1
-#endif
 
 namespace nk {
 
 namespace {
 
-constexpr const char* kKindNames[] = {"softmax", "log_softmax", "softmin"};
+inline constexpr const char* kKindNames[] = {"softmax", "log_softmax", "softmin"};
 constexpr int64_t kTaskColumns = 64;                // columns that one task takes; a multiple of every kernel's width
 constexpr int64_t kFewColumns = 8;                  // fewer are gathered into rows instead
 constexpr int64_t kStreamBytes = int64_t{8} << 20;  // output that passes by the caches; a gradient often reads it soon
@@ -177,7 +171,7 @@ void run_on_threads(const SoftmaxProblem& p) {
     });
 }
 
-void run(SoftmaxProblem& p, int dim) {
+void run_on_processor(SoftmaxProblem& p, int dim) {
     const TensorView& out = *p.tensor[0];
     if (out.numel() == 0) return;
     p.dtype = static_cast<int>(out.dtype);
@@ -191,102 +185,57 @@ void run(SoftmaxProblem& p, int dim) {
     const int64_t elements = p.outer.numel() * p.n;
     p.stream = elements * p.size >= kStreamBytes && (p.n * p.size >= kLongRow || p.n * p.size % 64 == 0) &&
                out.data != p.tensor[1]->data;
-    if (trace::active()) {
-        constexpr const char* names[] = {"rows", "columns", "gathered rows"};
-        trace::record({p.op, "cpu", kKindNames[static_cast<int>(p.kind)],
-                       concat(cpu::name_of(level), ", ", names[static_cast<int>(p.way)], " of ", p.n, ", ",
-                              cpu::threads_for(elements, p.cost), " threads"),
-                       ""});
-    }
-    if (static_cast<double>(elements) * p.cost > cpu::kReleaseAt) {
-        py::gil_scoped_release released;
-        run_on_threads(p);
-    } else {
-        run_on_threads(p);
-    }
+    run_on_cpu(
+        p.op, kKindNames[static_cast<int>(p.kind)], static_cast<double>(elements) * p.cost,
+        [&] {
+            constexpr const char* names[] = {"rows", "columns", "gathered rows"};
+            return concat(cpu::name_of(level), ", ", names[static_cast<int>(p.way)], " of ", p.n, ", ",
+                          cpu::threads_for(elements, p.cost), " threads");
+        },
+        [&] { run_on_threads(p); });
 }
 
-int checked_dim(const char* op, const TensorView& t, int dim) {
-    const int bound = std::max(t.ndim, 1);
-    if (dim < -bound || dim >= bound)
-        fail_index(op, "argument dim is ", dim, ", expected ", -bound, " to ", bound - 1, " for shape ",
-                   shape_string(t));
-    return dim < 0 ? dim + bound : dim;
-}
+using Kind = NameOf<cpu::SoftmaxKind, 3, kKindNames>;
 
-cpu::SoftmaxKind checked_kind(const char* op, int kind) {
-    if (kind < 0 || kind > 2)
-        fail_value(op, "argument kind is ", kind, ", expected 0 (softmax), 1 (log_softmax) or 2 (softmin)");
-    return static_cast<cpu::SoftmaxKind>(kind);
-}
-
-py::object softmax(py::handle out_, py::handle x_, int dim, int kind) {
-    constexpr const char* op = "softmax";
-    const Argument x(x_, op, "x");
-    const OutputArgument out(out_, op, "out", x, x->shape, x->ndim);  // contiguous, as torch's
-    check_floating(op, "out", out);
-    check_like(op, "x", x, "out", out);
-    check_writable(op, "out", out);
-    check_no_overlap(op, "out", out, "x", x, true);
-    dim = checked_dim(op, out, dim);
+// tensors: out, x, or gx, y, g.
+void launch(const Call& call, Output& out, std::initializer_list<const TensorView*> tensors, int dim, Kind kind) {
     SoftmaxProblem p;
-    p.kind = checked_kind(op, kind);
-    if (driver::launches_on(out->device)) {
-#ifdef NK_HAVE_ACTIVATION_CUDA
-        cuda::softmax(out, x, dim, kind);
-        return out.object;
-#else
-        fail_runtime(op, "argument out is on ", to_string(out->device), ", expected cpu: built without CUDA");
-#endif
-    }
-    p.op = op;
-    p.tensors = 2;
-    p.tensor[0] = &out.view;
-    p.tensor[1] = &x.view;
-    run(p, dim);
-    return out.object;
+    p.op = call.entry();
+    p.kind = kind;
+    p.tensors = static_cast<int>(tensors.size());
+    std::copy(tensors.begin(), tensors.end(), p.tensor);
+    run(
+        call, out->device, {out.object.ptr()}, [&] { run_on_processor(p, dim); },
+        [&] {
+            if (p.tensors == 3)
+                cuda::softmax_backward(*p.tensor[0], *p.tensor[2], *p.tensor[1], dim, static_cast<int>(p.kind));
+            else
+                cuda::softmax(*p.tensor[0], *p.tensor[1], dim, static_cast<int>(p.kind));
+        });
 }
 
-py::object softmax_backward(py::handle gx_, py::handle g_, py::handle y_, int dim, int kind) {
-    constexpr const char* op = "softmax_backward";
-    const Argument g(g_, op, "g"), y(y_, op, "y");
-    const OutputArgument gx(gx_, op, "gx", y, y->shape, y->ndim);
-    check_floating(op, "gx", gx);
-    check_like(op, "g", g, "gx", gx);
-    check_like(op, "y", y, "gx", gx);
-    check_writable(op, "gx", gx);
-    check_no_overlap(op, "gx", gx, "g", g, true);
-    check_no_overlap(op, "gx", gx, "y", y, true);
-    dim = checked_dim(op, gx, dim);
-    SoftmaxProblem p;
-    p.kind = checked_kind(op, kind);
-    if (driver::launches_on(gx->device)) {
-#ifdef NK_HAVE_ACTIVATION_CUDA
-        cuda::softmax_backward(gx, g, y, dim, kind);
-        return gx.object;
-#else
-        fail_runtime(op, "argument gx is on ", to_string(gx->device), ", expected cpu: built without CUDA");
-#endif
-    }
-    p.op = op;
-    p.tensors = 3;
-    p.tensor[0] = &gx.view;
-    p.tensor[1] = &y.view;
-    p.tensor[2] = &g.view;
-    run(p, dim);
+py::object softmax(const Call& call, Input& x, int64_t along, Kind kind) {
+    check_floating(x);
+    const int dim = checked_dim(call, along, x);
+    Output y(call, "y", x, x->shape, x->ndim);  // contiguous, as torch's
+    launch(call, y, {&y.view, &x.view}, dim, kind);
+    return y.object;
+}
+
+py::object softmax_backward(const Call& call, Input& g, Input& y, int64_t along, Kind kind) {
+    check_floating(y);
+    check_like(g, y);
+    const int dim = checked_dim(call, along, y);
+    Output gx(call, "gx", y, y->shape, y->ndim);
+    launch(call, gx, {&gx.view, &y.view, &g.view}, dim, kind);
     return gx.object;
 }
 
 }  // namespace
 
 void register_softmax(py::module_& m) {
-    using py::arg;
-    def_native<&softmax>(
-        m, "softmax", arg("out"), arg("x"), arg("dim"), arg("kind"),
-        "out = softmax (kind 0), log_softmax (1) or softmin (2) of x along dim; out may be x itself; None: a new "
-        "tensor. Returns out.");
-    def_native<&softmax_backward>(m, "softmax_backward", arg("gx"), arg("g"), arg("y"), arg("dim"), arg("kind"),
-                                  "gx: the gradient of softmax from its output y, as softmax.");
+    def_entry<&softmax>(m, "softmax", "input dim kind", "softmax, log_softmax or softmin of x along dim, contiguous.");
+    def_entry<&softmax_backward>(m, "softmax_backward", "g y dim kind", "The gradient of softmax from its output y.");
 }
 
 }  // namespace nk

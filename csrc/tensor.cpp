@@ -114,10 +114,12 @@ bool is_dense(const TensorView& t) {
 
 std::string to_string(Device device) { return device.kind == Device::cpu ? "cpu" : concat("cuda:", device.index); }
 
-std::string shape_string(const TensorView& t) {
+std::string shape_string(const TensorView& t) { return shape_string(t.shape, t.ndim); }
+
+std::string shape_string(const int64_t* sizes, int ndim) {
     std::ostringstream s;
     s << '[';
-    for (int i = 0; i < t.ndim; ++i) s << (i ? ", " : "") << t.shape[i];
+    for (int i = 0; i < ndim; ++i) s << (i ? ", " : "") << sizes[i];
     s << ']';
     return s.str();
 }
@@ -243,7 +245,7 @@ namespace {
 // Inductor's generated code allocates with. Null until set_allocator, and then for good.
 PyObject* empty_strided_cpu = nullptr;
 PyObject* empty_like = nullptr;
-PyObject* torch_dtypes[kFloatTypes] = {};
+PyObject* torch_dtypes[kTypes] = {};
 
 void* owned(PyObject* object) {
     if (object == nullptr) throw std::runtime_error("neurokern: can't allocate a tensor: " + take_python_error());
@@ -264,11 +266,11 @@ void* new_on_cpu(DType dtype, const int64_t* shape, const int64_t* stride, int n
 }
 
 // Through the exchange API: any device, and twice as dear on the CPU.
-void* new_by_exchange(const TensorView& like, int64_t* shape, int64_t* stride, int ndim) {
+void* new_by_exchange(Device device, DType dtype, int64_t* shape, int64_t* stride, int ndim) {
     dlpack::Tensor prototype{};
-    prototype.device = {like.device.kind == Device::cpu ? dlpack::kCPU : dlpack::kCUDA, like.device.index};
+    prototype.device = {device.kind == Device::cpu ? dlpack::kCPU : dlpack::kCUDA, device.index};
     prototype.ndim = ndim;
-    prototype.dtype = dtype_to(like.dtype);
+    prototype.dtype = dtype_to(dtype);
     prototype.shape = shape, prototype.strides = stride;
     dlpack::ManagedTensorVersioned* managed = nullptr;
     std::string why;
@@ -296,10 +298,9 @@ void ask_for_huge_pages(void* data, int64_t bytes) {
 #endif
 }
 
-// A new tensor of `elements` of `like`'s dtype on its way to the caller.
-void* ready(void* object, const TensorView& like, int64_t elements) {
-    const int64_t bytes = elements * size_of(like.dtype);
-    if (like.device.kind != Device::cpu || (!poison_new_tensors && bytes < kHugeFrom)) return object;
+// A new tensor of so many bytes on its way to the caller.
+void* ready(void* object, Device device, int64_t bytes) {
+    if (device.kind != Device::cpu || (!poison_new_tensors && bytes < kHugeFrom)) return object;
     TensorView t;
     read_tensor(object, "empty", "out", t);
     if (bytes >= kHugeFrom) ask_for_huge_pages(t.data, bytes);
@@ -312,29 +313,34 @@ void* ready(void* object, const TensorView& like, int64_t elements) {
 void set_allocator(void* empty_strided, void* like, void* const* dtypes) {
     empty_strided_cpu = static_cast<PyObject*>(empty_strided);
     empty_like = static_cast<PyObject*>(like);
-    for (int i = 0; i < kFloatTypes; ++i) torch_dtypes[i] = static_cast<PyObject*>(dtypes[i]);
+    for (int i = 0; i < kTypes; ++i) torch_dtypes[i] = static_cast<PyObject*>(dtypes[i]);
 }
 
 void* new_tensor(const TensorView& like, const int64_t* shape, int ndim) {
+    return new_tensor(like, like.dtype, shape, ndim);
+}
+
+void* new_tensor(const TensorView& like, DType dtype, const int64_t* shape, int ndim) {
     int64_t sizes[kMaxDims], strides[kMaxDims];
-    int64_t step = 1;
+    int64_t step = 1, elements = 1;
     for (int i = ndim - 1; i >= 0; --i) {
         sizes[i] = shape[i], strides[i] = step;
         step *= std::max<int64_t>(shape[i], 1);
+        elements *= shape[i];
     }
-    const bool quick = empty_strided_cpu != nullptr && like.device.kind == Device::cpu && is_floating(like.dtype);
-    void* object = quick ? new_on_cpu(like.dtype, sizes, strides, ndim) : new_by_exchange(like, sizes, strides, ndim);
-    int64_t elements = 1;
-    for (int i = 0; i < ndim; ++i) elements *= shape[i];
-    return ready(object, like, elements);
+    const bool quick = empty_strided_cpu != nullptr && like.device.kind == Device::cpu;
+    void* object =
+        quick ? new_on_cpu(dtype, sizes, strides, ndim) : new_by_exchange(like.device, dtype, sizes, strides, ndim);
+    return ready(object, like.device, elements * size_of(dtype));
 }
 
 void* new_like(void* object, const TensorView& like) {
+    const int64_t bytes = like.numel() * size_of(like.dtype);
     const bool quick = empty_strided_cpu != nullptr && like.device.kind == Device::cpu && is_floating(like.dtype) &&
                        like.is_contiguous();
-    if (quick) return ready(new_on_cpu(like.dtype, like.shape, like.stride, like.ndim), like, like.numel());
+    if (quick) return ready(new_on_cpu(like.dtype, like.shape, like.stride, like.ndim), like.device, bytes);
     if (empty_like == nullptr) return new_tensor(like, like.shape, like.ndim);
-    return ready(owned(PyObject_CallOneArg(empty_like, static_cast<PyObject*>(object))), like, like.numel());
+    return ready(owned(PyObject_CallOneArg(empty_like, static_cast<PyObject*>(object))), like.device, bytes);
 }
 
 void* current_stream(Device device) {

@@ -54,6 +54,7 @@ struct TensorView {
 };
 
 std::string shape_string(const TensorView& t);  // "[2, 3]"
+std::string shape_string(const int64_t* sizes, int ndim);
 
 // Whether two index spaces share no byte, are the very same view, or may overlap in part.
 enum class Overlap { none, same, partial };
@@ -75,6 +76,7 @@ void read_tensor(void* object, const char* op, const char* argument, TensorView&
 
 // A new contiguous tensor of the framework's own, of `like`'s dtype and device, unset: a new reference to a PyObject.
 void* new_tensor(const TensorView& like, const int64_t* shape, int ndim);
+void* new_tensor(const TensorView& like, DType dtype, const int64_t* shape, int ndim);  // of another dtype
 
 // A new tensor as the framework's empty_like(object) makes it: any dense layout is kept. `like` is object's view.
 void* new_like(void* object, const TensorView& like);

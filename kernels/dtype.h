@@ -8,6 +8,7 @@ enum class DType : int { f32 = 0, f64 = 1, f16 = 2, bf16 = 3, i64 = 4, i32 = 5, 
 
 // The first kFloatTypes ids are the floating types; tables of kernels are indexed by them.
 inline constexpr int kFloatTypes = 4;
+inline constexpr int kTypes = 9;
 
 constexpr int size_of(DType t) {
     switch (t) {

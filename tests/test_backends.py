@@ -21,7 +21,7 @@ class TestBackend:
             neurokern.backend("tpu")
 
     def test_context_gives_back(self) -> None:
-        from neurokern.ops.backends import state
+        from neurokern.backends.choice import state
 
         assert state.chosen == "auto"
         with neurokern.backend("cpu"):
@@ -32,14 +32,14 @@ class TestBackend:
         assert state.chosen == "auto"
 
     def test_gives_back_after_an_error(self) -> None:
-        from neurokern.ops.backends import state
+        from neurokern.backends.choice import state
 
         with pytest.raises(KeyError), neurokern.backend("cpu"):
             raise KeyError
         assert state.chosen == "auto"
 
     def test_setter(self) -> None:
-        from neurokern.ops.backends import state
+        from neurokern.backends.choice import state
 
         neurokern.backend("cpu")
         try:

@@ -22,6 +22,8 @@ ELEMENTWISE = {  # and inputs, whose units are all asked for before the first is
     "unary": 1,
     "unary_backward": 2,
     "unary_backward2": 3,
+    "unary_backward_from_output": 2,
+    "unary_backward2_from_output": 3,
     "gated": 2,
     "gated_backward": 3,
     "prelu": 2,

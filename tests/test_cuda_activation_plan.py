@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("cuda_on_host", Path(__file__).parent / "cuda_on_host" / "library.py")
+_spec = importlib.util.spec_from_file_location("plans", Path(__file__).parent / "plans" / "library.py")
 host = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(host)
 

@@ -9,7 +9,6 @@ import neurokern
 import neurokern.functional as F
 import pytest
 import torch
-from neurokern.autograd.direct import direct
 
 OPS = {
     "gelu": (lambda x: F.gelu(x), torch.nn.functional.gelu),
@@ -30,7 +29,7 @@ def test_is_taken_and_differentiates(op: str) -> None:
     ours, torchs = OPS[op]
     x = leaf(3, 8)
     y = ours(x)
-    assert type(y.grad_fn).__name__.startswith(("Direct", "PReLU"))
+    assert type(y.grad_fn).__name__.startswith("Direct")
     g = torch.randn_like(y)
     torch.testing.assert_close(torch.autograd.grad(y, x, g), torch.autograd.grad(torchs(x), x, g))
 
@@ -117,12 +116,13 @@ def test_what_is_not_common_goes_the_long_way() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert F.linear(x, torch.randn(3, 8)).dtype == torch.bfloat16
         assert F.matmul(x, torch.randn(8, 3)).dtype == torch.bfloat16
-    with neurokern.backend("cpu"):
-        assert not type(F.relu(leaf(3)).grad_fn).__name__.startswith("Direct")
+    with neurokern.backend("cpu"):  # which changes where it runs, not the way there
+        assert type(F.relu(leaf(3)).grad_fn).__name__.startswith("Direct")
 
 
 def test_wrong_numbers_of_arguments() -> None:
-    call = direct(lambda out, x: x)
+    from neurokern.ops.softmax import softmax as call
+
     with pytest.raises(TypeError, match="do not fit"):
         call()
     with pytest.raises(TypeError, match="do not fit"):
@@ -208,7 +208,7 @@ def test_what_was_plain_before_may_not_be_now() -> None:
 
 
 def test_guards_are_torchs() -> None:
-    from neurokern.ops.hooks import make_guard
+    from neurokern.core.torch_hooks import make_guard
 
     x = torch.randn(3, 4)
     guard = make_guard(x)
@@ -257,7 +257,7 @@ def test_in_place_with_a_gradient(name: str, dtype: torch.dtype, part: bool) -> 
 def test_in_place_with_a_gradient_is_the_short_way() -> None:
     y = leaf(3, 8) * 2
     assert F.relu_(y) is y
-    assert type(y.grad_fn).__name__ == "DirectUnaryByIdBackward"
+    assert type(y.grad_fn).__name__ == "DirectUnaryFromOutputBackward"
     with pytest.raises(RuntimeError, match="leaf"):
         F.relu_(leaf(3))
 
@@ -286,5 +286,5 @@ def test_in_place_upon_tensors_of_inference_mode() -> None:
 
 def test_in_place_upon_memory_shared_by_elements() -> None:
     x = (leaf(1) * 2).expand(8)
-    with pytest.raises(RuntimeError, match=r"neurokern\.relu: argument out of shape \[8\] has more than one"):
+    with pytest.raises(RuntimeError, match=r"neurokern\.relu: argument input of shape \[8\] has more than one"):
         F.relu_(x)

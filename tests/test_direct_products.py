@@ -186,10 +186,10 @@ def test_the_kernel_refuses_what_does_not_fit() -> None:
     needs = (True, True, False)
     for wrong in ((g[:4], a, b), (g, a[:, :2], b), (g[0], a, b), (g, a, b[:, :2]), (g[0, 0], a, b), (g.double(), a, b)):
         with pytest.raises(RuntimeError, match="neurokern"):
-            _C.product_backward(*wrong, 0, 1.0, 1.0, needs)
-    with pytest.raises(TypeError, match="needs"):
-        _C.product_backward(g, a, b, 0, 1.0, 1.0, None)
-    with pytest.raises(TypeError, match="None, but needed"):
-        _C.product_backward(g, None, b, 0, 1.0, 1.0, needs)
-    with pytest.raises(TypeError, match="None, but needed"):
-        _C.linear_backward(g, a, None, None, 0, 0.0, 0.0, True, True, True)
+            _C.matmul_backward(*wrong, "matmul", 1.0, 1.0, None, needs)
+    with pytest.raises(TypeError, match="argument wants"):
+        _C.matmul_backward(g, a, b, "matmul", 1.0, 1.0, None, None)
+    with pytest.raises(TypeError, match="None, but a gradient needs it"):
+        _C.matmul_backward(g, None, b, "matmul", 1.0, 1.0, None, needs)
+    with pytest.raises(TypeError, match="None, but a gradient needs it"):
+        _C.linear_backward(g, a, None, (True, True, True, False))

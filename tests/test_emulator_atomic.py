@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.ptx import DeviceError, emulator
 from neurokern.testing.ptxas import complaint
 from neurokern.testing.twins import but_nan

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from neurokern import _C
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.ptx import HEADER, DeviceError, emulator
 
 pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))

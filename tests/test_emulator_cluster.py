@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.ptx import DeviceError, on_hopper
 
 pytestmark = [

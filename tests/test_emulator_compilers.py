@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.ptx import TensorMap, emulator
 
 pytestmark = [

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.exact import FORMATS, Format, cases
 from neurokern.testing.ptx import HEADER, HOPPER, bits_of, run_elementwise
 from neurokern.testing.twins import but_nan

@@ -7,7 +7,7 @@ import neurokern.functional as F
 import numpy as np
 import pytest
 import torch
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.ptx import HEADER, emulator
 
 pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))

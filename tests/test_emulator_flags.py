@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.ptx import HOPPER, DeviceError, emulator
 from neurokern.testing.ptxas import complaint
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.exact import FORMATS, Format, cases, exactly, root
 from neurokern.testing.ptx import HEADER, HOPPER, run_elementwise
 from neurokern.testing.twins import but_nan

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.ptx import DeviceError, TensorMap, altered, on_hopper
 
 pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.ptx import DTYPES, HEADER, HOPPER, bits_of, run_elementwise
 
 pytestmark = [

@@ -11,7 +11,7 @@ import neurokern.functional as F
 import pytest
 import torch
 from neurokern import _C
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 
 pytestmark = [
     pytest.mark.slow,

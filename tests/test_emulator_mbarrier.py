@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.ptx import on_hopper
 
 pytestmark = [

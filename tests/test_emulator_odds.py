@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing import ptx
 from neurokern.testing.ptx import DeviceError, elementwise, emulator
 from neurokern.testing.ptxas import complaint

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing import twins
 from neurokern.testing.ptx import HOPPER, DeviceError, TensorMap, emulator, on_hopper
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing import ptx
 from neurokern.testing.ptx import elementwise
 from neurokern.testing.ptxas import complaint

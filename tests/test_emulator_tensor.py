@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.ptx import DeviceError, TensorMap, Within, emulator, on_hopper
 from neurokern.testing.twins import but_nan
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.ptx import HOPPER, DeviceError, emulator
 from neurokern.testing.ptxas import complaint
 

@@ -13,7 +13,7 @@ import neurokern
 import pytest
 import torch
 from neurokern import _C
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from torch import Tensor
 
 pytestmark = [

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from torch import Tensor
 
 pytest.importorskip("triton")

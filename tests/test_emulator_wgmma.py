@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing import wgmma
 from neurokern.testing.ptx import DeviceError
 from neurokern.testing.twins import sums

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing.ptx import DeviceError
 from neurokern.testing.wgmma import Layout, run
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing import fragments
 from neurokern.testing.fragments import BITS
 from neurokern.testing.ptx import DeviceError, emulator

@@ -88,26 +88,14 @@ def test_what_comes_after_is_not_lost() -> None:
     )
 
 
-def test_nothing_around_is_read_or_written() -> None:
-    from neurokern import _C
-
+def test_nothing_around_is_read() -> None:
     a, b = torch.full((1002, 3, 3), torch.nan), torch.full((1002, 3, 3), torch.nan)
-    out = torch.full((1002, 3, 3), 7.0)
     a[1:-1], b[1:-1] = torch.randn(1000, 3, 3), torch.randn(1000, 3, 3)
-    _C.matmul(out[1:-1], a[1:-1], b[1:-1], None, None, None, 0, 0.0, 0.0, 1.0, 1.0)
-    close(out[1:-1], a[1:-1], b[1:-1])
-    assert (out[0] == 7).all()
-    assert (out[-1] == 7).all()
+    close(F.bmm(a[1:-1], b[1:-1]), a[1:-1], b[1:-1])
     x = torch.full((1003, 3), torch.nan)
     x[:-2] = torch.randn(1001, 3)
-    y = torch.full((1003, 1), 7.0)
     w = torch.randn(3, 1)
-    _C.matmul(y[:-2], x[:-2], w, None, None, None, 0, 0.0, 0.0, 1.0, 1.0)
-    close(y[:-2], x[:-2], w)
-    assert (y[-2:] == 7).all()
-    columns = torch.empty(1000, 3, 3).transpose(1, 2)
-    _C.matmul(columns, a[1:-1], b[1:-1], None, None, None, 0, 0.0, 0.0, 1.0, 1.0)
-    assert torch.equal(columns, out[1:-1])
+    close(F.mm(x[:-2], w), x[:-2], w)
 
 
 def test_infinities_stay_in_their_matrix() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from neurokern.ops import emulation
+from neurokern.backends import emulation
 from neurokern.testing import fragments, ptx
 from neurokern.testing.ptx import HEADER, Device, DeviceError, emulator, run_elementwise
 from neurokern.testing.twins import Difference, but_nan, compared, disagreement, readable, summary, sums

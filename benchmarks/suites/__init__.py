@@ -8,7 +8,7 @@ from functools import partial
 
 from neurokern.bench.cases import Case
 
-from . import activation, matmul
+from . import activation, matmul, normalization
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,6 @@ SUITES = (
         partial(activation.elementwise, True),
     ),
     Suite("softmax", "softmax family", "activation", Bound(2.0, 1.0), activation.softmaxes),
+    Suite("normalization", "layer_norm and rms_norm", "normalization", Bound(1.5, 1.0), normalization.norms),
     Suite("tiny", "one op on 64 elements, no gradient", "activation", Bound(0.7, 0.5), _tiny),
 )

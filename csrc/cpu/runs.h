@@ -23,8 +23,6 @@ struct Elementwise {
     int operands() const { return outs + ins; }
 };
 
-inline constexpr double kReleaseAt = 10000.0;  // nanoseconds of work from which the interpreter lock is given up
-
 // Threads that are worth waking for `elements` at `cost` nanoseconds each.
 int threads_for(int64_t elements, double cost);
 

@@ -158,7 +158,11 @@ const DeviceInfo& device_info(int index) {
     return state("cuda", index).info;
 }
 
-void launch(const Launch& what, void** arguments, Describe describe, const void* context) {
+thread_local const char* title = nullptr;
+
+void launch(const Launch& given, void** arguments, Describe describe, const void* context) {
+    Launch what = given;
+    if (title != nullptr) what.op = title;
     const DriverTable& t = need_table(what.op);
     const std::lock_guard lock(mutex);
     DeviceState& s = state(what.op, what.device.kind == Device::cuda ? what.device.index : 0);

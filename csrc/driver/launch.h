@@ -31,6 +31,13 @@ const DeviceInfo& device_info(int index);
 // Whether tensors there are worked on by kernels launched here: on CUDA, and on the CPU when the table was replaced.
 inline bool launches_on(Device device) { return device.kind == Device::cuda || replaced(); }
 
+// What messages call the op whose kernels are launched within the scope; null: as each launch says.
+extern thread_local const char* title;
+struct Titled {
+    explicit Titled(const char* t) { title = t; }
+    ~Titled() { title = nullptr; }
+};
+
 struct Launch {
     const char* op;      // for messages
     const char* fatbin;  // file name without folder and ending, "matmul_plain"

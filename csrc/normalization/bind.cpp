@@ -1,12 +1,7 @@
-// layer_norm, rms_norm and their gradients: read the arguments, check them, make the outputs, run.
-#include <pybind11/stl.h>
-
-#include <vector>
-
-#include "../check.h"
-#include "../driver/launch.h"
+// layer_norm, rms_norm and their gradients: check, make the outputs, run.
+#include "../call/kernel_entry.h"
+#include "../call/run.h"
 #include "../register.h"
-#include "../tensor_caster.h"
 #include "problem.h"
 
 namespace nk {
@@ -16,97 +11,107 @@ namespace {
 using normalization::Backward;
 using normalization::Forward;
 
-std::string text(const std::vector<int64_t>& shape) {
-    std::string s = "[";
-    for (size_t i = 0; i < shape.size(); ++i) s += (i ? ", " : "") + std::to_string(shape[i]);
-    return s + "]";
-}
-
-void check_rows(const char* op, const TensorView& x, const std::vector<int64_t>& shape) {
-    const int dims = static_cast<int>(shape.size());
-    if (dims == 0) fail_runtime(op, "argument normalized_shape is [], expected at least one size");
-    bool fits = x.ndim >= dims;
-    for (int i = 0; fits && i < dims; ++i) fits = x.shape[x.ndim - dims + i] == shape[static_cast<size_t>(i)];
+void check_rows(const Call& call, const Input& x, const Ints& shape) {
+    check_floating(x);
+    if (shape.count == 0) call.fail("argument normalized_shape is [], expected at least one size");
+    const bool fits =
+        x->ndim >= shape.count && std::equal(shape.begin(), shape.end(), x->shape + x->ndim - shape.count);
     if (!fits)
-        fail_runtime(op, "argument input has shape ", shape_string(x), ", expected it to end in normalized_shape ",
-                     text(shape));
-    check_floating(op, "input", x);
+        call.fail("argument input has shape ", shape_string(x), ", expected it to end in normalized_shape ",
+                  shape_string(shape.begin(), shape.count));
 }
 
-void check_parameter(const char* op, const char* name, const TensorView* t, const TensorView& x,
-                     const std::vector<int64_t>& shape) {
-    if (t == nullptr) return;
-    check_same_device(op, name, *t, "input", x);
-    check_same_dtype(op, name, *t, "input", x);
-    bool fits = t->ndim == static_cast<int>(shape.size());
-    for (int i = 0; fits && i < t->ndim; ++i) fits = t->shape[i] == shape[static_cast<size_t>(i)];
-    if (!fits)
-        fail_runtime(op, "argument ", name, " has shape ", shape_string(*t), ", expected normalized_shape ",
-                     text(shape));
+void check_parameter(const Call& call, const OptionalInput& t, const Input& x, const Ints& shape) {
+    if (!t.present) return;
+    check_kind(t, x);
+    if (t.view.ndim != shape.count || !std::equal(shape.begin(), shape.end(), t.view.shape))
+        call.fail("argument ", t.name, " has shape ", shape_string(t.view), ", expected normalized_shape ",
+                  shape_string(shape.begin(), shape.count));
 }
 
-TensorView statistics_like(const TensorView& x) {
-    TensorView t = x;
-    if (t.dtype != DType::f64) t.dtype = DType::f32;
-    return t;
-}
-
-py::object forward(bool rms, py::handle x_, const std::vector<int64_t>& shape, py::handle weight_, py::handle bias_,
+// Recorded: with the statistics, a number for each row, of float32 at least.
+py::object forward(const Call& call, Input& x, OptionalInput& weight, OptionalInput* bias, const Ints& shape,
                    double eps) {
-    const char* op = normalization::kNames[rms][0];
-    const Argument x(x_, op, "input");
-    const OptionalArgument weight(weight_, op, "weight"), bias(bias_, op, "bias");
-    check_rows(op, x, shape);
-    check_parameter(op, "weight", weight.get(), x, shape);
-    check_parameter(op, "bias", bias.get(), x, shape);
-    const TensorView like = statistics_like(x);
-    const int row_dims = static_cast<int>(shape.size()), outer = x->ndim - row_dims;
-    const OutputArgument y(py::none(), op, "out", x, x->shape, x->ndim);
-    const OutputArgument rstd(py::none(), op, "rstd", like, x->shape, outer);
-    const OutputArgument mean(rms ? py::handle(rstd.object) : py::none(), op, "mean", like, x->shape, outer);
-    const Forward p{rms, row_dims, y, x, weight.get(), bias.get(), rms ? nullptr : &mean.view, rstd, eps};
-    driver::launches_on(x->device) ? forward_cuda(p) : forward_cpu(p);
+    const bool rms = bias == nullptr;
+    check_rows(call, x, shape);
+    check_parameter(call, weight, x, shape);
+    if (!rms) check_parameter(call, *bias, x, shape);
+    const DType type = x->dtype == DType::f64 ? DType::f64 : DType::f32;
+    const int outer = x->ndim - shape.count;
+    Output y(call, "y", x, x->shape, x->ndim), rstd(call, "rstd", x, type, x->shape, outer);
+    std::optional<Output> mean;
+    if (!rms) mean.emplace(call, "mean", x, type, x->shape, outer);
+    const Forward p{rms,  shape.count, y, x, weight.get(), rms ? nullptr : bias->get(), rms ? nullptr : &mean->view,
+                    rstd, eps};
+    PyObject* const statistics = rms ? Py_None : mean->object.ptr();
+    run(
+        call, x->device, {y.object.ptr(), statistics, rstd.object.ptr()}, [&] { forward_cpu(p); },
+        [&] { forward_cuda(p); });
+    if (!call.recorded) return y.object;
     if (rms) return py::make_tuple(y.object, rstd.object);
-    return py::make_tuple(y.object, mean.object, rstd.object);
+    return py::make_tuple(y.object, mean->object, rstd.object);
 }
 
-py::object backward(bool rms, py::handle g_, py::handle x_, const std::vector<int64_t>& shape, py::handle weight_,
-                    py::handle mean_, py::handle rstd_, bool want_gx, bool want_gw, bool want_gb) {
-    const char* op = normalization::kNames[rms][1];
-    const Argument g(g_, op, "g"), x(x_, op, "input"), rstd(rstd_, op, "rstd");
-    const OptionalArgument weight(weight_, op, "weight"), mean(mean_, op, "mean");
-    check_rows(op, x, shape);
-    check_like(op, "g", g, "input", x);
-    check_parameter(op, "weight", weight.get(), x, shape);
-    const int row_dims = static_cast<int>(shape.size());
-    const auto make = [&](bool wanted, const char* name, int from) {
-        return wanted ? std::make_unique<OutputArgument>(py::none(), op, name, x, x->shape + from, x->ndim - from)
-                      : nullptr;
-    };
-    const auto gx = make(want_gx, "gx", 0), gw = make(want_gw, "gw", x->ndim - row_dims),
-               gb = make(want_gb, "gb", x->ndim - row_dims);
-    const auto view = [](const auto& o) { return o ? &o->view : nullptr; };
-    const auto object = [](const auto& o) { return o ? o->object : py::none(); };
-    const Backward p{rms, row_dims, view(gx), view(gw), view(gb), g, x, weight.get(), mean.get(), rstd};
-    driver::launches_on(x->device) ? backward_cuda(p) : backward_cpu(p);
-    return py::make_tuple(object(gx), object(gw), object(gb));
+py::object backward(const Call& call, Input& g, Input& x, OptionalInput& weight, Input* mean, Input& rstd,
+                    const Ints& shape, const Wants& wants) {
+    check_rows(call, x, shape);
+    check_like(g, x);
+    check_parameter(call, weight, x, shape);
+    const int outer = x->ndim - shape.count;
+    std::optional<Output> made[3];
+    const TensorView* views[3] = {};
+    PyObject* objects[3] = {Py_None, Py_None, Py_None};
+    for (int i = 0; i < (mean == nullptr ? 2 : 3); ++i) {
+        if (!wants[i]) continue;
+        const int from = i == 0 ? 0 : outer;
+        made[i].emplace(call, "gradient", x, x->shape + from, x->ndim - from);
+        views[i] = &made[i]->view, objects[i] = made[i]->object.ptr();
+    }
+    const Backward p{mean == nullptr,
+                     shape.count,
+                     views[0],
+                     views[1],
+                     views[2],
+                     g,
+                     x,
+                     weight.get(),
+                     mean == nullptr ? nullptr : &mean->view,
+                     rstd};
+    run(call, x->device, {objects[0], objects[1], objects[2]}, [&] { backward_cpu(p); }, [&] { backward_cuda(p); });
+    if (mean == nullptr) return py::make_tuple(py::handle(objects[0]), py::handle(objects[1]));
+    return py::make_tuple(py::handle(objects[0]), py::handle(objects[1]), py::handle(objects[2]));
+}
+
+py::object layer_norm(const Call& call, Input& x, OptionalInput& weight, OptionalInput& bias, Ints& shape, double eps) {
+    return forward(call, x, weight, &bias, shape, eps);
+}
+
+py::object rms_norm(const Call& call, Input& x, OptionalInput& weight, Ints& shape, double eps) {
+    return forward(call, x, weight, nullptr, shape, eps);
+}
+
+py::object layer_norm_backward(const Call& call, Input& g, Input& x, OptionalInput& weight, Input& mean, Input& rstd,
+                               Ints& shape, double, Wants wants) {
+    return backward(call, g, x, weight, &mean, rstd, shape, wants);
+}
+
+py::object rms_norm_backward(const Call& call, Input& g, Input& x, OptionalInput& weight, Input& rstd, Ints& shape,
+                             double, Wants wants) {
+    return backward(call, g, x, weight, nullptr, rstd, shape, wants);
 }
 
 }  // namespace
 
 void register_normalization(py::module_& m) {
-    m.def("layer_norm", [](py::handle x, const std::vector<int64_t>& shape, py::handle w, py::handle b, double eps) {
-        return forward(false, x, shape, w, b, eps);
-    });
-    m.def("rms_norm", [](py::handle x, const std::vector<int64_t>& shape, py::handle w, double eps) {
-        return forward(true, x, shape, w, py::none(), eps);
-    });
-    m.def("layer_norm_backward", [](py::handle g, py::handle x, const std::vector<int64_t>& shape, py::handle w,
-                                    py::handle mean, py::handle rstd, bool gx, bool gw,
-                                    bool gb) { return backward(false, g, x, shape, w, mean, rstd, gx, gw, gb); });
-    m.def("rms_norm_backward",
-          [](py::handle g, py::handle x, const std::vector<int64_t>& shape, py::handle w, py::handle rstd, bool gx,
-             bool gw) { return backward(true, g, x, shape, w, py::none(), rstd, gx, gw, false); });
+    constexpr const char* tensors = "tuple[Tensor | None, ...]";
+    def_entry<&layer_norm>(m, "layer_norm", "input weight bias normalized_shape eps",
+                           "(x - mean) * rstd * weight + bias over the last dims; recorded: with mean and rstd.");
+    def_entry<&layer_norm_backward>(m, "layer_norm_backward", "g input weight mean rstd normalized_shape eps wants",
+                                    "The gradients of layer_norm to input, weight and bias.", tensors);
+    def_entry<&rms_norm>(m, "rms_norm", "input weight normalized_shape eps",
+                         "x * rstd * weight over the last dims; recorded: with rstd.");
+    def_entry<&rms_norm_backward>(m, "rms_norm_backward", "g input weight rstd normalized_shape eps wants",
+                                  "The gradients of rms_norm to input and weight.", tensors);
 }
 
 }  // namespace nk

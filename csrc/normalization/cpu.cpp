@@ -2,14 +2,11 @@
 // buffers. The gradients of weight and bias are summed by parts of the rows, and the parts in their order.
 #include <cstring>
 
-#include "../check.h"
+#include "../call/run.h"
 #include "../cpu/rows.h"
 #include "../cpu/runs.h"
 #include "../cpu/table.h"
-#include "../cpu/threads.h"
 #include "../cpu/workspace.h"
-#include "../tensor_caster.h"
-#include "../trace.h"
 #include "plan_cpu.h"
 #include "problem.h"
 
@@ -53,22 +50,15 @@ void each_piece(const cpu::RowSet* (&rows)[N], int64_t begin, int64_t end, int64
     }
 }
 
-void trace_cpu(const char* op, int64_t n, bool gathers, int threads) {
-    if (!trace::active()) return;
-    trace::record({op, "cpu", op,
-                   concat(cpu::name_of(cpu::table().level), ", ", gathers ? "gathered rows" : "rows", " of ", n, ", ",
-                          threads, " threads"),
-                   ""});
-}
-
 template <class F>
-void run(int64_t elements, double cost, int threads, F f) {
-    if (static_cast<double>(elements) * cost > cpu::kReleaseAt) {
-        py::gil_scoped_release released;
-        cpu::parallel(threads, f);
-    } else {
-        cpu::parallel(threads, f);
-    }
+void run_on_threads(const char* op, int64_t rows, int64_t n, bool gathers, double cost, int threads, F f) {
+    run_on_cpu(
+        op, op, static_cast<double>(rows * n) * cost,
+        [&] {
+            return concat(cpu::name_of(cpu::table().level), ", ", gathers ? "gathered rows" : "rows", " of ", n, ", ",
+                          threads, " threads");
+        },
+        [&] { cpu::parallel(threads, f); });
 }
 
 char* at(const TensorView* t, int64_t i) {  // element i of contiguous statistics
@@ -86,11 +76,10 @@ void forward_cpu(const Forward& p) {
     const double cost = cost_of(p.x.dtype, false);
     const int threads = static_cast<int>(std::clamp<int64_t>(x.count, 1, cpu::threads_for(x.count * n, cost)));
     const bool direct = y.contiguous() && x.contiguous();
-    trace_cpu(p.op(), n, !direct, threads);
     const Parameter weight(p.weight), bias(p.bias);
     const bool stream = y.contiguous() && bytes >= kStreamBytes && (n * x.size >= kLongRow || n * x.size % 64 == 0);
     const int64_t most = direct ? x.count : cpu::rows_at_a_time(n, x.size);
-    run(x.count * n, cost, threads, [&](int tid, int count) {
+    run_on_threads(p.op(), x.count, n, !direct, cost, threads, [&](int tid, int count) {
         cpu::RowBuffer to(y, true, most), from(x, false, most);
         const cpu::RowSet* sets[] = {&y, &x};
         each_piece(sets, x.count * tid / count, x.count * (tid + 1) / count, most, [&](int64_t first, int64_t rows) {
@@ -112,7 +101,6 @@ void backward_cpu(const Backward& p) {
     const double cost = cost_of(p.x.dtype, true);
     const int threads = static_cast<int>(std::clamp<int64_t>(rows, 1, cpu::threads_for(rows * n, cost)));
     const bool direct = g.contiguous() && x.contiguous() && (p.gx == nullptr || gx.contiguous());
-    trace_cpu(p.op(), n, !direct, threads);
     const Parameter weight(p.weight);
     const bool sums = p.gw != nullptr || p.gb != nullptr;
     const int64_t per_part = sums ? rows_per_part(rows, threads) : std::max<int64_t>(1, plan::ceil_div(rows, threads));
@@ -124,7 +112,7 @@ void backward_cpu(const Backward& p) {
     const int64_t most = direct ? rows : cpu::rows_at_a_time(n, x.size);
     const bool stream = p.gx != nullptr && gx.contiguous() && rows * n * x.size >= kStreamBytes &&
                         reinterpret_cast<uintptr_t>(p.gx->data) % 64 == 0 && n * x.size % 64 == 0;
-    run(rows * n, cost, threads, [&](int tid, int count) {
+    run_on_threads(p.op(), rows, n, !direct, cost, threads, [&](int tid, int count) {
         cpu::RowBuffer to(gx, true, most), from_g(g, false, most), from_x(x, false, most);
         const cpu::RowSet* sets[] = {&gx, &g, &x};
         for (int64_t part = parts * tid / count; part < parts * (tid + 1) / count; ++part) {

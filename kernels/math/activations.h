@@ -91,6 +91,7 @@ struct Relu : TwoSlopes<Relu> {
     NK_F { return max(num<V>(0), x); }
     NK_BIT { return x <= num<V>(0); }
     NK_PICK { return select(bit, num<V>(0), g); }
+    using OfOutput = Relu;  // which has the sign of x
 };
 
 struct Relu6 : TwoSlopes<Relu6> {
@@ -104,6 +105,7 @@ struct LeakyRelu : TwoSlopes<LeakyRelu> {
     NK_F { return select(x > num<V>(0), x, x * V(p.p0)); }
     NK_BIT { return x > num<V>(0); }
     NK_PICK { return select(bit, g, g * V(p.p0)); }
+    using OfOutput = LeakyRelu;  // which has the sign of x where the slope is positive
 };
 
 struct Elu : Piecewise<Elu> {
@@ -355,13 +357,14 @@ struct SquaredRelu : Piecewise<SquaredRelu> {
 template <class Op>
 inline constexpr bool two_slopes = __is_base_of(TwoSlopes<Op>, Op);
 
-// Whether Op::OfOutput has f' and f'' as functions of y = f(x): those that p0 asks for (see activation.h).
+// Whether Op::OfOutput has f' and f'' as functions of y = f(x).
 template <class Op>
 inline constexpr bool told_by_output = false;
-template <>
-inline constexpr bool told_by_output<Sigmoid> = true;
-template <>
-inline constexpr bool told_by_output<Tanh> = true;
+#define NK_TOLD(name, Op, cost, told, parameters) \
+    template <>                                   \
+    inline constexpr bool told_by_output<Op> = ToldBy::told == ToldBy::output;
+NK_ACTIVATIONS(NK_TOLD)
+#undef NK_TOLD
 
 #undef NK_F
 #undef NK_D
@@ -374,56 +377,30 @@ inline constexpr bool told_by_output<Tanh> = true;
 template <class F>
 NK_HD auto visit_activation(Activation a, F&& f) {
     switch (a) {
-        case Activation::relu:
-            return f(Relu{});
-        case Activation::relu6:
-            return f(Relu6{});
-        case Activation::leaky_relu:
-            return f(LeakyRelu{});
-        case Activation::elu:
-            return f(Elu{});
-        case Activation::selu:
-            return f(Selu{});
-        case Activation::celu:
-            return f(Celu{});
-        case Activation::gelu:
-            return f(Gelu{});
-        case Activation::gelu_tanh:
-            return f(GeluTanh{});
-        case Activation::silu:
-            return f(Silu{});
-        case Activation::mish:
-            return f(Mish{});
-        case Activation::sigmoid:
-            return f(Sigmoid{});
-        case Activation::logsigmoid:
-            return f(Logsigmoid{});
-        case Activation::hardsigmoid:
-            return f(Hardsigmoid{});
-        case Activation::hardswish:
-            return f(Hardswish{});
-        case Activation::hardtanh:
-            return f(Hardtanh{});
-        case Activation::hardshrink:
-            return f(Hardshrink{});
-        case Activation::softshrink:
-            return f(Softshrink{});
-        case Activation::tanhshrink:
-            return f(Tanhshrink{});
-        case Activation::softsign:
-            return f(Softsign{});
-        case Activation::softplus:
-            return f(Softplus{});
-        case Activation::threshold:
-            return f(Threshold{});
-        case Activation::tanh:
-            return f(Tanh{});
-        case Activation::squared_relu:
-            return f(SquaredRelu{});
-        case Activation::identity:
-            break;
+#define NK_CASE(name, Op, cost, told, parameters) \
+    case Activation::name:                        \
+        return f(Op{});
+        NK_ACTIVATIONS(NK_CASE)
+#undef NK_CASE
     }
-    return f(Identity{});
+    __builtin_unreachable();  // there is no other id
+}
+
+template <class Op, class F>
+NK_HD void call_if_told_by_output(F&& f) {
+    if constexpr (told_by_output<Op>) f(typename Op::OfOutput{});
+}
+
+// f(Op::OfOutput{}) for those that are told by their output; nothing for the others.
+template <class F>
+NK_HD void visit_told_by_output(Activation a, F&& f) {
+    switch (a) {
+#define NK_CASE(name, Op, cost, told, parameters) \
+    case Activation::name:                        \
+        return call_if_told_by_output<Op>(f);
+        NK_ACTIVATIONS(NK_CASE)
+#undef NK_CASE
+    }
 }
 
 }  // namespace nk::math

@@ -451,5 +451,5 @@ ACTIVATIONS = (
     ("squared_relu", squared_relu, squared_relu_d, squared_relu_dd, True),
 )
 
-# f' and f'' as functions of the output, for p0 that is not 0 (see kernels/activation.h).
+# f' and f'' as functions of the output; those of relu and leaky_relu are the same of either.
 OF_OUTPUT = {"sigmoid": (sigmoid_of_output_d, sigmoid_of_output_dd), "tanh": (tanh_of_output_d, tanh_of_output_dd)}

@@ -189,19 +189,23 @@ def unary(out, x, act: int, p0: float, p1: float, *, record: Record | None = Non
     _run(unary_kernel, (out, x), (float(p0), float(p1)), {"F": f}, record, f"{name} ")
 
 
-def unary_backward(out, g, x, act: int, p0: float, p1: float, *, record: Record | None = None) -> None:
-    """out = g f'(x)."""
+def unary_backward(
+    out, g, x, act: int, p0: float, p1: float, *, from_output: bool = False, record: Record | None = None
+) -> None:
+    """out = g f'(x); from_output: x is f's output."""
     name, _, d, _, select = ACTIVATIONS[act]
-    if p0 != 0 and name in OF_OUTPUT:
-        d = OF_OUTPUT[name][0]
+    if from_output:
+        d = OF_OUTPUT.get(name, (d,))[0]
     meta = {"D": d, "SELECT": select}
     _run(unary_backward_kernel, (out, g, x), (float(p0), float(p1)), meta, record, f"{name} ")
 
 
-def unary_backward2(out, gg, g, x, act: int, p0: float, p1: float, *, record: Record | None = None) -> None:
-    """out = gg g f''(x)."""
+def unary_backward2(
+    out, gg, g, x, act: int, p0: float, p1: float, *, from_output: bool = False, record: Record | None = None
+) -> None:
+    """out = gg g f''(x); from_output: x is f's output."""
     name, _, _, dd, select = ACTIVATIONS[act]
-    if p0 != 0 and name in OF_OUTPUT:
+    if from_output and name in OF_OUTPUT:
         dd = OF_OUTPUT[name][1]
     # Where f'' is zero throughout, torch has no graph left and answers zero.
     meta = {"DD": dd, "SELECT": select or name in ("identity", "leaky_relu")}

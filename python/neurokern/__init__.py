@@ -5,18 +5,13 @@ signatures of ``torch.nn.functional``, plus fused forms. ``backend()``, ``trace(
 choose, show and enforce what runs; ``emulate()`` runs the CUDA kernels on a machine without a GPU.
 """
 
-from pathlib import Path as _Path
-
 import torch as _torch  # noqa: F401  (first: its OpenMP runtime is the one that the kernels share)
 
-from . import _C
-
-if hasattr(_C, "set_kernel_dir"):
-    _C.set_kernel_dir(str(_Path(_C.__file__).parent / "_cuda"))
-
 from . import functional, nn
+from .backends.choice import backend, emulate
+from .backends.fall_back import strict
+from .backends.trace import Launch, trace
 from .nn.patch import patch, unpatch
-from .ops.backends import Launch, backend, emulate, strict, trace
 
 __version__ = "0.1.0"
 __all__ = ["Launch", "backend", "emulate", "functional", "nn", "patch", "strict", "trace", "unpatch"]

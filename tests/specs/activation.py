@@ -1,4 +1,4 @@
-"""Elementwise activations, PReLU and RReLU; the gated units and the softmax family come from gated.py."""
+"""Elementwise activations, PReLU and RReLU; the gated units and the softmax family come from _gated.py."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 import neurokern.functional as F
 import torch
 from neurokern import nn
-from neurokern.autograd import activation as autograd
-from neurokern.ops.activation import TORCH_FROM_OUTPUT
+from neurokern.ops import activation as ops
 from neurokern.testing.spec import BadCall, Draw, Maker, OpSpec, Sample
 from torch import Tensor
 
 from . import _exact as exact
-from . import gated
+from . import _gated as gated
 from ._exact import EXACT
 from ._inputs import Called, away, drawn_input, edges, elementwise_bytes
 
@@ -98,6 +97,14 @@ def row_bad(row: Row, make: Maker) -> Iterator[BadCall]:
 SMOOTH = {"gelu", "gelu_tanh", "silu", "mish", "tanhshrink", "softplus", "hardswish"}
 
 
+def registered(act: str, inplace: bool = False) -> tuple[str, ...]:
+    """The ops that an activation passes through, with its derivatives."""
+    forward = "unary_from_output" if act in ("relu", "sigmoid", "tanh") else "unary"
+    names = ("softplus" if act == "softplus" else forward, f"{forward}_backward", f"{forward}_gradient")
+    in_place = "unary_from_output_" if act in ("relu", "leaky_relu") else "unary_"
+    return (*names, f"{forward}_backward2", *((in_place,) if inplace else ()))
+
+
 def row_spec(row: Row) -> OpSpec:
     name = row.name or row.act
     op = row.op or getattr(F, name)
@@ -116,12 +123,12 @@ def row_spec(row: Row) -> OpSpec:
         samples=partial(unary_samples, variants=row.variants, points=row.points),
         smooth=partial(smooth_samples, variants=row.variants, points=row.points),
         exact=exact.gelu if name == "gelu" else EXACT.get(row.act),
-        from_output=row.act in TORCH_FROM_OUTPUT,
+        from_output=row.act in ("sigmoid", "tanh"),
         scale="smooth" if row.act in SMOOTH else "magnitude",
         drawn=lambda make, draw: Sample("drawn", (drawn_input(make, draw),), row.variants[0]),
         bench=lambda make, n: Sample(f"{n} elements", (make(n, scale=2),), row.variants[0]),
         bytes=elementwise_bytes,
-        registered=("unary", "unary_backward", "unary_backward2") + (("unary_",) if row.inplace else ()),
+        registered=registered(row.act, row.inplace),
         act=row.act,
         bad=partial(row_bad, row),
         layer=layer if row.cls else None,
@@ -325,7 +332,7 @@ SPECS: tuple[OpSpec, ...] = (
         torch=TF.rrelu,
         samples=rrelu_eval_samples,
         smooth=partial(smooth_samples, variants=({},), points=at(0.0)),
-        registered=("unary", "unary_backward", "unary_backward2"),
+        registered=registered("leaky_relu"),
         bad=rrelu_bad,
         layer=lambda make: (nn.RReLU().eval(), torch.nn.RReLU().eval(), (make(3, 5, 7),)),
     ),
@@ -333,7 +340,7 @@ SPECS: tuple[OpSpec, ...] = (
         name="rrelu",
         variant="noise",
         family="activation",
-        op=autograd.rrelu,
+        op=ops.rrelu,
         torch=rrelu_noise,
         samples=rrelu_noise_samples,
         registered=("rrelu", "rrelu_backward"),

@@ -10,7 +10,7 @@ from typing import Any
 import neurokern.functional as F
 import torch
 from neurokern import nn
-from neurokern.functional._common import parse_activation
+from neurokern.functional.activation_name import parse_activation
 from neurokern.ops.activation import ACTIVATIONS, TORCH
 from neurokern.testing.spec import BadCall, Draw, Maker, OpSpec, Sample
 from torch import Tensor
@@ -132,7 +132,7 @@ LINEAR = OpSpec(
     bench=linear_bench,
     flops=linear_flops,
     bytes=partial(moved, out=lambda s: s.args[0].numel() // max(s.args[1].shape[1], 1) * s.args[1].shape[0]),
-    registered=("linear", "linear_backward", "matmul"),
+    registered=("linear", "linear_backward", "matmul", "matmul_backward"),
     act="identity",
     bad=linear_bad,
     layer=lambda make: (nn.Linear(7, 5), torch.nn.Linear(7, 5), (make(3, 4, 7),)),
@@ -226,7 +226,16 @@ def fused_spec(act: str) -> OpSpec:
         ),
         flops=linear_flops,
         bytes=LINEAR.bytes,
-        registered=("linear", "linear_preact", "linear_backward", "matmul", "unary_backward", "unary_backward2"),
+        registered=(
+            *(
+                "linear_activation",
+                "linear_activation_recorded",
+                "linear_activation_backward",
+                "linear",
+                "linear_backward",
+            ),
+            *("matmul", "matmul_backward", "unary_gradient", "unary_backward2"),
+        ),
         act=act,
         bad=partial(fused_bad, act=act),
         layer=lambda make: (
@@ -402,7 +411,7 @@ def bilinear_bad(make: Maker) -> Iterator[BadCall]:
 
 
 def product(name: str, reference: Callable[..., Tensor], samples: Any, bad: Any, **more: Any) -> OpSpec:
-    more.setdefault("registered", ("matmul",))
+    more.setdefault("registered", ("matmul", "matmul_backward"))
     return OpSpec(
         name=name,
         family="matmul",
@@ -428,7 +437,7 @@ SPECS: tuple[OpSpec, ...] = (
         bench=matmul_bench,
         flops=lambda s: 2.0 * s.args[0].numel() * s.args[1].shape[-1],
         bytes=partial(moved, out=lambda s: s.args[0].shape[0] * s.args[1].shape[1]),
-        registered=("matmul", "linear", "linear_backward"),
+        registered=("matmul", "matmul_backward"),
     ),
     product("bmm", torch.bmm, bmm_samples, bmm_bad, smooth=bmm_smooth),
     product("mm", torch.mm, mm_samples, mm_bad, smooth=mm_smooth),

@@ -13,8 +13,6 @@ struct Backward {
     static constexpr int ins = 2, outs = 1;
     static constexpr bool direct = true;
     static void run(const cpu::Run& r) {
-        if constexpr (math::told_by_output<Op>)
-            if (r.p[0] != 0) return Backward<typename Op::OfOutput, T>::run(r);
         using V = wide<number<T, Op::exact_slope>, width<T>>;
         const auto p = params<T>(r.p);
         walk<T, ins, outs, width<T>, true, Op::exact_slope>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
@@ -25,7 +23,10 @@ struct Backward {
 
 }  // namespace
 
-void register_backward(cpu::ActivationEntries& e) { fill<Backward>(e.run[static_cast<int>(cpu::Pass::backward)]); }
+void register_backward(cpu::ActivationEntries& e) {
+    fill<Backward>(e.run[static_cast<int>(cpu::Pass::backward)]);
+    fill_from_output<Backward>(e.run[static_cast<int>(cpu::Pass::backward_from_output)]);
+}
 
 }  // namespace nk::NK_ISA
 

@@ -13,8 +13,6 @@ struct Backward2 {
     static constexpr int ins = 3, outs = 1;
     static constexpr bool direct = false;
     static void run(const cpu::Run& r) {
-        if constexpr (math::told_by_output<Op>)
-            if (r.p[0] != 0) return Backward2<typename Op::OfOutput, T>::run(r);
         using V = wide<compute_vec<T>, kNarrow>;
         const auto p = params<T>(r.p);
         walk<T, ins, outs, kNarrow>(r, [&](const V* in, V* out) __attribute__((always_inline)) {
@@ -29,7 +27,10 @@ struct Backward2 {
 
 }  // namespace
 
-void register_backward2(cpu::ActivationEntries& e) { fill<Backward2>(e.run[static_cast<int>(cpu::Pass::backward2)]); }
+void register_backward2(cpu::ActivationEntries& e) {
+    fill<Backward2>(e.run[static_cast<int>(cpu::Pass::backward2)]);
+    fill_from_output<Backward2>(e.run[static_cast<int>(cpu::Pass::backward2_from_output)]);
+}
 
 }  // namespace nk::NK_ISA
 

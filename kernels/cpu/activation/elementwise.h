@@ -166,4 +166,12 @@ void fill(cpu::RunKernel (&table)[kActivations][kFloatTypes]) {
         math::visit_activation(static_cast<Activation>(a), [&](auto op) { fill_row<Kernel, decltype(op)>(table[a]); });
 }
 
+// The same for the derivatives that are told by the output.
+template <template <class, class> class Kernel>
+void fill_from_output(cpu::RunKernel (&table)[kActivations][kFloatTypes]) {
+    for (int a = 0; a < kActivations; ++a)
+        math::visit_told_by_output(static_cast<Activation>(a),
+                                   [&](auto op) { fill_row<Kernel, decltype(op)>(table[a]); });
+}
+
 }  // namespace nk::NK_ISA

@@ -33,8 +33,11 @@ enum class Pass : int {
     backward2,       // h, g, x -> h*g*f''(x)
     gated,           // a, b -> f(a)*b
     gated_backward,  // g, a, b -> g*b*f'(a), g*f(a)
+    // where the output tells the derivative, the same of y = f(x) in the place of x; null elsewhere
+    backward_from_output,
+    backward2_from_output,
 };
-inline constexpr int kPasses = 5;
+inline constexpr int kPasses = 7;
 
 // g, x, w -> gx; besides, the gradient of w is added up: over the whole run into sum[0] where w is one value, or
 // element by element into sum[0..n) where it runs along; sum is float, or double for double tensors; null: not wanted.

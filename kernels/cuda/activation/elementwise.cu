@@ -4,3 +4,5 @@
 NK_ELEMENTWISE_KERNELS(activation_unary, Unary)
 NK_ELEMENTWISE_KERNELS(activation_unary_backward, UnaryBackward)
 NK_ELEMENTWISE_KERNELS(activation_unary_backward2, UnaryBackward2)
+NK_ELEMENTWISE_KERNELS(activation_unary_backward_from_output, UnaryBackwardFromOutput)
+NK_ELEMENTWISE_KERNELS(activation_unary_backward2_from_output, UnaryBackward2FromOutput)

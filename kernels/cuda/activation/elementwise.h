@@ -23,18 +23,6 @@
 
 namespace nk::cuda {
 
-// Calls f with the struct of nk::math that the id names, or its derivatives as functions of the output, which an Op
-// that has use for them (OfOutput) is asked for by p0; all threads of a launch take the same way.
-template <bool OfOutput = false, class F>
-__device__ __forceinline__ void with_activation(int32_t id, F&& f, double p0 = 0) {
-    math::visit_activation(static_cast<Activation>(id), [&](auto op) {
-        using Op = decltype(op);
-        if constexpr (OfOutput && math::told_by_output<Op>)
-            if (p0 != 0) return f(typename Op::OfOutput{});
-        f(op);
-    });
-}
-
 template <DType T, class Op>
 __device__ __forceinline__ void load_operands(const ElementwiseParams& p, int64_t unit, Unit (&u)[Op::inputs]) {
     constexpr int W = kUnit<T>;

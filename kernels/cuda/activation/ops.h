@@ -23,13 +23,17 @@ __device__ __forceinline__ void apply_activation(int32_t id, const double (&p)[2
             for (int k = 0; k < Op::outputs; ++k) out[k][i] = y[k];
         }
     };
-    with_activation<Op::of_output>(id, compute, p[0]);
+    if constexpr (Op::from_output)
+        math::visit_told_by_output(static_cast<Activation>(id), compute);
+    else
+        math::visit_activation(static_cast<Activation>(id), compute);
 }
 
-template <class Derived, int Outputs, int Inputs>
+// FromOutput: derivatives are told by y = f(x) in the place of x.
+template <class Derived, int Outputs, int Inputs, bool FromOutput = false>
 struct ActivationOp {
     static constexpr int outputs = Outputs, inputs = Inputs;
-    static constexpr bool of_output = false;
+    static constexpr bool from_output = FromOutput;
     template <int W, class C>
     static __device__ __forceinline__ void apply(const ElementwiseParams& p, const C (&in)[Inputs][W],
                                                  C (&out)[Outputs][W]) {
@@ -43,15 +47,18 @@ struct Unary : ActivationOp<Unary, 1, 1> {  // out | x
         out[0] = F::template f<C>(in[0], p);
     }
 };
-struct UnaryBackward : ActivationOp<UnaryBackward, 1, 2> {  // out | g, x
-    static constexpr bool of_output = true;
+template <bool FromOutput>
+struct AnyUnaryBackward : ActivationOp<AnyUnaryBackward<FromOutput>, 1, 2, FromOutput> {  // out | g, x
     template <class F, class C, class P>
     static __device__ __forceinline__ void element(const C (&in)[2], C (&out)[1], P p) {
         out[0] = F::template vjp<C>(in[0], in[1], p);
     }
 };
-struct UnaryBackward2 : ActivationOp<UnaryBackward2, 1, 3> {  // out | gg, g, x
-    static constexpr bool of_output = true;
+using UnaryBackward = AnyUnaryBackward<false>;
+using UnaryBackwardFromOutput = AnyUnaryBackward<true>;
+
+template <bool FromOutput>
+struct AnyUnaryBackward2 : ActivationOp<AnyUnaryBackward2<FromOutput>, 1, 3, FromOutput> {  // out | gg, g, x
     template <class F, class C, class P>
     static __device__ __forceinline__ void element(const C (&in)[3], C (&out)[1], P p) {
         if constexpr (F::flat_slope) {
@@ -61,6 +68,9 @@ struct UnaryBackward2 : ActivationOp<UnaryBackward2, 1, 3> {  // out | gg, g, x
         }
     }
 };
+using UnaryBackward2 = AnyUnaryBackward2<false>;
+using UnaryBackward2FromOutput = AnyUnaryBackward2<true>;
+
 struct Gated : ActivationOp<Gated, 1, 2> {  // out | a, b
     template <class F, class C, class P>
     static __device__ __forceinline__ void element(const C (&in)[2], C (&out)[1], P p) {

@@ -16,37 +16,13 @@ __device__ __forceinline__ void activate_by(Number (&v)[Lanes], math::Params<Num
 template <class Number, int Lanes>
 __device__ __forceinline__ void activate_inline(Number (&v)[Lanes], int activation, math::Params<Number> p) {
     switch (static_cast<Activation>(activation)) {
-#define NK_CASE(id, F)   \
-    case Activation::id: \
+#define NK_CASE(id, F, cost, told, parameters) \
+    case Activation::id:                       \
         return activate_by<math::F>(v, p);
-        NK_CASE(identity, Identity)
-        NK_CASE(relu, Relu)
-        NK_CASE(relu6, Relu6)
-        NK_CASE(leaky_relu, LeakyRelu)
-        NK_CASE(elu, Elu)
-        NK_CASE(selu, Selu)
-        NK_CASE(celu, Celu)
-        NK_CASE(gelu, Gelu)
-        NK_CASE(gelu_tanh, GeluTanh)
-        NK_CASE(silu, Silu)
-        NK_CASE(mish, Mish)
-        NK_CASE(sigmoid, Sigmoid)
-        NK_CASE(logsigmoid, Logsigmoid)
-        NK_CASE(hardsigmoid, Hardsigmoid)
-        NK_CASE(hardswish, Hardswish)
-        NK_CASE(hardtanh, Hardtanh)
-        NK_CASE(hardshrink, Hardshrink)
-        NK_CASE(softshrink, Softshrink)
-        NK_CASE(tanhshrink, Tanhshrink)
-        NK_CASE(softsign, Softsign)
-        NK_CASE(softplus, Softplus)
-        NK_CASE(threshold, Threshold)
-        NK_CASE(tanh, Tanh)
-        NK_CASE(squared_relu, SquaredRelu)
+        NK_ACTIVATIONS(NK_CASE)
 #undef NK_CASE
     }
 }
-static_assert(kActivations == 24, "a new activation needs its case above");
 
 static __device__ __noinline__ float4 activate_f32(float4 x, int activation, float p0, float p1) {
     float v[4] = {x.x, x.y, x.z, x.w};

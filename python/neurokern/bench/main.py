@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ..ops.backends import BACKENDS
+from ..backends.choice import BACKENDS
 from .cases import Case
 from .console import Failure, pick, progress, say, table
 from .machine import DTYPES, commit

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from ..ops.backends import backend, trace
+from ..backends.choice import backend
+from ..backends.trace import trace
 from .cases import Case, Pool, calls, errors
 from .machine import Peaks, describe, stamp
 from .suites import Suite

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..ops.backends import BACKENDS, backend
+from ..backends.choice import BACKENDS, backend
 from .console import Failure, pick, say, table
 from .runner import kernels_of, with_threads
 from .timing import FULL, Call, paired, spread

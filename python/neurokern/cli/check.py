@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 
 from .. import _C
+from ..backends.choice import BACKENDS
 from ..bench.console import Failure, pick, progress, say, table
 from ..bench.machine import DTYPES
-from ..ops.backends import BACKENDS
 from ..testing import OpSpec, Target, all_specs, evaluate, expected, judge, ulp
 from ..testing.run import Expected
 from . import counters

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from ..backends import emulation
 from ..bench.console import Failure, progress, say, table
-from ..ops import emulation
 from ..testing import OpSpec, Target, evaluate
 from ..testing.run import cotangents, samples_of
 from ..testing.spec import Maker

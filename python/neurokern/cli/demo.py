@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from ..backends.trace import trace
 from ..bench.console import Failure, progress, say, table
-from ..ops.backends import trace
 
 SIDES = ("ours", "torch")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from .. import _C, __version__
+from ..backends.choice import BACKENDS
 from ..bench.console import table
-from ..ops.backends import BACKENDS
 
 CPU_LEVELS = ("scalar", "avx2", "avx512", "avx512bf16")
 

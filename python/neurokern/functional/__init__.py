@@ -6,94 +6,16 @@ from typing import Any
 
 import torch as _torch
 
-from ._softmax import log_softmax, softmax, softmin
-from .activation import (
-    celu,
-    celu_,
-    elu,
-    elu_,
-    geglu,
-    gelu,
-    glu,
-    hardshrink,
-    hardsigmoid,
-    hardswish,
-    hardtanh,
-    hardtanh_,
-    leaky_relu,
-    leaky_relu_,
-    logsigmoid,
-    mish,
-    prelu,
-    reglu,
-    relu,
-    relu6,
-    relu_,
-    rrelu,
-    rrelu_,
-    selu,
-    selu_,
-    sigmoid,
-    silu,
-    softplus,
-    softshrink,
-    softsign,
-    squared_relu,
-    swiglu,
-    tanh,
-    tanhshrink,
-    threshold,
-    threshold_,
-)
-from .matmul import addmm, bilinear, bmm, linear, matmul, mm
+from . import activation as _activation
+from . import matmul as _products
+from . import normalization as _normalizations
+from . import softmax as _softmaxes
+from .activation import *  # noqa: F403
+from .matmul import *  # noqa: F403
+from .normalization import *  # noqa: F403
+from .softmax import *  # noqa: F403
 
-__all__ = [
-    "addmm",
-    "bilinear",
-    "bmm",
-    "celu",
-    "celu_",
-    "elu",
-    "elu_",
-    "geglu",
-    "gelu",
-    "glu",
-    "hardshrink",
-    "hardsigmoid",
-    "hardswish",
-    "hardtanh",
-    "hardtanh_",
-    "leaky_relu",
-    "leaky_relu_",
-    "linear",
-    "log_softmax",
-    "logsigmoid",
-    "matmul",
-    "mish",
-    "mm",
-    "prelu",
-    "reglu",
-    "relu",
-    "relu6",
-    "relu_",
-    "rrelu",
-    "rrelu_",
-    "selu",
-    "selu_",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "softmin",
-    "softplus",
-    "softshrink",
-    "softsign",
-    "squared_relu",
-    "swiglu",
-    "tanh",
-    "tanhshrink",
-    "threshold",
-    "threshold_",
-]
+__all__ = sorted(name for m in (_activation, _normalizations, _products, _softmaxes) for name in m.__all__)
 
 
 def __getattr__(name: str) -> Any:

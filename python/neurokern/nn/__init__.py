@@ -6,86 +6,18 @@ from typing import Any
 
 import torch as _torch
 
-from .. import functional
-from .activation import (
-    CELU,
-    ELU,
-    GELU,
-    GLU,
-    SELU,
-    GeGLU,
-    Hardshrink,
-    Hardsigmoid,
-    Hardswish,
-    Hardtanh,
-    LeakyReLU,
-    LogSigmoid,
-    LogSoftmax,
-    Mish,
-    PReLU,
-    ReGLU,
-    ReLU,
-    ReLU6,
-    RReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softmax2d,
-    Softmin,
-    Softplus,
-    Softshrink,
-    Softsign,
-    SquaredReLU,
-    SwiGLU,
-    Tanh,
-    Tanhshrink,
-    Threshold,
-)
-from .linear import Bilinear, LazyLinear, Linear, LinearActivation
-
-__all__ = [
-    "CELU",
-    "ELU",
-    "GELU",
-    "GLU",
-    "NATIVE",
-    "SELU",
-    "Bilinear",
-    "GeGLU",
-    "Hardshrink",
-    "Hardsigmoid",
-    "Hardswish",
-    "Hardtanh",
-    "LazyLinear",
-    "LeakyReLU",
-    "Linear",
-    "LinearActivation",
-    "LogSigmoid",
-    "LogSoftmax",
-    "Mish",
-    "PReLU",
-    "RReLU",
-    "ReGLU",
-    "ReLU",
-    "ReLU6",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Softmax2d",
-    "Softmin",
-    "Softplus",
-    "Softshrink",
-    "Softsign",
-    "SquaredReLU",
-    "SwiGLU",
-    "Tanh",
-    "Tanhshrink",
-    "Threshold",
-    "functional",
-]
+from .. import functional as functional
+from . import activation as _activation
+from . import linear as _linear
+from . import normalization as _normalization
+from .activation import *  # noqa: F403
+from .linear import *  # noqa: F403
+from .normalization import *  # noqa: F403
 
 #: names of the classes that run on our kernels
-NATIVE: frozenset[str] = frozenset(__all__) - {"NATIVE", "functional"}
+NATIVE: frozenset[str] = frozenset((*_activation.__all__, *_linear.__all__, *_normalization.__all__))
+
+__all__ = sorted((*NATIVE, "NATIVE", "functional"))
 
 
 def __getattr__(name: str) -> Any:

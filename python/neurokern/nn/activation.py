@@ -7,6 +7,41 @@ from torch import Tensor
 
 from .. import functional as F
 
+__all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "SELU",
+    "GeGLU",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Mish",
+    "PReLU",
+    "RReLU",
+    "ReGLU",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softmax2d",
+    "Softmin",
+    "Softplus",
+    "Softshrink",
+    "Softsign",
+    "SquaredReLU",
+    "SwiGLU",
+    "Tanh",
+    "Tanhshrink",
+    "Threshold",
+]
+
 
 class ReLU(torch.nn.ReLU):
     """torch.nn.ReLU on our kernels."""

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from .. import functional as F
-from ..functional._common import Activation, parse_activation
+from ..functional.activation_name import Activation, parse_activation
+
+__all__ = [
+    "Bilinear",
+    "LazyLinear",
+    "Linear",
+    "LinearActivation",
+]
 
 
 class Linear(torch.nn.Linear):

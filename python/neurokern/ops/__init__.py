@@ -1,3 +1,1 @@
-"""Registered ops: schema, fake, output allocation, choice of backend. No gradients here."""
-
-from . import hooks  # noqa: F401  (gives the extension its way to torch's allocator)
+"""One entry per op, in the file of its family; what the entries make is in `neurokern.core`."""

@@ -1,25 +1,42 @@
-"""Elementwise activations, gated units, PReLU and the softmax family as registered ops.
+"""Elementwise activations, gated units and PReLU as ops.
 
-Bodies call the kernels of the backend in force, which allocate the output where they are given None for it.
-``act`` is a name of ``ACTIVATIONS``; ``p0`` and ``p1`` are its parameters in the order of torch's signature (see
-``kernels/activation.h``).
+``act`` is a name of `ACTIVATIONS`; ``p0`` and ``p1`` are its parameters in the order of torch's signature.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import increment_version
+from torch.autograd import Function
+from torch.compiler import is_dynamo_compiling
 
 from .. import _C
-from .backends import fall_back, state
-from .registry import is_compiling, register
+from ..backends.fall_back import to_torch, why_not_ours
+from ..core.kept import Copied
+from ..core.op import op, refuse_in_place
+from ..core.subclass import not_plain
+from ..core.tensors import PLAIN, recording
 
-ACTIVATIONS: dict[str, int] = dict(_C.ACTIVATIONS)
-SOFTMAX_KINDS = {"softmax": 0, "log_softmax": 1, "softmin": 2}
-PLAIN = frozenset((Tensor, torch.nn.Parameter))
+
+class Activation(NamedTuple):
+    """A row of the table of kernels/activation.h: its id, torch's parameters with their defaults, what tells f'."""
+
+    id: int
+    parameters: dict[str, float]
+    from_output: bool
+
+
+def _row(number: int, parameters: str, from_output: bool) -> Activation:
+    given = (p.split("=") for p in parameters.split())
+    return Activation(number, {name: float(value) for name, value in given}, from_output)
+
+
+ACTIVATIONS: dict[str, Activation] = {name: _row(*row) for name, row in _C.ACTIVATIONS.items()}
 
 _F = torch.nn.functional
 # torch's own function for what has no kernel of ours (integer, complex, nested, other devices); i: {"inplace": True}
@@ -49,220 +66,298 @@ TORCH: dict[str, Callable[..., Tensor]] = {
     "tanh": lambda x, a, b: torch.tanh(x),
     "squared_relu": lambda x, a, b, **i: _F.relu(x, **i).square_() if i else torch.relu(x).square(),
 }
-# Derivatives of these take the output for x where p0 says FROM_OUTPUT; torch's own that do.
-FROM_OUTPUT = 1.0
+# f' as torch has it of the output; that of relu and leaky_relu is the one of the input
 TORCH_FROM_OUTPUT: dict[str, Callable[..., Tensor]] = {
-    "sigmoid": torch.ops.aten.sigmoid_backward,
-    "tanh": torch.ops.aten.tanh_backward,
+    "relu": lambda g, y, a, b: torch.ops.aten.threshold_backward(g, y, 0),
+    "leaky_relu": lambda g, y, a, b: torch.ops.aten.leaky_relu_backward(g, y, a, True),
+    "sigmoid": lambda g, y, a, b: torch.ops.aten.sigmoid_backward(g, y),
+    "tanh": lambda g, y, a, b: torch.ops.aten.tanh_backward(g, y),
 }
 
 
-def real(x: Tensor) -> Tensor:
-    """Kernels read memory as it lies: a lazily negated view is made real first."""
-    return x.resolve_neg() if x.is_neg() else x
+def _by_torch(x: Tensor, act: str, p0: float, p1: float, **inplace: bool) -> Tensor:
+    return TORCH[act](x, p0, p1, **inplace)
 
 
-def _like(x: Tensor, *_: object) -> Tensor:
-    return torch.empty_like(x)
-
-
-def _contiguous(x: Tensor, *_: object) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+def _fake(x: Tensor, act: str, *_: object) -> Tensor:
+    layout = torch.contiguous_format if act == "logsigmoid" else torch.preserve_format
+    return torch.empty_like(x, memory_format=layout)
 
 
 def _like_second(_: Tensor, x: Tensor, *__: object) -> Tensor:
     return torch.empty_like(x)
 
 
-def _like_third(_: Tensor, __: Tensor, x: Tensor, *___: object) -> Tensor:
-    return torch.empty_like(x)
+# ---- derivatives of any order: kernels make the first two, torch's formulas those beyond ----
 
 
-def _unary_fake(x: Tensor, act: str, *_: object) -> Tensor:
-    return _contiguous(x) if act == "logsigmoid" else _like(x)
+def _vjp(f: Callable[..., Tensor], g: Tensor, *x: Tensor) -> tuple[Tensor, ...]:
+    """The gradients of f at x by torch.func, which refuses the user's saved-tensor hooks: they rest meanwhile."""
+    hooks = None if is_dynamo_compiling() else torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if hooks is None:
+        return torch.func.vjp(f, *x)[1](g)
+    torch._C._autograd._pop_saved_tensors_default_hooks()
+    try:
+        return _vjp(f, g, *x)  # they nest
+    finally:
+        torch._C._autograd._push_saved_tensors_default_hooks(*hooks)
 
 
-@register("unary(Tensor x, str act, float p0, float p1) -> Tensor", _unary_fake)
-def unary_body(x: Tensor, act: str, p0: float, p1: float) -> Tensor:
-    return state.native.unary(None, x.resolve_neg() if x.is_neg() else x, ACTIVATIONS[act], p0, p1)
+def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """In float32 at least: several roundings of 16 bits lie within a formula."""
+    return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
 
 
-@register("unary_(Tensor(a!) x, str act, float p0, float p1) -> ()", lambda *_: None)
-def unary_inplace_body(x: Tensor, act: str, p0: float, p1: float) -> None:
-    if x.is_inference() and not torch.is_inference_mode_enabled():
-        raise RuntimeError(
-            f"neurokern.{act}: argument input is an inference tensor, in place outside of inference mode"
-        )
-    if x.is_neg():
-        x.copy_(unary_body(x, act, p0, p1))
-        return
-    state.native.unary(x, x, ACTIVATIONS[act], p0, p1)
-    increment_version(x)  # so that autograd notices when something saved x
+def _gradient_by_torch(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    return _vjp(lambda t: TORCH[act](t, p0, p1), g, x)[0]
 
 
-@register("unary_backward(Tensor g, Tensor x, str act, float p0, float p1) -> Tensor", _like_second)
-def unary_backward_body(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
-    return state.native.unary_backward(None, real(g), real(x), ACTIVATIONS[act], p0, p1)
+def _from_output_by_torch(g: Tensor, y: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    return TORCH_FROM_OUTPUT[act](g, y, p0, p1)
 
 
-@register("unary_backward2(Tensor gg, Tensor g, Tensor x, str act, float p0, float p1) -> Tensor", _like_third)
-def unary_backward2_body(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
-    return state.native.unary_backward2(None, real(gg), real(g), real(x), ACTIVATIONS[act], p0, p1)
+def _second(first: Callable[..., Tensor], by_torch: Callable[..., Tensor]) -> Callable[..., Any]:
+    """The gradients of a first derivative to g and x, whose own are torch's."""
+
+    def gradients(
+        gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float, wants: list[bool]
+    ) -> tuple[Tensor | None, ...]:
+        dg = first(gg, x, act, p0, p1) if wants[0] else None
+        if not wants[1]:
+            return dg, None
+        ggw, gw, xw = _wide(gg, g, x)
+        (dx,) = _vjp(lambda t: by_torch(gw, t, act, p0, p1), ggw, xw)
+        return dg, dx.to(x.dtype)
+
+    return gradients
 
 
-def _halves_fake(x: Tensor, dim: int, *_: object) -> Tensor:
-    return torch.empty_like(x.narrow(dim, 0, x.shape[dim] // 2))
-
-
-@register("glu(Tensor x, int dim, str act, bool first) -> Tensor", _halves_fake)
-def glu_body(x: Tensor, dim: int, act: str, first: bool) -> Tensor:
-    """act(one half) * the other half of ``x`` along ``dim``; ``first``: the activation is on the first half."""
-    return state.native.glu(real(x), dim, ACTIVATIONS[act], first)
-
-
-@register(
-    "glu_backward(Tensor g, Tensor x, int dim, str act, bool first) -> Tensor",
-    lambda g, x, *_: torch.empty_like(x),
+unary_gradient = op(
+    "unary_gradient(Tensor g, Tensor input, str act, Scalar p0, Scalar p1) -> Tensor",
+    entry="unary_backward",
+    fake=_like_second,
+    saves="g input",
+    backward="unary_backward2",
+    formula=lambda *args: _second(unary_gradient, _gradient_by_torch)(*args),
+    torch=_gradient_by_torch,
+    label="act",
 )
-def glu_backward_body(g: Tensor, x: Tensor, dim: int, act: str, first: bool) -> Tensor:
-    """Both halves' gradients, written into the halves of one tensor."""
-    return state.native.glu_backward(real(g), real(x), dim, ACTIVATIONS[act], first)
-
-
-def expand_weight(x: Tensor, weight: Tensor) -> Tensor:
-    """A PReLU weight as a view of ``x``'s shape: along dimension 1, or one value for all."""
-    shape, weights = x.shape, weight.numel()
-    if len(shape) == 2 or len(shape) == weights == 1:  # the weight runs along the last dimension, if at all
-        return weight.expand(shape)
-    if weights == 1 or len(shape) < 2:
-        return weight.reshape(()).expand(shape) if weights == 1 else weight.expand(shape)
-    return weight.view([-1 if i == 1 else 1 for i in range(len(shape))]).expand(shape)
-
-
-@register("prelu(Tensor x, Tensor weight) -> Tensor", _like)
-def prelu_body(x: Tensor, weight: Tensor) -> Tensor:
-    return state.native.prelu(None, real(x), real(weight))
-
-
-@register(
-    "prelu_backward(Tensor g, Tensor x, Tensor weight) -> (Tensor, Tensor)",
-    lambda g, x, w: (torch.empty_like(x), torch.empty_like(w, memory_format=torch.contiguous_format)),
+unary_from_output_gradient = op(
+    "unary_from_output_gradient(Tensor g, Tensor y, str act, Scalar p0, Scalar p1) -> Tensor",
+    entry="unary_from_output_backward",
+    fake=_like_second,
+    saves="g y",
+    backward="unary_from_output_backward2",
+    formula=lambda *args: _second(unary_from_output_gradient, _from_output_by_torch)(*args),
+    torch=_from_output_by_torch,
+    label="act",
 )
-def prelu_backward_body(g: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    gx = torch.empty_like(x)
-    gw = torch.empty_like(weight, memory_format=torch.contiguous_format)
-    state.native.prelu_backward(gx, gw, real(g), real(x), expand_weight(x, real(weight)))
-    return gx, gw
+
+# ---- the activations themselves ----
 
 
+def _parameters(x: Tensor, act: str, *_: object) -> dict[str, str]:
+    """torch's names of p0 and p1."""
+    return dict(zip(("p0", "p1"), ACTIVATIONS[act].parameters, strict=False))
+
+
+_UNARY = {"fake": _fake, "torch": _by_torch, "label": "act", "parameters": _parameters}
+
+unary = op(
+    "unary(Tensor input, str act, Scalar p0, Scalar p1) -> Tensor y",
+    saves="input",
+    formula=unary_gradient,
+    keeps=True,  # one bit of each element, where that is all that the derivative needs
+    **_UNARY,
+)
+# CUDA's autocast runs it in float32
+softplus = op(
+    "softplus(Tensor input, str act, Scalar p0, Scalar p1) -> Tensor y",
+    entry="unary",
+    saves="input",
+    formula=unary_gradient,
+    keeps=True,
+    autocast="float32",
+    **_UNARY,
+)
+# as torch, these keep their output: the input may be written to before the gradient is wanted
+unary_from_output = op(
+    "unary_from_output(Tensor input, str act, Scalar p0, Scalar p1) -> Tensor y",
+    saves="y",
+    gradients=_like_second,
+    formula=unary_from_output_gradient,
+    keeps=True,
+    **_UNARY,
+)
+
+
+def _in_place_by_torch(x: Tensor, act: str, p0: float, p1: float) -> Tensor:
+    return TORCH[act](x, p0, p1, inplace=True)
+
+
+def _from_output_in_place(x: Tensor, act: str, p0: float, p1: float) -> Any:
+    if is_dynamo_compiling() and recording(x):
+        return x.copy_(unary_from_output(x, act, p0, p1))
+    return x, act, p0, p1
+
+
+_IN_PLACE = {**_UNARY, "entry": "unary_", "fake": lambda *_: None, "torch": _in_place_by_torch}
+
+unary_from_output_ = op(
+    "unary_from_output_(Tensor(a!) input, str act, Scalar p0, Scalar p1) -> ()",
+    saves="input",
+    backward="unary_from_output_backward",
+    formula=unary_from_output_gradient,
+    prepare=_from_output_in_place,
+    **_IN_PLACE,
+)
+
+
+def _autograd_is_compiled() -> bool:
+    module = sys.modules.get("torch._dynamo.compiled_autograd")  # to import it takes seconds
+    return module is not None and module.in_compiled_autograd_region
+
+
+class UnaryInplace(Function):
+    """x = act(x) in place; saves ``before``, a recorded copy of the input.
+
+    The gradient goes to the copy: a second derivative finds the input by it, which x holds no more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, before: Tensor, act: str, p0: float, p1: float) -> Tensor:
+        torch.ops.neurokern.unary_(x, act, p0, p1)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(before)
+        ctx.spec = (act, p0, p1)
+        ctx.in_part = x._is_view()
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        gx = unary_gradient(g, x, *ctx.spec)
+        # of a view, autograd takes None for the gradient of all that it is a part of; compiled, it adds the None
+        return torch.zeros_like(g) if ctx.in_part or _autograd_is_compiled() else None, gx, None, None, None
+
+
+def _recorded_in_place(x: Tensor, act: str, p0: float, p1: float) -> Any:
+    if not recording(x):
+        return x, act, p0, p1
+    if is_dynamo_compiling():
+        return x.copy_(unary(Copied.apply(x), act, p0, p1))
+    return UnaryInplace.apply(x, x.clone(), act, p0, p1)
+
+
+unary_ = op("unary_(Tensor(a!) input, str act, Scalar p0, Scalar p1) -> ()", prepare=_recorded_in_place, **_IN_PLACE)
+
+# ---- gated units ----
+
+GATED = {
+    "glu": ("sigmoid", False),
+    "swiglu": ("silu", True),
+    "geglu": ("gelu", True),
+    "geglu_tanh": ("gelu_tanh", True),
+    "reglu": ("relu", True),
+}
+
+
+def _halves(x: Tensor, dim: int, first: bool) -> tuple[Tensor, Tensor]:
+    """What the activation is on, and what it gates."""
+    a, b = x.chunk(2, dim)
+    return (a, b) if first else (b, a)
+
+
+def _glu_by_torch(x: Tensor, dim: int, kind: str) -> Tensor:
+    if kind == "glu":
+        return _F.glu(x, dim)
+    act, first = GATED[kind]
+    a, b = _halves(x, dim, first)
+    return TORCH[act](a, 0.0, 0.0) * b
+
+
+def _glu_gradient(g: Tensor, x: Tensor, dim: int, kind: str) -> Tensor:
+    act, first = GATED[kind]
+    gw, xw = _wide(g, x)
+    a, b = _halves(xw, dim, first)
+    ga, gb = unary_gradient(gw * b, a, act, 0.0, 0.0), gw * unary(a, act, 0.0, 0.0)
+    return torch.cat((ga, gb) if first else (gb, ga), dim).to(x.dtype)
+
+
+glu = op(
+    "glu(Tensor input, int dim, str kind) -> Tensor",
+    fake=lambda x, dim, kind: torch.empty_like(x.narrow(dim, 0, x.shape[dim] // 2)),
+    saves="input",
+    formula=_glu_gradient,
+    torch=_glu_by_torch,
+    label="kind",
+)
+
+# ---- PReLU ----
+
+
+def _per_channel(x: Tensor, weight: Tensor) -> Tensor:
+    """A weight so that it broadcasts to ``x``: along dimension 1, or one value for all."""
+    if weight.numel() == 1 or x.dim() < 2:
+        return weight.reshape([1] * x.dim())
+    return weight.view([-1 if i == 1 else 1 for i in range(x.dim())])
+
+
+def _prelu_gradient(g: Tensor, x: Tensor, weight: Tensor, wants: list[bool]) -> tuple[Tensor | None, ...]:
+    # piecewise linear: the mask is a constant of the second derivative
+    gw, xw, ww = _wide(g, x, weight)
+    w = _per_channel(xw, ww)
+    positive = x > 0
+    gx = torch.where(positive, gw, gw * w).to(x.dtype) if wants[0] else None
+    if not wants[1]:
+        return gx, None
+    sums = torch.where(positive, torch.zeros_like(xw), gw * xw).sum_to_size(w.shape)
+    return gx, sums.reshape(weight.shape).to(weight.dtype)
+
+
+prelu = op(
+    "prelu(Tensor input, Tensor weight) -> Tensor",
+    fake=lambda x, w: torch.empty_like(x),
+    saves="input weight",
+    gradients=lambda g, x, w, wants: (
+        torch.empty_like(x),
+        torch.empty_like(w, memory_format=torch.contiguous_format) if wants[1] else None,
+    ),
+    formula=_prelu_gradient,
+    torch=torch.prelu,
+    autocast="lower",
+)
 # noise is one factor per element, 1 where x > 0 is passed through
-@register("rrelu(Tensor x, Tensor noise) -> Tensor", _contiguous)
-def rrelu_body(x: Tensor, noise: Tensor) -> Tensor:
-    return state.native.rrelu(None, real(x), real(noise))
+rrelu = op(
+    "rrelu(Tensor input, Tensor noise) -> Tensor",
+    fake=lambda x, noise: torch.empty_like(x, memory_format=torch.contiguous_format),
+    saves="input noise",
+    gradients=lambda g, x, noise, wants: (torch.empty_like(x), None),
+    formula=lambda g, x, noise, wants: (torch.where(x > 0, g, g * noise), None),
+    torch=lambda x, noise: torch.where(x > 0, x, x * noise),
+    constants="noise",
+)
 
 
-@register("rrelu_backward(Tensor g, Tensor x, Tensor noise) -> Tensor", _like_second)
-def rrelu_backward_body(g: Tensor, x: Tensor, noise: Tensor) -> Tensor:
-    gx = torch.empty_like(x)
-    state.native.prelu_backward(gx, None, real(g), real(x), real(noise))
-    return gx
+def rrelu_between(input: Tensor, lower: float, upper: float, training: bool, inplace: bool) -> Tensor:
+    """`rrelu` with factors drawn from U(lower, upper), one for each element; their mean where not in training."""
 
+    def by_torch() -> Tensor:
+        return _F.rrelu(input, lower, upper, training, inplace)
 
-@register("softmax(Tensor x, int dim, str kind) -> Tensor", _contiguous)
-def softmax_body(x: Tensor, dim: int, kind: str) -> Tensor:
-    return state.native.softmax(None, real(x), dim, SOFTMAX_KINDS[kind])
-
-
-@register("softmax_backward(Tensor g, Tensor y, int dim, str kind) -> Tensor", _contiguous)
-def softmax_backward_body(g: Tensor, y: Tensor, dim: int, kind: str) -> Tensor:
-    return state.native.softmax_backward(None, real(g), real(y), dim, SOFTMAX_KINDS[kind])
-
-
-_ops = torch.ops.neurokern
-
-
-def unary(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> Tensor:
-    """act(x), elementwise; no gradient. Takes any strides; the output is laid out as torch's."""
-    try:
-        if type(x) in PLAIN and not is_compiling():  # unary_body, less a frame: this is the shortest call there is
-            return state.native.unary(None, x.resolve_neg() if x.is_neg() else x, ACTIVATIONS[act], p0, p1)
-        return _ops.unary(x, act, p0, p1)
-    except (RuntimeError, NotImplementedError) as error:
-        return fall_back(act, error, lambda: TORCH[act](x, p0, p1), x)
-
-
-def unary_(x: Tensor, act: str, p0: float = 0.0, p1: float = 0.0) -> None:
-    """x = act(x) in place; no gradient."""
-    try:
-        if type(x) in PLAIN and not is_compiling():
-            unary_inplace_body(x, act, p0, p1)
-        else:
-            _ops.unary_(x, act, p0, p1)
-    except (RuntimeError, NotImplementedError) as error:
-        fall_back(act, error, lambda: TORCH[act](x, p0, p1, inplace=True), x)
-
-
-def _direct(name: str, body: Callable, *tensors: object) -> Callable:
-    """The body itself when not compiling and every tensor is a plain one; else the registered op."""
-    for t in tensors:  # not all(...): a generator costs half a microsecond
-        if type(t) not in PLAIN:
-            return getattr(_ops, name)
-    return getattr(_ops, name) if is_compiling() else body
-
-
-def unary_backward(g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
-    """g * act'(x), with torch's derivative at ties."""
-    if type(g) in PLAIN and type(x) in PLAIN and not is_compiling():
-        return unary_backward_body(g, x, act, p0, p1)
-    return _ops.unary_backward(g, x, act, p0, p1)
-
-
-def unary_backward2(gg: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float) -> Tensor:
-    """gg * g * act''(x): the gradient of ``sum(gg * unary_backward(g, x))`` with respect to x."""
-    return _direct("unary_backward2", unary_backward2_body, gg, g, x)(gg, g, x, act, p0, p1)
-
-
-def glu(x: Tensor, dim: int, act: str, first: bool) -> Tensor:
-    """Gated unit over the two halves of ``x`` along ``dim``."""
-    if type(x) in PLAIN and not is_compiling():
-        return glu_body(x, dim, act, first)
-    return _ops.glu(x, dim, act, first)
-
-
-def glu_backward(g: Tensor, x: Tensor, dim: int, act: str, first: bool) -> Tensor:
-    """Gradient of `glu` with respect to ``x``."""
-    return _direct("glu_backward", glu_backward_body, g, x)(g, x, dim, act, first)
-
-
-def prelu(x: Tensor, weight: Tensor) -> Tensor:
-    """x where x > 0, else weight * x; the weight runs along dimension 1 or is one value."""
-    if type(x) in PLAIN and type(weight) in PLAIN and not is_compiling():
-        return prelu_body(x, weight)
-    return _ops.prelu(x, weight)
-
-
-def prelu_backward(g: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of `prelu` with respect to x and weight."""
-    return _direct("prelu_backward", prelu_backward_body, g, x, weight)(g, x, weight)
-
-
-def rrelu(x: Tensor, noise: Tensor) -> Tensor:
-    """x where x > 0, else noise * x, with a factor for each element."""
-    return _direct("rrelu", rrelu_body, x, noise)(x, noise)
-
-
-def rrelu_backward(g: Tensor, x: Tensor, noise: Tensor) -> Tensor:
-    """Gradient of `rrelu` with respect to x."""
-    return _direct("rrelu_backward", rrelu_backward_body, g, x, noise)(g, x, noise)
-
-
-def softmax(x: Tensor, dim: int, kind: str) -> Tensor:
-    """softmax, log_softmax or softmin of ``x`` along ``dim``."""
-    if type(x) in PLAIN and not is_compiling():
-        return softmax_body(x, dim, kind)
-    return _ops.softmax(x, dim, kind)
-
-
-def softmax_backward(g: Tensor, y: Tensor, dim: int, kind: str) -> Tensor:
-    """Gradient of `softmax` from its output ``y``."""
-    return _direct("softmax_backward", softmax_backward_body, g, y)(g, y, dim, kind)
+    if type(input) not in PLAIN:
+        ours = partial(rrelu_between, input, lower, upper, training, inplace)
+        other = not_plain("rrelu", [("input", input, False)], by_torch, ours)
+        if other is not NotImplemented:
+            return other
+    if not training:
+        slope = (lower + upper) / 2
+        in_place = unary_from_output_ if slope > 0 else unary_
+        return (in_place if inplace else unary)(input, "leaky_relu", slope, 0.0)
+    if (reason := why_not_ours("rrelu", input)) is not None:
+        return to_torch("rrelu", reason, by_torch)
+    noise = torch.empty_like(input, requires_grad=False).uniform_(lower, upper)
+    if not inplace:
+        return rrelu(input, noise)
+    refuse_in_place("rrelu", input)
+    return input.copy_(rrelu(input.clone(), noise))  # the gradient needs the input that is overwritten

@@ -1,247 +1,227 @@
-"""Matrix products with a fused epilogue as registered ops.
+"""Matrix products and linear layers with a fused epilogue as ops.
 
-``v = alpha * a @ b + bias``, ``out = act(v) + beta * residual``; the preactivation ``v`` is a second output when a
-gradient will need it. Batch dimensions may be views of any strides, stride 0 included; nothing is copied to make
-them fit, or to broadcast them. Given None for the output, the kernels' launcher allocates it with torch's allocator,
-which is cheaper than to do so from Python.
+Batch dimensions may be views of any strides, stride 0 included; nothing is copied to make them fit, or to broadcast
+them. Each gradient needs the other operand, and only that is kept.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .activation import ACTIVATIONS, PLAIN, real
-from .backends import state
-from .registry import is_compiling, register
+from ..core.op import op
+from .activation import TORCH, unary_gradient
 
 Shape = Sequence[int]
 
 
-def product_shape(a: Shape, b: Shape) -> tuple[int, ...]:
+def _product_shape(a: Shape, b: Shape) -> tuple[int, ...]:
     """The shape of torch.matmul of tensors of these shapes."""
     return (*torch.broadcast_shapes(a[:-2], b[:-2]), *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
 
 
-def _linear_shape(x: Tensor, weight: Tensor) -> tuple[int, ...]:
-    return (*x.shape[:-1], weight.shape[0])
+def _rows(t: Tensor) -> Tensor:
+    """All leading dimensions as one; a view where strides allow."""
+    return t.reshape(math.prod(t.shape[:-1]), t.shape[-1])
 
 
 # two operations for each multiplication and its addition; as torch's formulas, epilogues count nothing
 def _matmul_flops(a: Shape, b: Shape, *_: object) -> int:
-    return 2 * math.prod(product_shape(a, b)) * a[-1]
+    return 2 * math.prod(_product_shape(a, b)) * a[-1]
+
+
+def _matmul_backward_flops(g: Shape, a: Shape | None, b: Shape | None, *more: Any) -> int:
+    k = a[-1] if a is not None else b[-2 if len(b) > 1 else 0] if b is not None else 0
+    return 2 * math.prod(g) * k * sum(more[-1][:2])
 
 
 def _linear_flops(x: Shape, weight: Shape, *_: object) -> int:
     return 2 * math.prod(x) * weight[0]
 
 
-def _linear_backward_flops(
-    g: Shape,
-    x: Shape | None,
-    weight: Shape | None,
-    preact: Shape | None,
-    act: str,
-    p0: float,
-    p1: float,
-    wants: Sequence[bool],
-) -> int:
+def _linear_backward_flops(g: Shape, x: Shape | None, weight: Shape | None, *more: Any) -> int:
     k = (x or weight or (0,))[-1]  # one of them may not be needed
-    return 2 * math.prod(g) * k * sum(wants[:2])
+    return 2 * math.prod(g) * k * sum(more[-1][:2])
 
 
-def _optional(t: Tensor | None) -> Tensor | None:
-    return t if t is None else real(t)
+# ---- products ----
+
+_PRODUCTS = {"matmul": torch.matmul, "mm": torch.mm, "bmm": torch.bmm, "addmm": torch.mm}
 
 
-@register(
-    "matmul(Tensor a, Tensor b, Tensor? bias, Tensor? residual, str act, float p0, float p1, float alpha, float beta)"
-    " -> Tensor",
-    lambda a, b, *_: a.new_empty(product_shape(a.shape, b.shape)),
-    _matmul_flops,
+def _matmul_by_torch(a: Tensor, b: Tensor, residual: Tensor | None, face: str, alpha: float, beta: float) -> Tensor:
+    if face == "addmm":
+        return torch.addmm(residual, a, b, alpha=alpha, beta=beta)
+    return _PRODUCTS[face](a, b)
+
+
+def _matmul_gradients(
+    g: Tensor, a: Tensor | None, b: Tensor | None, face: str, alpha: float, beta: float, wants: list[bool]
+) -> tuple[Tensor | None, ...]:
+    """Products of the same kind; autograd sums over what was broadcast."""
+    gr = (g if beta == 1 else g * beta) if wants[2] else None
+
+    def times(x: Tensor, y: Tensor) -> Tensor:
+        made = matmul(x, y, None, "matmul", 1.0, 1.0)
+        return made if alpha == 1 else made * alpha
+
+    if a is b is None:
+        return None, None, gr
+    # a vector on the left took a dimension from g, and so did one on the right
+    if a is not None:
+        row = a.dim() == 1
+        column = b.dim() == 1 if b is not None else g.dim() == 0 if row else g.dim() < a.dim()
+    else:
+        column = b.dim() == 1
+        row = g.dim() == 0 if column else g.dim() < b.dim()
+    if row and column:
+        return (g * b * alpha if wants[0] else None, g * a * alpha if wants[1] else None, gr)
+    g = g.unsqueeze(-1) if column else g
+    g = g.unsqueeze(-2) if row else g
+    ga = gb = None
+    if wants[0]:
+        right = b.unsqueeze(1) if column else b
+        ga = times(g, right.mT)
+        ga = ga.flatten(0, -2).sum(0) if row else ga
+    if wants[1]:
+        left = a.unsqueeze(0) if row else a
+        if b is not None and b.dim() <= 2 < left.dim():  # one b for a batch: rows of one product
+            left, g = _rows(left), _rows(g)
+        gb = times(left.mT, g)
+        gb = gb.squeeze(-1) if column else gb
+    return ga, gb, gr
+
+
+def _matmul_gradients_fake(
+    g: Tensor, a: Tensor | None, b: Tensor | None, face: str, alpha: float, beta: float, wants: list[bool]
+) -> tuple[Tensor | None, ...]:
+    with torch.no_grad():
+        return _matmul_gradients(g, a, b, face, alpha, beta, wants)
+
+
+# face: the torch function that it is
+matmul = op(
+    "matmul(Tensor input, Tensor other, Tensor? residual, str face, Scalar alpha, Scalar beta) -> Tensor",
+    fake=lambda a, b, *_: a.new_empty(_product_shape(a.shape, b.shape)),
+    saves="input:other other:input",
+    gradients=_matmul_gradients_fake,
+    formula=_matmul_gradients,
+    keeps=True,  # the dimensions of other
+    torch=_matmul_by_torch,
+    label="face",
+    autocast="lower",
+    flops=_matmul_flops,
+    backward_flops=_matmul_backward_flops,
 )
-def matmul_body(
-    a: Tensor,
-    b: Tensor,
+
+# ---- linear layers ----
+
+
+def _linear_fake(x: Tensor, weight: Tensor, *_: object) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def linear_by_torch(
+    x: Tensor,
+    weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
-    act: str,
-    p0: float,
-    p1: float,
-    alpha: float,
-    beta: float,
+    act: str = "identity",
+    p0: float = 0.0,
+    p1: float = 0.0,
 ) -> Tensor:
-    if a.is_neg() or b.is_neg():
-        a, b = real(a), real(b)
-    if bias is not None or residual is not None:
-        bias, residual = _optional(bias), _optional(residual)
-    return state.native.matmul(None, a, b, bias, residual, None, ACTIVATIONS[act], p0, p1, alpha, beta)
+    """`linear_activation` of torch's functions."""
+    y = TORCH[act](torch.nn.functional.linear(x, weight, bias), p0, p1)
+    return y if residual is None else y + residual
 
 
-@register(
-    "linear(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, str act, float p0, float p1) -> Tensor",
-    lambda x, w, *_: x.new_empty(_linear_shape(x, w)),
-    _linear_flops,
-)
-def linear_body(
-    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: str, p0: float, p1: float
-) -> Tensor:
-    if x.is_neg() or weight.is_neg():
-        x, weight = real(x), real(weight)
-    if bias is not None and bias.is_neg():
-        bias = bias.resolve_neg()
-    return state.native.linear(None, x, weight, bias, _optional(residual), None, ACTIVATIONS[act], p0, p1)
+def _linear_gradients(
+    g: Tensor, x: Tensor | None, weight: Tensor | None, wants: list[bool]
+) -> tuple[Tensor | None, ...]:
+    rows = _rows(g)
+    gx = matmul(rows, weight, None, "mm", 1.0, 1.0).view(*g.shape[:-1], weight.shape[1]) if wants[0] else None
+    gw = matmul(rows.t(), _rows(x), None, "mm", 1.0, 1.0) if wants[1] else None
+    return gx, gw, rows.sum(0) if wants[2] else None, g if wants[3] else None
 
 
-@register(
-    "linear_preact(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, str act, float p0, float p1)"
-    " -> (Tensor, Tensor)",
-    lambda x, w, *_: (x.new_empty(_linear_shape(x, w)), x.new_empty(_linear_shape(x, w))),
-    _linear_flops,
-)
-def linear_preact_body(
-    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: str, p0: float, p1: float
-) -> tuple[Tensor, Tensor]:
-    return state.native.linear_preact(
-        real(x), real(weight), _optional(bias), _optional(residual), ACTIVATIONS[act], p0, p1
+def _linear_gradients_fake(g: Tensor, x: Tensor | None, weight: Tensor | None, *more: Any) -> tuple[Tensor | None, ...]:
+    wants = more[-1]
+    return (
+        g.new_empty((*g.shape[:-1], weight.shape[1])) if wants[0] else None,
+        g.new_empty((g.shape[-1], x.shape[-1])) if wants[1] else None,
+        g.new_empty(g.shape[-1:]) if wants[2] else None,
+        torch.empty_like(g) if wants[3] else None,
     )
 
 
-def _gradients_fake(
+def _activation_gradients(
     g: Tensor,
-    x: Tensor | None,
-    weight: Tensor | None,
-    preact: Tensor | None,
-    act: str,
-    p0: float,
-    p1: float,
-    wants: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
-    gx = (g.shape[0], weight.shape[1]) if wants[0] else (0,)
-    gw = (g.shape[1], x.shape[1]) if wants[1] else (0,)
-    return g.new_empty(gx), g.new_empty(gw), g.new_empty(g.shape[1:] if wants[2] else (0,))
-
-
-@register(
-    "linear_backward(Tensor g, Tensor? x, Tensor? weight, Tensor? preact, str act, float p0, float p1, bool[3] wants)"
-    " -> (Tensor, Tensor, Tensor)",
-    _gradients_fake,
-    _linear_backward_flops,
-)
-def linear_backward_body(
-    g: Tensor,
-    x: Tensor | None,
-    weight: Tensor | None,
-    preact: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    preact: Tensor,
+    bias: Tensor | None,
     act: str,
     p0: float,
     p1: float,
     wants: list[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `linear` for g [M, N], x [M, K], weight [N, K]; an empty tensor where not wanted."""
-    grads = _gradients(g, x, weight, preact, act, p0, p1, wants)
-    gx, gw, gb = (g.new_empty(0) if t is None else t for t in grads)
-    return gx, gw, gb
+) -> tuple[Tensor | None, ...]:
+    # the preactivation is made again, as a function that can be differentiated once more
+    gz = unary_gradient(g, linear(x, weight, bias, None), act, p0, p1)
+    gx, gw, gb, _ = _linear_gradients(gz, x, weight, [*wants[:3], False])
+    return gx, gw, gb, g if wants[3] else None
 
 
-def _gradients(
-    g: Tensor,
-    x: Tensor | None,
-    weight: Tensor | None,
-    preact: Tensor | None,
-    act: str,
-    p0: float,
-    p1: float,
-    wants: Sequence[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    g, x, weight, preact = real(g), _optional(x), _optional(weight), _optional(preact)
-    return state.native.linear_backward(g, x, weight, preact, ACTIVATIONS[act], p0, p1, *wants)
-
-
-_ops = torch.ops.neurokern
-
-
-def _plain(*tensors: Tensor | None) -> bool:
-    for t in tensors:  # not all(...): a generator costs half a microsecond
-        if t is not None and type(t) not in PLAIN:
-            return False
-    return not is_compiling()
-
-
-def matmul(
-    a: Tensor,
-    b: Tensor,
-    bias: Tensor | None = None,
-    residual: Tensor | None = None,
-    act: str = "identity",
-    p0: float = 0,  # ints: of floats that have a place, torch.compile(dynamic=True) makes variables
-    p1: float = 0,
-    alpha: float = 1,
-    beta: float = 1,
-) -> Tensor:
-    """act(alpha * a @ b + bias) + beta * residual.
-
-    a [..., M, K] or [K], b [..., K, N] or [K], their batch shapes broadcast; bias [N], residual of a shape that
-    broadcasts to the result's; any strides.
-    """
-    if type(a) in PLAIN and type(b) in PLAIN and residual is None and bias is None and not is_compiling():
-        if a.is_neg() or b.is_neg():
-            a, b = real(a), real(b)
-        return state.native.matmul(None, a, b, None, None, None, ACTIVATIONS[act], p0, p1, alpha, beta)
-    run = matmul_body if _plain(a, b, bias, residual) else _ops.matmul
-    return run(a, b, bias, residual, act, p0, p1, alpha, beta)
-
-
-def linear(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    residual: Tensor | None = None,
-    act: str = "identity",
-    p0: float = 0,
-    p1: float = 0,
-) -> Tensor:
-    """act(x @ weight.T + bias) + residual: x [..., K], weight [N, K], bias [N], residual [..., N]."""
-    if (
-        type(x) in PLAIN
-        and type(weight) in PLAIN
-        and (bias is None or type(bias) in PLAIN)
-        and (residual is None or type(residual) in PLAIN)
-        and not is_compiling()
-    ):
-        if x.is_neg() or weight.is_neg() or (bias is not None and bias.is_neg()):
-            x, weight, bias = real(x), real(weight), _optional(bias)
+def _as_torch_takes(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *activation: Any) -> Any:
+    """A weight of one row, a bias or residual that broadcasts."""
+    run = linear_activation if activation else linear
+    if x.is_nested or weight.dim() not in (1, 2) or x.dim() < 1 or x.shape[-1] != weight.shape[-1]:
+        return x, weight, bias, residual, *activation
+    if weight.dim() == 1:
         if residual is not None:
-            residual = real(residual)
-        return state.native.linear(None, x, weight, bias, residual, None, ACTIVATIONS[act], p0, p1)
-    return _ops.linear(x, weight, bias, residual, act, p0, p1)
+            return x, weight, bias, residual, *activation
+        return run(x, weight.unsqueeze(0), bias, None, *activation).squeeze(-1)
+    shape = (*x.shape[:-1], weight.shape[0])
+    if bias is not None and bias.shape != shape[-1:] and residual is None and not activation:
+        bias, residual = None, bias
+        while residual.dim() > len(shape) and residual.shape[0] == 1:
+            residual = residual.squeeze(0)
+    if residual is not None and residual.shape != shape:
+        try:
+            residual = residual.expand(shape)
+        except RuntimeError:
+            raise RuntimeError(
+                f"neurokern.linear: argument residual has shape {list(residual.shape)}, "
+                f"expected one that broadcasts to {list(shape)}"
+            ) from None
+    return x, weight, bias, residual, *activation
 
 
-def linear_preact(
-    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: str, p0: float, p1: float
-) -> tuple[Tensor, Tensor]:
-    """`linear` that also returns the preactivation x @ weight.T + bias."""
-    run = linear_preact_body if _plain(x, weight, bias, residual) else _ops.linear_preact
-    return run(x, weight, bias, residual, act, p0, p1)
-
-
-def linear_backward(
-    g: Tensor,
-    x: Tensor | None,
-    weight: Tensor | None,
-    preact: Tensor | None,
-    act: str,
-    p0: float,
-    p1: float,
-    wants: Sequence[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """(gx, gw, gb) of `linear` for g [M, N], x [M, K], weight [N, K]; without meaning where not in ``wants``.
-
-    x may be None where gw is not wanted, and weight where gx is not.
-    """
-    if _plain(g, x, weight):
-        return _gradients(g, x, weight, preact, act, p0, p1, wants)
-    return _ops.linear_backward(g, x, weight, preact, act, p0, p1, list(wants))
+_LINEAR = {
+    "torch": linear_by_torch,
+    "autocast": "lower",
+    "prepare": _as_torch_takes,
+    "gradients": _linear_gradients_fake,
+    "flops": _linear_flops,
+    "backward_flops": _linear_backward_flops,
+}
+linear = op(
+    "linear(Tensor input, Tensor weight, Tensor? bias, Tensor? residual) -> Tensor",
+    fake=_linear_fake,
+    saves="input:weight weight:input",
+    formula=_linear_gradients,
+    **_LINEAR,
+)
+linear_activation = op(
+    "linear_activation(Tensor input, Tensor weight, Tensor? bias, Tensor? residual, str act, Scalar p0, Scalar p1)"
+    " -> (Tensor y, Tensor preact)",
+    fake=lambda *args: (_linear_fake(*args), _linear_fake(*args)),
+    returns=1,
+    title="linear",
+    saves="input weight preact bias",
+    formula=_activation_gradients,
+    **_LINEAR,
+)

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..ops import emulation
+from ..backends import emulation
 from .ptxas import complaint
 
 HEADER = ".version 9.0\n.target sm_80\n.address_size 64\n"

@@ -12,12 +12,12 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pkgutil import iter_modules
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-FAMILIES = ("matmul", "activation")
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 T = TypeVar("T")
@@ -173,8 +173,10 @@ class OpSpec:
 def all_specs() -> tuple[OpSpec, ...]:
     """Every spec of every family."""
     found: list[OpSpec] = []
-    for family in FAMILIES:
-        found += importlib.import_module(f"neurokern.specs.{family}").SPECS
+    package = importlib.import_module("neurokern.specs")
+    for module in iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            found += importlib.import_module(f"neurokern.specs.{module.name}").SPECS
     return tuple(found)
 
 

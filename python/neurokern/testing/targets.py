@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from .. import _C
-from ..ops import emulation
-from ..ops.backends import BACKENDS, backend, emulate
+from ..backends import emulation
+from ..backends.choice import BACKENDS, backend, emulate
 
 LEVELS = ("scalar", "avx2", "avx512", "avx512bf16")
 

@@ -1,0 +1,64 @@
+// Where a call runs, and what every launch has in common: the choice of the backend, the trace, the interpreter lock.
+#pragma once
+
+#include <utility>
+
+#include "../cpu/threads.h"
+#include "../driver/launch.h"
+#include "../trace.h"
+#include "call.h"
+
+namespace nk {
+
+enum class Backend { automatic, cpu, cuda, triton };
+
+// What neurokern.backend() chose; the Triton functions by the names of kernel entries, once they are asked for.
+struct Chosen {
+    Backend backend = Backend::automatic;
+    PyObject* triton = nullptr;
+};
+extern Chosen chosen;
+
+// Work from which the interpreter lock is worth releasing.
+inline constexpr double kReleaseAt = 10000.0;  // nanoseconds
+
+// On the processor: `work` nanoseconds in all on one thread, roughly; plan() says in the trace what was planned.
+template <class Plan, class Body>
+void run_on_cpu(const char* op, const std::string& kernel, double work, Plan&& plan, Body&& body) {
+    if (trace::active()) trace::record({op, "cpu", kernel, plan(), ""});
+    if (work > kReleaseAt) {
+        py::gil_scoped_release released;
+        body();
+    } else {
+        body();
+    }
+}
+
+// Calls triton.<entry>(*outputs, *arguments), which launches on checked tensors into outputs that are there.
+void run_on_triton(const Call& call, PyObject* const* outputs, int count);
+
+// Throws where a backend was asked for by name whose devices `device` is none of.
+void check_chosen(const Call& call, Device device);
+
+// Whether this library's kernels for the processor will run on tensors of that device.
+inline bool runs_on_processor(Device device) {
+    return chosen.backend != Backend::triton && !driver::launches_on(device);
+}
+
+// Runs a call whose arguments are checked and whose outputs are made. `outputs`: objects that Triton's function is
+// given first, None for one that is not wanted.
+template <class Cpu, class Cuda>
+void run(const Call& call, Device device, std::initializer_list<PyObject*> outputs, Cpu&& cpu, Cuda&& cuda) {
+    if (chosen.backend != Backend::automatic) {
+        check_chosen(call, device);
+        if (chosen.backend == Backend::triton)
+            return run_on_triton(call, outputs.begin(), static_cast<int>(outputs.size()));
+    }
+    if (driver::launches_on(device)) {
+        const driver::Titled titled(call.op);
+        return std::forward<Cuda>(cuda)();
+    }
+    std::forward<Cpu>(cpu)();
+}
+
+}  // namespace nk

@@ -1,0 +1,106 @@
+"""layer_norm and rms_norm over the last dimensions as ops, with their statistics for the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backends.fall_back import to_torch
+from ..core.op import op
+
+_F = torch.nn.functional
+Shape = Sequence[int]
+
+
+def _wide(t: Tensor) -> Tensor:
+    """In float32 at least: several roundings of 16 bits lie within a formula."""
+    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+
+
+def _fake(x: Tensor, shape: Shape, statistics: int) -> tuple[Tensor, ...]:
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return y, *(x.new_empty(x.shape[: x.dim() - len(shape)], dtype=dtype) for _ in range(statistics))
+
+
+def _gradients_fake(x: Tensor, shape: Shape, wants: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    gx = torch.empty_like(x, memory_format=torch.contiguous_format) if wants[0] else None
+    return gx, *(x.new_empty(shape) if w else None for w in wants[1:])
+
+
+def _gradients(
+    g: Tensor, x: Tensor, weight: Tensor | None, shape: Shape, eps: float, centred: bool, wants: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """The statistics are made again, as functions of x that can be differentiated once more."""
+    dims = tuple(range(-len(shape), 0))
+
+    def mean(t: Tensor) -> Tensor:
+        return t.mean(dims, keepdim=True)
+
+    xw, gw = _wide(x), _wide(g)
+    centre = xw - mean(xw) if centred else xw
+    rstd = (mean(centre.square()) + eps).rsqrt()
+    normal = centre * rstd
+    gy = gw if weight is None else gw * _wide(weight)
+    made: list[Tensor | None] = [None] * len(wants)
+    if wants[0]:
+        along = gy - normal * mean(gy * normal)
+        made[0] = (rstd * (along - mean(gy) if centred else along)).to(x.dtype)
+    if wants[1]:
+        made[1] = (gw * normal).sum_to_size(shape).to(x.dtype)
+    if len(wants) > 2 and wants[2]:
+        made[2] = gw.sum_to_size(shape).to(x.dtype)
+    return tuple(made)
+
+
+def _mixed(name: str, torchs: Callable[..., Tensor], tensors: int) -> Callable[..., Any]:
+    """torch takes a weight of another dtype; no kernel does."""
+
+    def prepare(*args: Any) -> Any:
+        dtypes = {t.dtype for t in args[:tensors] if t is not None}
+        if len(dtypes) > 1:
+            return to_torch(name, f"dtypes {', '.join(map(str, dtypes))} have no kernel", lambda: torchs(*args))
+        if name == "rms_norm" and args[0].dim() < len(args[tensors]):
+            raise ValueError(
+                f"neurokern.rms_norm: argument input has shape {list(args[0].shape)}, expected at least "
+                f"{len(args[tensors])} dimensions as normalized_shape {list(args[tensors])}"
+            )
+        return args
+
+    return prepare
+
+
+def _layer_norm_by_torch(x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Shape, eps: float) -> Tensor:
+    return _F.layer_norm(x, shape, weight, bias, eps)
+
+
+def _rms_norm_by_torch(x: Tensor, weight: Tensor | None, shape: Shape, eps: float) -> Tensor:
+    return _F.rms_norm(x, shape, weight, eps)
+
+
+layer_norm = op(
+    "layer_norm(Tensor input, Tensor? weight, Tensor? bias, int[] normalized_shape, float eps)"
+    " -> (Tensor y, Tensor mean, Tensor rstd)",
+    fake=lambda x, weight, bias, shape, eps: _fake(x, shape, 2),
+    returns=1,
+    saves="input weight mean rstd",
+    gradients=lambda g, x, weight, mean, rstd, shape, eps, wants: _gradients_fake(x, shape, wants),
+    formula=lambda g, x, weight, mean, rstd, shape, eps, wants: _gradients(g, x, weight, shape, eps, True, wants),
+    torch=_layer_norm_by_torch,
+    autocast="float32",
+    prepare=_mixed("layer_norm", _layer_norm_by_torch, 3),
+)
+rms_norm = op(
+    "rms_norm(Tensor input, Tensor? weight, int[] normalized_shape, float eps) -> (Tensor y, Tensor rstd)",
+    fake=lambda x, weight, shape, eps: _fake(x, shape, 1),
+    returns=1,
+    saves="input weight rstd",
+    gradients=lambda g, x, weight, rstd, shape, eps, wants: _gradients_fake(x, shape, wants),
+    formula=lambda g, x, weight, rstd, shape, eps, wants: _gradients(g, x, weight, shape, eps, False, wants),
+    torch=_rms_norm_by_torch,
+    autocast="float32",
+    prepare=_mixed("rms_norm", _rms_norm_by_torch, 2),
+)

@@ -1,0 +1,28 @@
+"""Compiles the CUDA plans of csrc/plan, which are pure functions, for tests to call."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+@cache
+def load() -> ctypes.CDLL:
+    """The library; a second to compile, so once for each process."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "plans.so"
+        command = [os.environ.get("CXX", "g++"), "-std=c++20", "-O1", "-fPIC", "-shared", f"-I{ROOT}"]
+        command += ["-o", str(target), str(HERE / "rows_and_elements.cpp")]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        library = ctypes.CDLL(str(target))
+    for name in ("elementwise_plan", "column_plan", "softmax_plan"):
+        getattr(library, name).restype = ctypes.c_char_p
+    library.fast_divide.restype = ctypes.c_uint32
+    return library

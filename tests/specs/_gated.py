@@ -1,0 +1,211 @@
+"""Gated units and the softmax family: the part of activation that is not one element in, one element out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import neurokern.functional as F
+import torch
+from neurokern import nn
+from neurokern.testing.spec import BadCall, Draw, Maker, OpSpec, Sample
+from torch import Tensor
+
+from . import _exact as exact
+from ._inputs import Called, away, drawn_input, elementwise_bytes
+
+TF = torch.nn.functional
+
+
+def torch_gated(act: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    def f(x: Tensor, dim: int = -1, **kw: Any) -> Tensor:
+        a, b = x.chunk(2, dim)
+        return act(a, **kw) * b
+
+    return f
+
+
+def exact_glu(x: Tensor, dim: int = -1) -> Tensor:
+    a, b = x.chunk(2, dim)
+    return a * exact.sigmoid(b)
+
+
+def gated_samples(make: Maker, kwargs: dict[str, Any]) -> Iterator[Sample]:
+    yield Sample("odd halves along the last dimension", (make(65, 2 * 37, scale=2),), kwargs)
+    yield Sample("halves along the first dimension", (make(6, 11, scale=2),), {"dim": 0, **kwargs})
+    yield Sample("channels of an image", (make(2, 6, 5, 3),), {"dim": 1, **kwargs})
+    yield Sample("a vector", (make(258, scale=3),), kwargs)
+    yield Sample("two elements", (make(2),), kwargs)
+    yield Sample("transposed", (make(14, 9).t(),), kwargs)
+    yield Sample("every other row", (make(12, 10)[::2],), {"dim": -2, **kwargs})
+    yield Sample("a half of nothing", (make(3, 0),), kwargs)
+    yield Sample("no rows", (make(0, 4),), kwargs)
+    ends = make.values(0.0, -0.0, math.inf, -math.inf, math.nan, 80, -80, 1e4, -1e4).repeat(5)
+    plain = make(45).abs() + 0.5
+    yield Sample("zeros, infinities and NaN in the first half", (torch.cat((ends, plain)),), {"dim": 0, **kwargs})
+    yield Sample("the same in the second half", (torch.cat((plain, ends)),), {"dim": 0, **kwargs})
+    yield Sample("long enough for every thread", (make(64, 4096, scale=2),), kwargs, heavy=True)
+
+
+def gated_smooth(make: Maker, kwargs: dict[str, Any]) -> Iterator[Sample]:
+    yield Sample("away from kinks", (away(make(3, 8), (0.0,)),), kwargs)
+    yield Sample("along a middle dimension", (away(make(2, 4, 3), (0.0,)),), {"dim": 1, **kwargs})
+
+
+def gated_bad(make: Maker) -> Iterator[BadCall]:
+    # the types that torch's glu raises
+    yield BadCall("a list for a tensor", ([1.0, 2.0],), says=("input", "list"), raises=TypeError)
+    yield BadCall("0-d input has no halves", (make(),), says=("input", "[]"), raises=RuntimeError)
+    yield BadCall("an odd size has no halves", (make(2, 3),), says=("input", "[2, 3]"), raises=RuntimeError)
+    yield BadCall("dim past the end", (make(2, 4), 2), says=("dim", "2"), raises=IndexError)
+    yield BadCall("dim before the start", (make(2, 4), -3), says=("dim", "-3"), raises=IndexError)
+
+
+def gated_drawn(make: Maker, draw: Draw, kwargs: dict[str, Any]) -> Sample:
+    dim = draw.choice((0, -1))
+    return Sample("drawn", (drawn_input(make, draw, 1, dim),), {"dim": dim, **kwargs})
+
+
+def gated_spec(
+    name: str,
+    reference: Callable[..., Tensor],
+    accurate: Callable[..., Tensor] | None,
+    cls: str,
+    variant: str = "",
+    kwargs: dict[str, Any] | None = None,
+) -> OpSpec:
+    kw = kwargs or {}
+
+    def layer(make: Maker) -> tuple[torch.nn.Module, torch.nn.Module, tuple[Any, ...]]:
+        theirs = torch.nn.GLU() if cls == "GLU" else Called(partial(reference, **kw))
+        return getattr(nn, cls)(**kw), theirs, (make(3, 5, 8),)
+
+    return OpSpec(
+        name=name,
+        variant=variant,
+        family="activation",
+        op=getattr(F, name),
+        torch=reference,
+        exact=accurate,
+        scale="smooth" if accurate else "magnitude",
+        samples=partial(gated_samples, kwargs=kw),
+        smooth=partial(gated_smooth, kwargs=kw),
+        drawn=partial(gated_drawn, kwargs=kw),
+        bench=lambda make, n: Sample(f"{n} outputs", (make(n // 1024 or 1, 2 * min(n, 1024)),), kw),
+        bytes=lambda s: elementwise_bytes(s, 1) * 1.5,
+        registered=("glu", "glu_backward", "unary", "unary_backward", "unary_gradient", "unary_backward2"),
+        bad=gated_bad,
+        layer=layer,
+    )
+
+
+def softmax_samples(make: Maker) -> Iterator[Sample]:
+    inf = math.inf
+    yield Sample("rows of an odd size", (make(37, 53, scale=3), -1))
+    yield Sample("columns", (make(53, 37, scale=3), 0))
+    yield Sample("a dimension in the middle", (make(3, 11, 7, scale=3), 1))
+    yield Sample("channels of an image", (make(2, 5, 6, 4), -3))
+    yield Sample("transposed: rows are strided in memory", (make(19, 31, scale=3).t(), -1))
+    yield Sample(
+        "channels are contiguous in memory, the output's are not",
+        (make(2, 18, 5, 4, scale=3).to(memory_format=torch.channels_last), 1),
+    )
+    yield Sample("every other element of a row", (make(7, 2 * 33, scale=3)[:, ::2], 1))
+    yield Sample("one long row", (make(1, 5003, scale=4), -1))
+    yield Sample("rows of one element", (make(9, 1), -1))
+    yield Sample("a vector", (make(129, scale=2), 0))
+    yield Sample("0-d", (make(), 0))
+    yield Sample("0-d, counted from the end", (make(), -1))
+    yield Sample("no rows", (make(0, 5), -1))
+    yield Sample("rows of nothing", (make(4, 0), -1))
+    yield Sample("large scores: exp overflows unless shifted", (make(23, 41, scale=200) + 300, -1))
+    yield Sample("masked scores", (make.values(1, -inf, 2, -inf, 0.5, -inf, -inf, -inf, 3, 3, 3, 3).view(3, 4), -1))
+    yield Sample("a row masked out wholly is NaN", (make.values(-inf, -inf, -inf, 1, 2, 3).view(2, 3), -1))
+    yield Sample("infinity and NaN in a row", (make.values(inf, 1, 2, math.nan, 1, 2, 0, 1, 2).view(3, 3), -1))
+    yield Sample("the same, along columns", (make.values(inf, 1, 2, math.nan, 1, 2, 0, 1, 2, 5, 5, -inf).view(3, 4), 0))
+    yield Sample("all equal", (make.values(*[7.0] * 40).view(4, 10), -1))
+    yield Sample("long enough for every thread", (make(96, 2051, scale=2), -1), heavy=True)
+    yield Sample("columns for every thread", (make(257, 1500, scale=2), 0), heavy=True)
+
+
+def softmax_smooth(make: Maker) -> Iterator[Sample]:
+    yield Sample("rows", (make(3, 7), -1))
+    yield Sample("a dimension in the middle", (make(2, 4, 3), 1))
+
+
+def softmax_bad(make: Maker) -> Iterator[BadCall]:
+    yield BadCall("a list for a tensor", ([1.0, 2.0], 0), says=("input", "list"), raises=None)
+    yield BadCall("dim past the end", (make(2, 3), 2), says=("dim", "2"))
+    yield BadCall("dim before the start", (make(2, 3), -3), says=("dim", "-3"))
+    yield BadCall("dim of a 0-d tensor", (make(), 1), says=("dim", "1"))
+    yield BadCall("dim is a word", (make(2, 3), "rows"), says=("dim",))
+
+
+def softmax_drawn(make: Maker, draw: Draw) -> Sample:
+    x = drawn_input(make, draw, 1)
+    return Sample("drawn", (x, draw.integer(-x.dim(), x.dim() - 1)))
+
+
+def softmax_scale(sample: Sample, g: tuple[Tensor, ...], reference: Any, kind: str) -> list[Tensor] | None:
+    """Sizes of the terms: an error of the shifted score x is one of exp(x) times |x|; the gradient subtracts a sum."""
+    if len(reference) > 2:
+        return None
+    x, dim = sample.args
+    if not x.numel():
+        return [x, x]
+    x = -x if kind == "softmin" else x
+    top = x.amax(dim, keepdim=True)
+    y, spread = x.softmax(dim), (1 + (x - top).abs()).nan_to_num(1.0, 1.0)
+    size = g[0].abs()
+    if kind == "log_softmax":
+        return [x.abs() + top.abs() + spread, size + y * spread * size.sum(dim, keepdim=True)]
+    return [y * spread, y * spread * (size + (size * y * spread).sum(dim, keepdim=True))]
+
+
+def exact_softmax(x: Tensor, dim: int, kind: str) -> Tensor:
+    """From sums that torch adds up in cascades: those of its softmax run in a few long chains, and in float64 they
+    would be the reference."""
+    if not x.numel():
+        return x * 1
+    x = -x if kind == "softmin" else x
+    top = x.detach().amax(dim, keepdim=True)
+    shifted = x - torch.where(top == -math.inf, 0.0, top)
+    e = shifted.exp()
+    total = e.sum(dim, keepdim=True)
+    return shifted - total.log() if kind == "log_softmax" else e / total
+
+
+def softmax_spec(name: str, reference: Callable[..., Tensor], cls: str) -> OpSpec:
+    def layer(make: Maker) -> tuple[torch.nn.Module, torch.nn.Module, tuple[Any, ...]]:
+        return getattr(nn, cls)(1), getattr(torch.nn, cls)(1), (make(3, 5, 7, scale=3),)
+
+    return OpSpec(
+        name=name,
+        family="activation",
+        op=getattr(F, name),
+        torch=reference,
+        exact=partial(exact_softmax, kind=name),
+        samples=softmax_samples,
+        smooth=softmax_smooth,
+        drawn=softmax_drawn,
+        bench=lambda make, rows, columns: Sample(f"{rows} rows of {columns}", (make(rows, columns, scale=2), -1)),
+        bytes=elementwise_bytes,
+        registered=("softmax", "softmax_backward"),
+        scale=partial(softmax_scale, kind=name),
+        bad=softmax_bad,
+        layer=layer,
+    )
+
+
+SPECS: tuple[OpSpec, ...] = (
+    gated_spec("glu", TF.glu, exact_glu, "GLU"),
+    gated_spec("swiglu", torch_gated(TF.silu), torch_gated(exact.silu), "SwiGLU"),
+    gated_spec("geglu", torch_gated(TF.gelu), torch_gated(exact.gelu), "GeGLU"),
+    gated_spec("geglu", torch_gated(TF.gelu), torch_gated(exact.gelu), "GeGLU", "tanh", {"approximate": "tanh"}),
+    gated_spec("reglu", torch_gated(TF.relu), None, "ReGLU"),
+    softmax_spec("softmax", TF.softmax, "Softmax"),
+    softmax_spec("log_softmax", TF.log_softmax, "LogSoftmax"),
+    softmax_spec("softmin", TF.softmin, "Softmin"),
+)

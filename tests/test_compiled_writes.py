@@ -1,0 +1,96 @@
+"""torch.compile, where something is written to between forward and backward, and where parameters change."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+import neurokern.functional as F
+import pytest
+import torch
+from neurokern.testing.spec import all_specs
+from torch import Tensor
+
+TF = torch.nn.functional
+pytestmark = [
+    pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++"),
+    pytest.mark.slow,
+]
+IN_PLACE = [s for s in all_specs() if any(name.endswith("_") for name in s.registered)]
+
+
+def test_the_gradient_of_an_activation_in_place_upon_a_view() -> None:
+    """All that torch has, in one graph, each upon a view of an input of its own."""
+    assert len(IN_PLACE) >= 13
+    given = [next(iter(s.samples(torch_maker()))).kwargs for s in IN_PLACE]
+
+    def run(which: str, compiled: bool) -> list[Tensor]:
+        torch._dynamo.reset()
+        x = [t.clone().requires_grad_() for t in values]
+
+        def all_of_them(*inputs: Tensor) -> list[Tensor]:
+            fs = [getattr(s, which) for s in IN_PLACE]
+            return [f(h.t(), **k, inplace=True) for f, h, k in zip(fs, inputs, given, strict=True)]
+
+        f = torch.compile(all_of_them) if compiled else all_of_them
+        out = f(*(t * 1 for t in x))
+        sum(t.sum() for t in out).backward()
+        return [t.grad for t in x]
+
+    values = [torch.randn(4, 5) for _ in IN_PLACE]
+    torch.testing.assert_close(run("op", True), run("torch", False))
+
+
+def torch_maker():
+    from neurokern.testing import Maker
+
+    return Maker.seeded(0)
+
+
+@pytest.mark.parametrize("view", [lambda h: h[1:], lambda h: h.t(), lambda h: h.view(-1)], ids=["rows", "t", "flat"])
+def test_a_saved_view_survives_its_base(view: Callable[[Tensor], Tensor]) -> None:
+    """What is written to before the backward leaves the gradient right."""
+    x = torch.randn(4, 5)
+
+    def gradient(f: Callable[[Tensor], Tensor], write: bool) -> Tensor:
+        leaf = x.clone().requires_grad_()
+        h = leaf * 1
+        y = f(h)
+        if write:
+            h.mul_(3)
+        y.sum().backward()
+        return leaf.grad
+
+    torch._dynamo.reset()
+    ours = torch.compile(lambda h: F.gelu(view(h)) + F.silu(view(h)))
+    torch.testing.assert_close(gradient(ours, True), gradient(lambda h: TF.gelu(view(h)) + TF.silu(view(h)), False))
+
+
+PARAMETERS = {
+    "softplus": (lambda x, s: F.softplus(x * s, s * 2), lambda x, s: TF.softplus(x * s, s * 2)),
+    "hardshrink": (lambda x, s: F.hardshrink(x, s), lambda x, s: TF.hardshrink(x, s)),
+    "celu": (lambda x, s: F.celu(x, s + 0.1), lambda x, s: TF.celu(x, s + 0.1)),
+    "leaky_relu": (lambda x, s: F.leaky_relu(x, s), lambda x, s: TF.leaky_relu(x, s)),
+    "linear": (
+        lambda x, s: F.linear(x, x, activation=("elu", s)),
+        lambda x, s: TF.elu(TF.linear(x, x), s),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "gradient"])
+def test_a_parameter_that_changes(name: str, grad: bool) -> None:
+    """Its value is the call's, in two graphs: one for the first value, one for all others."""
+    ours, torchs = PARAMETERS[name]
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = torch.compile(ours)
+    x = torch.randn(6, 6, requires_grad=grad)
+    for s in (0.2, 0.4, 0.6, 0.8, 1.5):
+        got, want = compiled(x, s), torchs(x, s)
+        torch.testing.assert_close(got, want)
+        if grad:
+            torch.testing.assert_close(torch.autograd.grad(got.sum(), x), torch.autograd.grad(want.sum(), x))
+    if not (grad and name == "linear"):  # whose value goes into a graph of its own for the backward
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2

@@ -33,6 +33,22 @@ double cost_of(Activation a, Pass pass, DType dtype, cpu::Level level) {
     return cost;
 }
 
+// torch compares with lambd as a number of x's dtype: 0.1 in bfloat16 is 0.1001, which hardshrink makes 0. softshrink does
+// so in its derivative alone.
+double rounded(Activation a, double p0, DType dtype, bool derivative) {
+    const bool rounds = a == Activation::hardshrink || (derivative && a == Activation::softshrink);
+    if (!rounds || dtype == DType::f64) return p0;
+    const auto value = static_cast<float>(p0);
+    if (dtype == DType::f16) return static_cast<double>(static_cast<_Float16>(value));
+    if (dtype != DType::bf16) return value;
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+    float made;
+    std::memcpy(&made, &bits, sizeof made);
+    return made;
+}
+
 void run_on_processor(const char* op, const char* kernel, const Elementwise& e) {
     const int64_t n = e.tensor[0]->numel();
     if (n == 0) return;
@@ -59,6 +75,7 @@ Elementwise elementwise(Pass pass, Activation a, double p0, double p1, DType dty
 // x into y, which may be x itself; bits: see Bits.
 void run_unary(const Call& call, PyObject* object, const TensorView& y, const TensorView& x, Activation a, double p0,
                double p1, unsigned char* bits = nullptr) {
+    p0 = rounded(a, p0, x.dtype, false);
     run(
         call, y.device, {object},
         [&] {
@@ -111,7 +128,8 @@ py::object into_new(const Call& call, Input& x, Activation a, double p0, double 
     if (!call.recorded) return run_unary(call, y.object.ptr(), y, x, a, p0, p1), y.object;
     const int64_t n = x->numel();
     const bool keeps = cpu::table().activation.keeping[static_cast<int>(a)][0] != nullptr && n >= Bits::kFrom &&
-                       x->is_contiguous() && runs_on_processor(x->device);
+                       x->is_contiguous() && runs_on_processor(x->device) &&
+                       rounded(a, p0, x->dtype, true) == rounded(a, p0, x->dtype, false);
     if (!keeps) return run_unary(call, y.object.ptr(), y, x, a, p0, p1), py::make_tuple(y.object, py::none());
     const py::capsule kept = Bits::make(a, x, n);
     run_unary(call, y.object.ptr(), y, x, a, p0, p1, kept.get_pointer<Bits>()->data());
@@ -140,6 +158,7 @@ py::object first(const Call& call, Input& g, Input& t, Activation a, double p0, 
     check_floating(t);
     check_like(g, t);
     if (from_output) check_from_output(call, a);
+    p0 = rounded(a, p0, t->dtype, true);
     Output gx(call, "gx", t);
     run(
         call, t->device, {gx.object.ptr()},
@@ -176,6 +195,7 @@ py::object second(const Call& call, Input& gg, Input& g, Input& x, Activation a,
     check_like(g, x);
     check_like(gg, x);
     if (from_output) check_from_output(call, a);
+    p0 = rounded(a, p0, x->dtype, true);
     py::object dg = py::none(), dx = py::none();
     TensorView dg_view, dx_view;
     driver::HostMemory memory[2];

@@ -123,3 +123,25 @@ def test_a_lazy_zero_is_a_zero() -> None:
     assert F.linear(zero, torch.randn(5, 4)).count_nonzero() == 0
     with neurokern.strict():
         assert F.softmax(zero, -1).tolist() == [[0.25] * 4] * 3
+
+
+@pytest.mark.parametrize("target", [Target("cpu"), Target("cuda", emulated=True), Target("triton")], ids=lambda t: t.id)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", ["hardshrink", "softshrink"])
+def test_lambd_is_a_number_of_the_dtype(name: str, dtype: torch.dtype, target: Target) -> None:
+    """What is just the rounded lambd is on torch's side of it."""
+    if (why := target.missing()) is not None:
+        pytest.skip(why)
+    ours, torchs = getattr(F, name), getattr(torch.nn.functional, name)
+    for lambd in (0.1, 0.3, 0.7):
+        near = torch.tensor(lambd, dtype=dtype)
+        x = torch.stack([near, -near, torch.nextafter(near, near * 2), torch.nextafter(near, near * 0), near * 3])
+        with target.active():
+            leaf = x.clone().requires_grad_()
+            y = ours(leaf, lambd)
+            (g,) = torch.autograd.grad(y, leaf, torch.ones_like(y))
+        leaf = x.clone().requires_grad_()
+        want = torchs(leaf, lambd)
+        torch.testing.assert_close(y, want, rtol=1e-2, atol=1e-6)
+        assert torch.equal(y == 0, want == 0)
+        assert torch.equal(g, torch.autograd.grad(want, leaf, torch.ones_like(want))[0])

@@ -34,8 +34,15 @@ def _recorded(op: str, function: Any, *args: Any, **options: Any) -> None:
     function(*args, record=partial(record, op, "triton"), **options)
 
 
+def _rounded(x: Tensor, act: str, p0: float, derivative: bool = True) -> float:
+    """torch compares with lambd as a number of x's dtype; softshrink does so in its derivative alone."""
+    rounds = act == "hardshrink" or (derivative and act == "softshrink")
+    return torch.tensor(p0, dtype=x.dtype).item() if rounds else p0
+
+
 def unary(out: Tensor, x: Tensor, act: str, p0: float, p1: float) -> None:
     """out = act(x)."""
+    p0 = _rounded(x, act, p0, False)
     _recorded("unary", _activation.unary, out, x, _IDS[act], p0, p1)
 
 
@@ -44,6 +51,7 @@ unary_ = unary_from_output = unary
 
 def unary_backward(out: Tensor, g: Tensor, x: Tensor, act: str, p0: float, p1: float, *kept: object) -> None:
     """out = g * act'(x)."""
+    p0 = _rounded(x, act, p0)
     _recorded("unary_backward", _activation.unary_backward, out, g, x, _IDS[act], p0, p1)
 
 
@@ -66,7 +74,7 @@ def _second(
     p1: float,
     wants: Any,
 ) -> None:
-    more = (_IDS[act], p0, p1)
+    more = (_IDS[act], _rounded(x, act, p0), p1)
     if dg is not None:
         _recorded("unary_backward", _activation.unary_backward, dg, gg, x, *more, from_output=from_output)
     if dx is not None:

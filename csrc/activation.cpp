@@ -33,8 +33,8 @@ double cost_of(Activation a, Pass pass, DType dtype, cpu::Level level) {
     return cost;
 }
 
-// torch compares with lambd as a number of x's dtype: 0.1 in bfloat16 is 0.1001, which hardshrink makes 0. softshrink does
-// so in its derivative alone.
+// torch compares with lambd as a number of x's dtype: 0.1 in bfloat16 is 0.1001, which hardshrink makes 0. softshrink
+// does so in its derivative alone.
 double rounded(Activation a, double p0, DType dtype, bool derivative) {
     const bool rounds = a == Activation::hardshrink || (derivative && a == Activation::softshrink);
     if (!rounds || dtype == DType::f64) return p0;

@@ -49,8 +49,9 @@ NK_INLINE float to_acc(F16 x) {
 #else
     const uint32_t sign = uint32_t(x.bits & 0x8000) << 16, rest = uint32_t(x.bits & 0x7fff) << 13;
     if (rest >= 0x0f800000) return bits_to_float(sign | (rest + 0x70000000));  // infinity and NaN
-    // Scaling by 2^112 moves the exponent's bias and makes subnormals right at once.
-    return bits_to_float(sign | float_to_bits(bits_to_float(rest) * 0x1p112f));
+    // no float on the way is subnormal: the processor may have been told to flush those
+    const float value = rest < 0x00800000 ? float(rest >> 13) * 0x1p-24f : bits_to_float(rest + 0x38000000);
+    return bits_to_float(sign | float_to_bits(value));
 #endif
 }
 

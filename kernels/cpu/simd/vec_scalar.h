@@ -118,8 +118,10 @@ NK_HD vec<float> load(const f16* p) {
     if (magnitude >= 0x7c00u)  // infinity, NaN
         return math::from_bits<float>(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13 |
                                       (magnitude > 0x7c00u ? 0x400000u : 0u));
-    // Moved to float's place the exponent is 112 too small; the product also normalizes denormals.
-    return math::copysign(math::from_bits<float>(magnitude << 13) * 0x1p112f, math::from_bits<float>(sign));
+    // no float on the way is subnormal: the processor may have been told to flush those
+    const float value = magnitude < 0x400u ? static_cast<float>(magnitude) * 0x1p-24f
+                                           : math::from_bits<float>((magnitude << 13) + 0x38000000u);
+    return math::copysign(value, math::from_bits<float>(sign));
 }
 
 NK_HD void store(float* p, vec<float> a) { *p = a.v; }

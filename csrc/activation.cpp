@@ -33,22 +33,6 @@ double cost_of(Activation a, Pass pass, DType dtype, cpu::Level level) {
     return cost;
 }
 
-// torch compares with lambd as a number of x's dtype: 0.1 in bfloat16 is 0.1001, which hardshrink makes 0. softshrink
-// does so in its derivative alone.
-double rounded(Activation a, double p0, DType dtype, bool derivative) {
-    const bool rounds = a == Activation::hardshrink || (derivative && a == Activation::softshrink);
-    if (!rounds || dtype == DType::f64) return p0;
-    const auto value = static_cast<float>(p0);
-    if (dtype == DType::f16) return static_cast<double>(static_cast<_Float16>(value));
-    if (dtype != DType::bf16) return value;
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
-    float made;
-    std::memcpy(&made, &bits, sizeof made);
-    return made;
-}
-
 void run_on_processor(const char* op, const char* kernel, const Elementwise& e) {
     const int64_t n = e.tensor[0]->numel();
     if (n == 0) return;

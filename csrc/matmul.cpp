@@ -57,8 +57,9 @@ bool fold_rows(TensorView& t) {
     return true;
 }
 
-void run_matmul(const MatmulCall& call) {
+void run_matmul(MatmulCall call) {
     if (call.out.numel() == 0) return;
+    call.p[0] = rounded(call.activation, call.p[0], call.out.dtype, false);
     driver::launches_on(call.out.device) ? matmul_cuda(call) : matmul_cpu(call);
 }
 

@@ -53,7 +53,7 @@ void as_result(TensorView& t, bool row, bool column);
 // t repeated along the batch dimensions of the product; the checks that follow complain where that is impossible.
 void as_batch(TensorView& t, const int64_t* shape, int ndim);
 
-void run_matmul(const MatmulCall& call);  // by the kernels of the tensors' device
+void run_matmul(MatmulCall call);  // by the kernels of the tensors' device
 void matmul_cpu(const MatmulCall& call);
 void matmul_cuda(const MatmulCall& call);  // csrc/matmul_cuda.cpp
 
@@ -66,7 +66,7 @@ struct BiasBackwardCall {
     double p[2];
 };
 
-void run_bias_backward(const BiasBackwardCall& call);  // likewise
+void run_bias_backward(BiasBackwardCall call);  // likewise
 void bias_backward_cpu(const BiasBackwardCall& call);
 
 // csrc/matmul_backward.cpp

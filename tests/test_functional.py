@@ -34,9 +34,9 @@ BUILTIN = {
     "leaky_relu_": "(input, negative_slope=0.01)",
     "rrelu_": "(input, lower=0.125, upper=0.3333333333333333, training=False)",
     "matmul": "(input, other, *, out=None)",
-    "bmm": "(input, mat2, *, out=None)",
-    "mm": "(input, mat2, *, out=None)",
-    "addmm": "(input, mat1, mat2, *, beta=1, alpha=1, out=None)",
+    "bmm": "(input, mat2, out_dtype=None, *, out=None)",
+    "mm": "(input, mat2, out_dtype=None, *, out=None)",
+    "addmm": "(input, mat1, mat2, out_dtype=None, *, beta=1, alpha=1, out=None)",
 }
 OURS_ALONE = {"swiglu", "geglu", "reglu", "squared_relu"}
 ADDED = {"linear": {"activation", "residual"}}  # keyword-only, after torch's own

@@ -162,6 +162,7 @@ def _product(
     y, residual, preact = (
         t if t is None else t.expand(out.shape).view(*batch, a.shape[-2], b.shape[-1]) for t in (out, residual, preact)
     )
+    p0 = _rounded(out, act, p0, False)
     _recorded("matmul", _matmul.matmul, y, a, b, bias, residual, preact, _IDS[act], p0, p1, alpha, beta)
 
 
@@ -242,6 +243,7 @@ def _gradients(
 ) -> None:
     g, x, z, gx = (t if t is None else _rows(t) for t in (g, x, z, gx))
     if gz is not None or gb is not None:
+        p0 = _rounded(g, act, p0)
         _recorded("activation_bias_backward", _matmul.activation_bias_backward, gz, gb, g, z, _IDS[act], p0, p1)
     d = g if gz is None else gz
     if gx is not None:

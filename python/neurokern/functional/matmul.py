@@ -80,38 +80,59 @@ def _store(op: str, out: Tensor, a: Tensor, b: Tensor, residual: Tensor | None, 
     return out.copy_(y)
 
 
-def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Batched product [B, M, K] @ [B, K, N], no broadcasting.
+def _wider(op: str, dtype: torch.dtype, *args: Tensor, out: Tensor | None, **kwargs: float) -> Tensor:
+    """The product in another dtype than its operands', which only torch has, and it only on a GPU."""
+    given = {**kwargs, "out_dtype": dtype, **({} if out is None else {"out": out})}
+    return to_torch(op, "out_dtype has no kernel", lambda: getattr(torch, op)(*args, **given))
+
+
+def bmm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None, *, out: Tensor | None = None) -> Tensor:
+    """Batched product [B, M, K] @ [B, K, N], no broadcasting; torch's own where there is an ``out_dtype``.
 
     Raises:
         RuntimeError: an argument is not 3-d, or sizes, dtypes or devices do not fit.
     """
+    if out_dtype is not None:
+        return _wider("bmm", out_dtype, input, mat2, out=out)
     if out is not None:
         return _store("bmm", out, input, mat2, None, 1.0, 1.0)
     return _matmul(input, mat2, None, "bmm", 1.0, 1.0)
 
 
-def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Product [M, K] @ [K, N].
+def mm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None, *, out: Tensor | None = None) -> Tensor:
+    """Product [M, K] @ [K, N]; torch's own where there is an ``out_dtype``.
 
     Raises:
         RuntimeError: an argument is not 2-d, or sizes, dtypes or devices do not fit.
     """
+    if out_dtype is not None:
+        return _wider("mm", out_dtype, input, mat2, out=out)
     if out is not None:
         return _store("mm", out, input, mat2, None, 1.0, 1.0)
     return _matmul(input, mat2, None, "mm", 1.0, 1.0)
 
 
 def addmm(
-    input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1, out: Tensor | None = None
+    input: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    out_dtype: torch.dtype | None = None,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
+    out: Tensor | None = None,
 ) -> Tensor:
     """beta * input + alpha * mat1 @ mat2; input broadcasts to [M, N], and is not read where beta is 0.
+
+    Where alpha is 0, mat1 and mat2 are not read. torch's own where there is an ``out_dtype``.
 
     Raises:
         RuntimeError: sizes, dtypes or devices do not fit.
     """
     if input is None:
         raise TypeError("neurokern.addmm: argument input is a NoneType, expected a torch.Tensor")
+    if out_dtype is not None:
+        return _wider("addmm", out_dtype, input, mat1, mat2, beta=beta, alpha=alpha, out=out)
     if out is not None:
         return _store("addmm", out, mat1, mat2, input, alpha, beta)
     return _matmul(mat1, mat2, input, "addmm", alpha, beta)

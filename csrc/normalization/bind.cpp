@@ -29,6 +29,17 @@ void check_parameter(const Call& call, const OptionalInput& t, const Input& x, c
                   shape_string(shape.begin(), shape.count));
 }
 
+DType type_of_statistics(const Input& x) { return x->dtype == DType::f64 ? DType::f64 : DType::f32; }
+
+// What forward made, or whatever a hook has unpacked in its place.
+void check_statistics(const Call& call, const Input& t, const Input& x, int outer) {
+    check_same_device(call.op, t.name, t, x.name, x);
+    const DType type = type_of_statistics(x);
+    if (t->dtype != type || t->ndim != outer || !std::equal(x->shape, x->shape + outer, t->shape))
+        call.fail("argument ", t.name, " of shape ", shape_string(t), " is ", name_of(t->dtype), ", expected ",
+                  shape_string(x->shape, outer), " in ", name_of(type));
+}
+
 // Recorded: with the statistics, a number for each row, of float32 at least.
 py::object forward(const Call& call, Input& x, OptionalInput& weight, OptionalInput* bias, const Ints& shape,
                    double eps) {
@@ -36,7 +47,7 @@ py::object forward(const Call& call, Input& x, OptionalInput& weight, OptionalIn
     check_rows(call, x, shape);
     check_parameter(call, weight, x, shape);
     if (!rms) check_parameter(call, *bias, x, shape);
-    const DType type = x->dtype == DType::f64 ? DType::f64 : DType::f32;
+    const DType type = type_of_statistics(x);
     const int outer = x->ndim - shape.count;
     Output y(call, "y", x, x->shape, x->ndim), rstd(call, "rstd", x, type, x->shape, outer);
     std::optional<Output> mean;
@@ -58,6 +69,10 @@ py::object backward(const Call& call, Input& g, Input& x, OptionalInput& weight,
     check_like(g, x);
     check_parameter(call, weight, x, shape);
     const int outer = x->ndim - shape.count;
+    check_statistics(call, rstd, x, outer);
+    if (mean != nullptr) check_statistics(call, *mean, x, outer);
+    if (!rstd->is_contiguous() || (mean != nullptr && !(*mean)->is_contiguous()))
+        return py::reinterpret_borrow<py::object>(Py_NotImplemented);
     std::optional<Output> made[3];
     const TensorView* views[3] = {};
     PyObject* objects[3] = {Py_None, Py_None, Py_None};

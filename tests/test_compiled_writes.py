@@ -94,3 +94,21 @@ def test_a_parameter_that_changes(name: str, grad: bool) -> None:
             torch.testing.assert_close(torch.autograd.grad(got.sum(), x), torch.autograd.grad(want.sum(), x))
     if not (grad and name == "linear"):  # whose value goes into a graph of its own for the backward
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+
+
+def test_two_saved_views_of_one_input_survive_it() -> None:
+    """Copies of both, made before the write: the compiler would rather keep the one view and copy it afterwards."""
+    x = torch.randn(4, 5)
+
+    def gradient(f: Callable[[Tensor], Tensor], write: bool) -> Tensor:
+        leaf = x.clone().requires_grad_()
+        h = leaf * 1
+        y = f(h)
+        if write:
+            h.mul_(3)
+        (y * torch.arange(4.0).view(2, 2)).sum().backward()
+        return leaf.grad
+
+    torch._dynamo.reset()
+    ours = torch.compile(lambda h: F.matmul(h[:2], h[:2].t()))
+    torch.testing.assert_close(gradient(ours, True), gradient(lambda h: torch.matmul(h[:2], h[:2].t()), False))

@@ -262,17 +262,15 @@ class Op:
 
     def forward(self, ctx: Any, *args: Any) -> Any:
         """What the Function does where the call in C does not: tracing, subclasses."""
+        needs = ctx.needs_input_grad
+        kept = [not s.wanted_by or any(needs[i] for i in s.wanted_by) for s in self.saves]
+        if is_dynamo_compiling() and not self.writes:
+            # the op takes the copies, too: one that the backward alone takes may be made there, after the write
+            inputs = [s.index for s, k in zip(self.saves, kept, strict=True) if k and not s.output]
+            args = tuple(safe_from_writes(a) if i in inputs and a is not None else a for i, a in enumerate(args))
         out = self.write(*args) if self.writes else run_symbolic(self.run_recorded, args[self.tensors :], *args)
         out = (out,) if isinstance(out, Tensor) else tuple(out)
-        needs = ctx.needs_input_grad
-        saved = [
-            None if s.wanted_by and not any(needs[i] for i in s.wanted_by) else (out if s.output else args)[s.index]
-            for s in self.saves
-        ]
-        if is_dynamo_compiling() and not self.writes:
-            saved = [
-                t if t is None or s.output else safe_from_writes(t) for t, s in zip(saved, self.saves, strict=True)
-            ]
+        saved = [(out if s.output else args)[s.index] if k else None for s, k in zip(self.saves, kept, strict=True)]
         ctx.save_for_backward(*saved)
         ctx.spec = args[self.tensors :]
         if self.writes:

@@ -55,9 +55,8 @@ def product(kernel: str, layout: str, m: int, n: int, k: int) -> tuple[str, dict
     dtype = DTYPES.get(re.match(r"matmul_(?:mma|simt|plain)_([a-z]+\d+)", kernel)[1], torch.float32)
     a, b = torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype)
     a, b = (t.mT.contiguous().mT if x == "t" else t for t, x in zip((a, b), layout, strict=True))
-    out = torch.empty(m, n, dtype=dtype)
     with only(kernel), neurokern.emulate(), neurokern.trace() as launches:
-        _C.matmul(out, a, b, None, None, None, 0, 0.0, 0.0, 1.0, 1.0)
+        _C.matmul(a, b, None, "mm", 1.0, 1.0)
     assert launches[0].kernel == kernel
     return launches[0].plan, launches[0].counters, dtype
 
@@ -95,13 +94,19 @@ def test_ragged_products_have_no_bank_conflicts(kernel: str, layout: str) -> Non
 N = 16384  # elements
 Call = Callable[[Callable[[], Tensor]], object]
 ELEMENTWISE: dict[str, tuple[int, int, Call]] = {  # tensors read and written, and the call with a maker of tensors
-    "unary": (1, 1, lambda x: _C.unary(x(), x(), 7, 0.0, 0.0)),
-    "unary_backward": (2, 1, lambda x: _C.unary_backward(x(), x(), x(), 7, 0.0, 0.0)),
-    "unary_backward2": (3, 1, lambda x: _C.unary_backward2(x(), x(), x(), x(), 7, 0.0, 0.0)),
-    "gated": (2, 1, lambda x: _C.gated(x(), x(), x(), 7, 0.0, 0.0)),
-    "gated_backward": (3, 2, lambda x: _C.gated_backward(x(), x(), x(), x(), x(), 7, 0.0, 0.0)),
-    "prelu": (2, 1, lambda x: _C.rrelu(x(), x(), x())),
-    "prelu_backward": (3, 1, lambda x: _C.prelu_backward(x(), None, x(), x(), x())),
+    "unary": (1, 1, lambda x: _C.unary(x(), "gelu", 0.0, 0.0)),
+    "unary_backward": (2, 1, lambda x: _C.unary_backward(x(), x(), "gelu", 0.0, 0.0)),
+    "unary_backward2": (3, 1, lambda x: _C.unary_backward2(x(), x(), x(), "gelu", 0.0, 0.0, (False, True))),
+    "unary_backward_from_output": (2, 1, lambda x: _C.unary_from_output_backward(x(), x(), "tanh", 0.0, 0.0)),
+    "unary_backward2_from_output": (
+        3,
+        1,
+        lambda x: _C.unary_from_output_backward2(x(), x(), x(), "tanh", 0.0, 0.0, (False, True)),
+    ),
+    "gated": (2, 1, lambda x: _C.glu(torch.cat((x(), x()), -1), -1, "swiglu")),
+    "gated_backward": (3, 2, lambda x: _C.glu_backward(x(), torch.cat((x(), x()), -1), -1, "swiglu")),
+    "prelu": (2, 1, lambda x: _C.rrelu(x(), x())),
+    "prelu_backward": (3, 1, lambda x: _C.rrelu_backward(x(), x(), x(), (True, False))),
 }
 
 

@@ -10,9 +10,6 @@ set(NK_FLAGS_avx512bf16 ${NK_FLAGS_avx512} -mavx512bf16 -mavx512vnni -mavx512vbm
 
 function(nk_add_cpu_kernels target)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cpu/*/*.cpp)
-  if(NOT sources)
-    return()
-  endif()
   foreach(isa ${NK_ISAS})
     add_library(cpu_${isa} OBJECT ${sources})
     target_compile_features(cpu_${isa} PRIVATE cxx_std_20)

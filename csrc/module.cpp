@@ -1,5 +1,5 @@
-#include "check.h"
-#include "register.h"
+#include "bindings.h"
+#include "tensor/check.h"
 
 PYBIND11_MODULE(_C, m) {
     m.doc() =
@@ -12,20 +12,5 @@ PYBIND11_MODULE(_C, m) {
             PyErr_SetString(PyExc_TypeError, e.what());
         }
     });
-    nk::register_runtime(m);
-    nk::register_framework(m);
-    nk::register_quick_class(m);
-    nk::register_direct(m);
-#ifdef NK_BUILD_ACTIVATION
-    nk::register_activation(m);
-    nk::register_softmax(m);
-#endif
-#ifdef NK_BUILD_MATMUL
-    nk::register_matmul(m);
-    nk::register_linear_backward(m);
-    nk::register_product_backward(m);
-#endif
-#ifdef NK_BUILD_CUDA_HOST
-    nk::register_cuda(m);
-#endif
+    nk::register_all(m);
 }

@@ -182,12 +182,11 @@ def test_prelu(dtype: torch.dtype) -> None:
         host.run("prelu", [out, x, expanded])
         check(out, y.detach(), 2, case)
         out = d.output(shape)
-        host.run("prelu_backward", [out, None, g, x, expanded, None])
+        host.run("prelu_backward", [out, None, g, x, expanded])
         check(out, gx, 2, case)
-        # None: as many parts as the plan likes; 4 bytes: one part only
-        for workspace in (None, torch.zeros(1)) if channels > 0 else ():
+        for multiprocessors in (9, 1) if channels > 0 else ():  # many parts, and few
             out, sums = d.output(shape), torch.full((2 * channels,), NAN, dtype=dtype)[::2]
-            launches = host.run("prelu_backward", [out, sums, g, x, expanded, workspace], multiprocessors=9)
+            launches = host.run("prelu_backward", [out, sums, g, x, expanded], multiprocessors=multiprocessors)
             kernels |= {line.split(":")[0].rsplit("_", 1)[0] for line in launches.splitlines()}
             check(out, gx, 2, f"{case} {launches}")
             total = torch.zeros_like(wd) if gw is None else gw
@@ -208,8 +207,7 @@ def test_activation_bias_backward(name: str, dtype: torch.dtype) -> None:
         (gz,) = torch.autograd.grad(f(zd), zd, g.double())
         out = d.output(shape) if d.r.random() < 0.7 else None
         sums = torch.full((2 * columns,), NAN, dtype=dtype)[::2] if out is None or d.r.random() < 0.8 else None
-        workspace = d.r.choice((None, torch.zeros(columns * 8)))
-        tensors = [out, sums, g, None if name == "identity" else z, workspace]
+        tensors = [out, sums, g, None if name == "identity" else z]
         act = IDS[name]
         launches = host.run("activation_bias_backward", tensors, act, multiprocessors=d.r.choice((1, 4, 132)))
         case = f"{name} seed {seed} {shape} {d.layouts} {launches}"
@@ -283,7 +281,7 @@ def test_prelu_of_a_partly_filled_unit(dtype: torch.dtype) -> None:
         t.copy_(torch.randn(7, 11))
     w = torch.randn(1).to(dtype)
     sums = torch.full((1,), NAN, dtype=dtype)
-    launches = host.run("prelu_backward", [out, sums, g, x, w.expand(7, 11), None])
+    launches = host.run("prelu_backward", [out, sums, g, x, w.expand(7, 11)])
     assert "prelu_rows" in launches
     positive = x.double() > 0
     check(out, torch.where(positive, g.double(), g.double() * w.double()), 2, launches)
@@ -297,6 +295,6 @@ def test_sums_of_more_parts_than_row_groups(dtype: torch.dtype) -> None:
     """15 parts, which 8 groups of threads add up in turns."""
     g = torch.randn(900, 256).to(dtype)
     sums = torch.full((256,), NAN, dtype=dtype)
-    launches = host.run("activation_bias_backward", [None, sums, g, None, None], IDS["identity"], multiprocessors=132)
+    launches = host.run("activation_bias_backward", [None, sums, g, None], IDS["identity"], multiprocessors=132)
     assert " x 15" in launches
     check(sums, g.double().sum(0), 8 * math.sqrt(900), launches)

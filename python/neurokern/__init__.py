@@ -9,14 +9,11 @@ from pathlib import Path as _Path
 
 import torch as _torch  # noqa: F401  (first: its OpenMP runtime is the one that the kernels share)
 
-from . import _C
-
-if hasattr(_C, "set_kernel_dir"):
-    _C.set_kernel_dir(str(_Path(_C.__file__).parent / "_cuda"))
-
-from . import functional, nn
+from . import _C, functional, nn
 from .nn.patch import patch, unpatch
 from .ops.backends import Launch, backend, emulate, strict, trace
+
+_C.set_kernel_dir(str(_Path(_C.__file__).parent / "_cuda"))
 
 __version__ = "0.1.0"
 __all__ = ["Launch", "backend", "emulate", "functional", "nn", "patch", "strict", "trace", "unpatch"]

@@ -1,5 +1,5 @@
-// Runs the launches of csrc/activation_cuda.cpp and csrc/softmax_cuda.cpp on kernels compiled for the CPU. It takes the
-// place of csrc/driver, so that what is tested is everything from the views to the last store.
+// Runs the launches of csrc/activation, csrc/softmax and the bias gradient on kernels compiled for the CPU. It takes
+// the place of csrc/driver, so that what is tested is everything from the views to the last store.
 #include <dlfcn.h>
 #include <ucontext.h>
 
@@ -7,12 +7,15 @@
 #include <stdexcept>
 #include <vector>
 
-#include "csrc/activation_cuda.h"
-#include "csrc/driver/launch.h"
-#include "csrc/scratch.h"
-#include "csrc/trace.h"
+#include "activation/cuda.h"
+#include "call/trace.h"
 #include "cuda.h"
+#include "driver/launch.h"
 #include "kernels/cuda/activation/params.h"
+#include "kernels/cuda/softmax/params.h"
+#include "matmul/call.h"
+#include "softmax/call.h"
+#include "tensor/scratch.h"
 
 Uint3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -135,14 +138,14 @@ void launch(const Launch& l, void** arguments, Describe, const void*) {
     const std::string name = l.kernel;
     void* kernel = dlsym(RTLD_DEFAULT, l.kernel);
     if (kernel == nullptr) throw std::runtime_error("there is no kernel " + name);
-    const auto is = [&](const char* family) { return name.rfind(std::string("activation_") + family, 0) == 0; };
-    if (is("softmax"))
+    const auto is = [&](const char* begin) { return name.rfind(begin, 0) == 0; };
+    if (is("softmax_"))
         set_body<cuda::SoftmaxParams>(kernel, arguments[0]);
-    else if (is("finish"))
+    else if (is("elementwise_finish"))
         set_body<cuda::FinishParams>(kernel, arguments[0]);
-    else if (is("prelu_rows"))
+    else if (is("activation_prelu_rows"))
         set_body<cuda::PreluRowsParams>(kernel, arguments[0]);
-    else if (is("prelu_columns") || is("bias_backward") || is("column_sum"))
+    else if (is("activation_prelu_columns") || is("matmul_bias_backward") || is("matmul_column_sum"))
         set_body<cuda::ColumnParams>(kernel, arguments[0]);
     else
         set_body<cuda::ElementwiseParams>(kernel, arguments[0]);
@@ -190,7 +193,7 @@ int run_op(const char* op, const FlatView* const* flat, int count, int id, doubl
         v[i] = &t;
     }
     multiprocessors = sms;
-    const nk::cuda::Act act{static_cast<nk::Activation>(id), p0, p1};
+    const nk::cuda::ElementwiseArguments act{id, {p0, p1}};
     const std::string name = op;
     using namespace nk::cuda;
     try {
@@ -207,9 +210,9 @@ int run_op(const char* op, const FlatView* const* flat, int count, int id, doubl
         else if (name == "prelu")
             prelu(*v[0], *v[1], *v[2]);
         else if (name == "prelu_backward")
-            prelu_backward(*v[0], v[1], *v[2], *v[3], *v[4], v[5]);
+            prelu_backward(*v[0], v[1], *v[2], *v[3], *v[4]);
         else if (name == "activation_bias_backward")
-            activation_bias_backward(v[0], v[1], *v[2], v[3], act, v[4]);
+            activation_bias_backward({v[0], v[1], *v[2], v[3], id, {p0, p1}});
         else if (name == "softmax")
             softmax(*v[0], *v[1], dim, id);
         else if (name == "softmax_backward")

@@ -21,7 +21,23 @@ import torch
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-KERNELS = ("elementwise", "gated", "prelu", "bias_backward", "softmax")
+KERNELS = (
+    "activation/unary",
+    "activation/gated",
+    "activation/prelu",
+    "elementwise/finish",
+    "matmul/bias_backward",
+    "softmax/rows",
+    "softmax/inner",
+)
+HOSTS = (
+    "activation/cuda",
+    "activation/prelu_cuda",
+    "cuda/columns",
+    "cuda/elementwise",
+    "matmul/bias_backward_cuda",
+    "softmax/cuda",
+)
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # in the order of nk::DType
 
 
@@ -36,10 +52,9 @@ class FlatView(ctypes.Structure):
 
 
 def _sources() -> list[Path]:
-    folders = ("kernels/cuda/activation", "kernels/cuda/tile", "kernels/math", "csrc/plan", "tests/cuda_on_host")
-    files = [p for f in folders for p in (ROOT / f).iterdir() if p.suffix in (".h", ".cu", ".cpp")]
-    files += [*(ROOT / "kernels").glob("*.h"), *(ROOT / "csrc").glob("*.h"), *(ROOT / "csrc").glob("*_cuda.cpp")]
-    return sorted(files)
+    folders = ("kernels/cuda", "kernels/math", "csrc", "tests/cuda_on_host")
+    files = [p for f in folders for p in (ROOT / f).rglob("*") if p.suffix in (".h", ".cu", ".cpp")]
+    return sorted([*files, *(ROOT / "kernels").glob("*.h")])
 
 
 def _compile(target: Path) -> None:
@@ -48,13 +63,23 @@ def _compile(target: Path) -> None:
         for name in ("kernels", "csrc"):
             shutil.copytree(ROOT / name, tree / name)
         shutil.copy(HERE / "cvt.h", tree / "kernels/cuda/ptx/cvt.h")
-        kernels = [tree / f"kernels/cuda/activation/{k}.cu" for k in KERNELS]
-        hosts = [tree / "csrc/activation_cuda.cpp", tree / "csrc/softmax_cuda.cpp"]
+        kernels = [tree / f"kernels/cuda/{k}.cu" for k in KERNELS]
+        hosts = [tree / f"csrc/{h}.cpp" for h in HOSTS]
         sources = [*kernels, *hosts, HERE / "harness.cpp", HERE / "plans.cpp"]
-        flags = ["-std=c++20", "-O1", "-fPIC", "-w", f"-I{tree}", f"-I{HERE}", "-include", "cuda.h"]
+        flags = [
+            "-std=c++20",
+            "-O1",
+            "-fPIC",
+            "-w",
+            f"-I{tree}",
+            f"-I{tree / 'csrc'}",
+            f"-I{HERE}",
+            "-include",
+            "cuda.h",
+        ]
 
         def one(source: Path) -> str:
-            out = str(tree / f"{source.stem}.{source.suffix[1:]}.o")
+            out = str(tree / f"{source.parent.name}_{source.stem}.{source.suffix[1:]}.o")
             command = [os.environ.get("CXX", "g++"), *flags, "-x", "c++", "-c", str(source), "-o", out]
             subprocess.run(command, check=True, capture_output=True, text=True)
             return out

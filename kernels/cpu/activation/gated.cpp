@@ -1,5 +1,5 @@
 // a, b -> f(a)*b
-#include "elementwise.h"
+#include "tables.h"
 
 // AVX-512-BF16 adds nothing here: its conversion flushes denormals. The level keeps AVX-512's entries.
 #ifndef NK_ISA_avx512bf16

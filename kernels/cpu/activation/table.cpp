@@ -12,9 +12,6 @@ void register_activation([[maybe_unused]] cpu::ActivationEntries& e) {
     register_gated(e);
     register_gated_backward(e);
     register_prelu(e);
-    register_softmax_rows(e);
-    register_softmax_columns(e);
-    register_transpose(e);
 #endif
 }
 

@@ -1,30 +1,10 @@
 // What the elementwise kernels compute per element. Tensors are numbered outputs first, then inputs.
 #pragma once
 
-#include "elementwise.h"
-#include "kernel.h"
+#include "../elementwise/activation.h"
+#include "../elementwise/walk.h"
 
 namespace nk::cuda {
-
-// Op::element for every place of a piece, the activation being chosen once.
-template <class Op, int W, class C>
-__device__ __forceinline__ void apply_activation(int32_t id, const double (&p)[2], const C (&in)[Op::inputs][W],
-                                                 C (&out)[Op::outputs][W]) {
-    const math::Params<C> params{static_cast<C>(p[0]), static_cast<C>(p[1])};
-    const auto compute = [&](auto f) {
-        using F = decltype(f);
-#pragma unroll
-        for (int i = 0; i < W; ++i) {
-            C x[Op::inputs], y[Op::outputs];
-#pragma unroll
-            for (int k = 0; k < Op::inputs; ++k) x[k] = in[k][i];
-            Op::template element<F>(x, y, params);
-#pragma unroll
-            for (int k = 0; k < Op::outputs; ++k) out[k][i] = y[k];
-        }
-    };
-    with_activation<Op::of_output>(id, compute, p[0]);
-}
 
 template <class Derived, int Outputs, int Inputs>
 struct ActivationOp {
@@ -94,7 +74,3 @@ struct PreluBackward {  // gx | g, x, w
 };
 
 }  // namespace nk::cuda
-
-#define NK_ELEMENTWISE_KERNELS(name, Op)                                            \
-    NK_KERNELS(name, nk::cuda::kElementwiseThreads, 3, nk::cuda::ElementwiseParams, \
-               nk::cuda::elementwise<T, nk::cuda::Op>(p))

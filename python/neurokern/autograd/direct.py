@@ -11,7 +11,7 @@ from .. import _C
 
 # what autograd looks up by name at each call
 _ASKED_FOR = ("_backward_cls", "setup_context", "forward", "clear_saved_tensors_on_access", "boxed_grads_call")
-_Quick = _C.quick_metaclass(type(Function))
+_Answering = _C.answering_metaclass(type(Function))
 
 
 def direct(
@@ -56,8 +56,8 @@ def direct(
     call, forward_turn, backward_turn, set_apply = _C.direct(forward, recorded or forward, backward, *options)
     if function is not None:
         name = f"Direct{function.__name__.removeprefix('_')}"
-        made: Any = _Quick(name, (function,), {"forward": staticmethod(forward_turn)})
-        _C.answer_quickly(made, {n: getattr(made, n) for n in _ASKED_FOR if hasattr(made, n)})
+        made: Any = _Answering(name, (function,), {"forward": staticmethod(forward_turn)})
+        _C.answer_for(made, {n: getattr(made, n) for n in _ASKED_FOR if hasattr(made, n)})
         made._backward_cls.apply = backward_turn  # what the engine calls on the context
         # `made.apply` less its look for functorch's wrappers, which `call` has taken
         set_apply(super(Function, made).apply)

@@ -62,8 +62,6 @@ def _interpreting() -> bool:
 
 
 def _cuda_missing() -> str | None:
-    if not hasattr(_C, "cuda_info"):
-        return "built without the CUDA kernels"
     info = _C.cuda_info()
     if info["driver"] is None or not info["devices"]:
         return info["reason"] or "no CUDA device"

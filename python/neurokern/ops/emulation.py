@@ -45,8 +45,6 @@ state = _State()
 
 def missing() -> str | None:
     """Why there is no emulator, or None."""
-    if not hasattr(_C, "set_driver_library"):
-        return "built without the CUDA launcher"
     return None if LIBRARY.exists() else f"built without the emulator ({LIBRARY.name})"
 
 

@@ -14,8 +14,7 @@ def allows_tf32() -> bool:
     return torch.get_float32_matmul_precision() != "highest"
 
 
-if hasattr(_C, "set_tf32_hook"):
-    _C.set_tf32_hook(allows_tf32)
+_C.set_tf32_hook(allows_tf32)
 
 
 _guards = getattr(torch._C._dynamo, "guards", None)
@@ -28,7 +27,7 @@ def make_guard(*tensors: torch.Tensor) -> Any:
     return _TensorGuards(*tensors, dynamic_dims_sizes=unknown, dynamic_dims_strides=unknown)
 
 
-_C.set_framework(
+_C.set_torch_state(
     torch.is_grad_enabled,
     torch._C._are_functorch_transforms_active,
     torch._C._is_any_autocast_enabled,
@@ -38,9 +37,8 @@ _C.set_framework(
     torch.Tensor,
     torch.nn.Parameter,
     torch._C._increment_version,
-    _TensorGuards,
-    make_guard,
 )
+_C.set_guards(_TensorGuards, make_guard)
 
 # empty_strided as Inductor's generated code calls it: half the price of torch.empty_like, where torch has it
 _C.set_allocator(

@@ -1,0 +1,41 @@
+// What the host calls to walk through elements: runs, and what families of elementwise kernels share.
+#pragma once
+
+#include <cstdint>
+
+#include "../../dtype.h"
+
+namespace nk::cpu {
+
+// A run of n elements. Outputs are contiguous. An input is contiguous (step 1), or one value repeated kRepeat times
+// in a small block that the kernel reads over and over (step 0).
+inline constexpr int kRepeat = 64;
+
+struct Run {
+    void* out[2];
+    const void* in[3];
+    int64_t step[3];
+    int64_t n;
+    double p[2];          // the activation's parameters
+    int64_t ahead;        // bytes by which inputs are fetched ahead; 0 where they are in cache anyway
+    unsigned char* bits;  // one for each element, of a kernel that keeps them or reads them; in steps of 64 elements
+    bool past;            // outputs go past the caches; they are aligned to 64 bytes then
+    // of a kernel that reads one value of a repeated input: so many runs, and bytes from one to the next
+    int64_t rows = 1, next_out = 0, next_in[2] = {};
+};
+using RunKernel = void (*)(const Run&);
+
+// to[i * to_apart + j] = from[j * from_apart + i] for i < rows, j < columns; strides in elements. They do not overlap.
+struct Transpose {
+    void* to;
+    const void* from;
+    int64_t rows, columns;
+    int64_t to_apart, from_apart;
+};
+
+struct ElementwiseEntries {
+    void (*transpose[3])(const Transpose&);                  // elements of 2, 4, 8 bytes
+    void (*round_one[kFloatTypes])(void* to, double value);  // one number in the table's type
+};
+
+}  // namespace nk::cpu

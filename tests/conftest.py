@@ -16,6 +16,7 @@ interpret_without_gpu()  # before anything imports triton
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from neurokern.testing import OpSpec, all_specs, ptx, twins  # noqa: E402
+from neurokern.testing.shares import Shares  # noqa: E402
 from neurokern.testing.spec import mixed  # noqa: E402
 
 # the emulator's tests that belong to `make check`; the others take two minutes
@@ -32,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("NEUROKERN_SEED", str(random.SystemRandom().randrange(1 << 31)))
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     torch.set_num_threads(2 if workers == 1 else max(1, min(2, (os.cpu_count() or 1) // workers)))
+    config.pluginmanager.register(Shares())
 
 
 def _seed_what_has_no_generator(*names: str) -> None:

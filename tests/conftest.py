@@ -59,7 +59,6 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     asked = config.getoption("-m") or ""
-    best = [t for t in targets() if t.backend == "cpu" and t.missing() is None][-1]
     for item in items:
         if item.path.name.startswith("test_emulator_") and item.path.stem not in QUICK_EMULATOR_TESTS:
             item.add_marker(pytest.mark.slow)
@@ -76,7 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.slow)
             if target.backend == "cuda" and not target.emulated:
                 item.add_marker(pytest.mark.gpu)
-            if target.emulated or (target.backend == "cpu" and target != best):
+            if target.emulated or target.few:
                 item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("large") and "large" not in asked:
             item.add_marker(pytest.mark.skip(reason="needs 24 GiB: run with -m large"))
@@ -161,14 +160,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "spec" in names:
         specs: list[OpSpec] = [s for s in all_specs() if _wanted(metafunc, s)]
         if "dtype" in names:
-            pairs = [(s, d) for s in specs for d in s.dtypes]
+            mark = metafunc.definition.get_closest_marker("dtypes")
+            pairs = [(s, d) for s in specs for d in s.dtypes if mark is None or d in mark.args]
             ids = [f"{s.id}-{str(d).removeprefix('torch.')}" for s, d in pairs]
             metafunc.parametrize("spec,dtype", pairs, ids=ids)
         else:
             metafunc.parametrize("spec", specs, ids=[s.id for s in specs])
     if "target" in names:
         mark = metafunc.definition.get_closest_marker("backends")
-        chosen = [t for t in targets() if mark is None or t.backend in mark.args]
+        chosen = list(targets())
+        if mark is not None:
+            chosen = [t for t in chosen if t.backend in mark.args and (mark.kwargs.get("few", True) or not t.few)]
         metafunc.parametrize("target", chosen, ids=[t.id for t in chosen])
 
 

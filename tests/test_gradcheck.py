@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 
 @pytest.mark.specs_with("smooth")
-@pytest.mark.backends("cpu", "cuda")
+@pytest.mark.backends("auto", few=False)  # the other kernels are judged in test_correctness.py
 def test_finite_differences(spec: OpSpec, on: Target, seed: int) -> None:
     make = Maker.seeded(seed, spec.id, "gradcheck", dtype=torch.float64, device=on.device)
     for sample in spec.smooth(make):

@@ -58,7 +58,7 @@ def test_aliased_names_of_a_module_survive(seed: int) -> None:
 
 
 @pytest.mark.parametrize("spec", LAYERED, ids=lambda s: s.id)
-@pytest.mark.backends("cpu", "cuda")
+@pytest.mark.backends("auto", "cuda", few=False)
 def test_values_state_and_gradients(spec: OpSpec, on: Target, seed: int) -> None:
     """The torch layer's state loads, and then both give the same, forward and backward."""
     torch.manual_seed(seed)

@@ -7,7 +7,8 @@ import dataclasses
 import neurokern
 import pytest
 import torch
-from neurokern.testing import Maker, OpSpec, Sample, expected, judge, nan_filled, spec, ulp
+from neurokern.core.op import Op
+from neurokern.testing import Maker, OpSpec, Sample, Target, expected, judge, nan_filled, spec, targets, ulp
 from neurokern.testing.spec import all_specs, mixed
 from torch import Tensor
 
@@ -136,15 +137,45 @@ def nodes(t: Tensor) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("backend", ["auto", "cpu"])
-@pytest.mark.parametrize("s", all_specs(), ids=lambda s: s.id)
-def test_the_suite_judges_the_call_in_c(s: OpSpec, backend: str) -> None:
-    """What a spec calls goes the way of users' calls, whatever backend was chosen."""
-    sample = next(iter(s.samples(Maker.seeded(0, s.id))))
-    args = [a.clone().requires_grad_() if isinstance(a, Tensor) else a for a in sample.args]
-    with neurokern.backend(backend):
-        out = s.op(*args, **sample.kwargs)
-    assert any(name.startswith("Direct") for name in nodes(out)), nodes(out)
+@pytest.mark.parametrize("target", [t for t in targets() if t.missing() is None], ids=lambda t: t.id)
+def test_the_suite_judges_the_call_in_c(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a spec calls goes the way of users' calls on every target, with and without a gradient: no other is open."""
+
+    def shut(op: Op, args: object) -> str:
+        raise AssertionError(f"{op.name} went the long way")
+
+    monkeypatch.setattr(Op, "called", shut)
+    with target.active():
+        with pytest.raises(AssertionError, match="went the long way"):
+            neurokern.functional.relu(torch.arange(3))
+        for s in all_specs():
+            sample = next(iter(s.samples(Maker.seeded(0, s.id))))
+            args = [a.clone().requires_grad_() if isinstance(a, Tensor) else a for a in sample.args]
+            out = s.op(*args, **sample.kwargs)
+            assert any(name.startswith("Direct") for name in nodes(out)), (s.id, nodes(out))
+            with torch.no_grad():
+                s.op(*args, **sample.kwargs)
+
+
+def test_a_fault_without_a_gradient_alone_is_found() -> None:
+    """Where nothing is recorded, other kernels run."""
+    for s in map(spec, ("relu", "linear-gelu")):
+        assert flaws(s, lambda *a, s=s, **k: (1 if a[0].requires_grad else 1 + 2.0**-12) * s.torch(*a, **k))
+        assert not flaws(s, s.torch)
+
+
+def test_every_spec_has_samples_for_targets_of_few() -> None:
+    for s in all_specs():
+        chosen = [sample for sample in s.samples(Maker.seeded(0)) if sample.chosen]
+        assert any(not sample.heavy and sample.args[0].numel() for sample in chosen), s.id
+
+
+def test_targets_refuse_to_hand_a_call_to_torch() -> None:
+    """Else torch would be judged by itself."""
+    for target in targets():
+        if target.missing() is None:
+            with target.active(), pytest.raises(RuntimeError, match="int64"):
+                neurokern.functional.relu(torch.arange(3))
 
 
 def test_ulp() -> None:

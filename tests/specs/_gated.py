@@ -33,7 +33,7 @@ def exact_glu(x: Tensor, dim: int = -1) -> Tensor:
 
 
 def gated_samples(make: Maker, kwargs: dict[str, Any]) -> Iterator[Sample]:
-    yield Sample("odd halves along the last dimension", (make(65, 2 * 37, scale=2),), kwargs)
+    yield Sample("odd halves along the last dimension", (make(65, 2 * 37, scale=2),), kwargs, chosen=True)
     yield Sample("halves along the first dimension", (make(6, 11, scale=2),), {"dim": 0, **kwargs})
     yield Sample("channels of an image", (make(2, 6, 5, 3),), {"dim": 1, **kwargs})
     yield Sample("a vector", (make(258, scale=3),), kwargs)
@@ -44,8 +44,9 @@ def gated_samples(make: Maker, kwargs: dict[str, Any]) -> Iterator[Sample]:
     yield Sample("no rows", (make(0, 4),), kwargs)
     ends = make.values(0.0, -0.0, math.inf, -math.inf, math.nan, 80, -80, 1e4, -1e4).repeat(5)
     plain = make(45).abs() + 0.5
-    yield Sample("zeros, infinities and NaN in the first half", (torch.cat((ends, plain)),), {"dim": 0, **kwargs})
-    yield Sample("the same in the second half", (torch.cat((plain, ends)),), {"dim": 0, **kwargs})
+    first = {"dim": 0, **kwargs}
+    yield Sample("zeros, infinities and NaN in the first half", (torch.cat((ends, plain)),), first, chosen=True)
+    yield Sample("the same in the second half", (torch.cat((plain, ends)),), first)
     yield Sample("long enough for every thread", (make(64, 4096, scale=2),), kwargs, heavy=True)
 
 
@@ -103,8 +104,8 @@ def gated_spec(
 
 def softmax_samples(make: Maker) -> Iterator[Sample]:
     inf = math.inf
-    yield Sample("rows of an odd size", (make(37, 53, scale=3), -1))
-    yield Sample("columns", (make(53, 37, scale=3), 0))
+    yield Sample("rows of an odd size", (make(37, 53, scale=3), -1), chosen=True)
+    yield Sample("columns", (make(53, 37, scale=3), 0), chosen=True)
     yield Sample("a dimension in the middle", (make(3, 11, 7, scale=3), 1))
     yield Sample("channels of an image", (make(2, 5, 6, 4), -3))
     yield Sample("transposed: rows are strided in memory", (make(19, 31, scale=3).t(), -1))
@@ -113,7 +114,7 @@ def softmax_samples(make: Maker) -> Iterator[Sample]:
         (make(2, 18, 5, 4, scale=3).to(memory_format=torch.channels_last), 1),
     )
     yield Sample("every other element of a row", (make(7, 2 * 33, scale=3)[:, ::2], 1))
-    yield Sample("one long row", (make(1, 5003, scale=4), -1))
+    yield Sample("one long row", (make(1, 5003, scale=4), -1), chosen=True)
     yield Sample("rows of one element", (make(9, 1), -1))
     yield Sample("a vector", (make(129, scale=2), 0))
     yield Sample("0-d", (make(), 0))
@@ -123,7 +124,8 @@ def softmax_samples(make: Maker) -> Iterator[Sample]:
     yield Sample("large scores: exp overflows unless shifted", (make(23, 41, scale=200) + 300, -1))
     yield Sample("masked scores", (make.values(1, -inf, 2, -inf, 0.5, -inf, -inf, -inf, 3, 3, 3, 3).view(3, 4), -1))
     yield Sample("a row masked out wholly is NaN", (make.values(-inf, -inf, -inf, 1, 2, 3).view(2, 3), -1))
-    yield Sample("infinity and NaN in a row", (make.values(inf, 1, 2, math.nan, 1, 2, 0, 1, 2).view(3, 3), -1))
+    ends = make.values(inf, 1, 2, math.nan, 1, 2, 0, 1, 2).view(3, 3)
+    yield Sample("infinity and NaN in a row", (ends, -1), chosen=True)
     yield Sample("the same, along columns", (make.values(inf, 1, 2, math.nan, 1, 2, 0, 1, 2, 5, 5, -inf).view(3, 4), 0))
     yield Sample("all equal", (make.values(*[7.0] * 40).view(4, 10), -1))
     yield Sample("long enough for every thread", (make(96, 2051, scale=2), -1), heavy=True)

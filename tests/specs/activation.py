@@ -26,8 +26,9 @@ TF = torch.nn.functional
 def unary_samples(make: Maker, variants: tuple[dict[str, Any], ...], points: Callable[..., tuple]) -> Iterator[Sample]:
     first = variants[0]
     for kw in variants:
-        yield Sample(f"a prime number of elements, parameters {kw}", (make(1031, scale=3),), kw)
-        yield Sample(f"edges, with parameters {kw}", (edges(make, points(**kw)),), kw, alone=True)
+        chosen = kw is first
+        yield Sample(f"a prime number of elements, parameters {kw}", (make(1031, scale=3),), kw, chosen=chosen)
+        yield Sample(f"edges, with parameters {kw}", (edges(make, points(**kw)),), kw, alone=True, chosen=chosen)
     top = 15 if make.dtype == torch.float16 else 26
     yield Sample(
         "magnitudes from the nearly vanishing to the huge",
@@ -250,10 +251,10 @@ ROWS = (
 
 
 def prelu_samples(make: Maker) -> Iterator[Sample]:
-    yield Sample("one weight for all", (make(1031, scale=3), make(1)))
-    yield Sample("a weight per channel", (make(4, 7, 13), make(7)))
+    yield Sample("one weight for all", (make(1031, scale=3), make(1)), chosen=True)
+    yield Sample("a weight per channel", (make(4, 7, 13), make(7)), chosen=True)
     yield Sample("channels last in memory", (make(2, 5, 6, 4).to(memory_format=torch.channels_last), make(5)))
-    yield Sample("rows of channels, none after them", (make(65, 33), make(33)))
+    yield Sample("rows of channels, none after them", (make(65, 33), make(33)), chosen=True)
     yield Sample("one weight, many dimensions", (make(2, 3, 2, 3, 2), make(1)))
     yield Sample("a vector has no channels", (make(9), make(1)))
     yield Sample("0-d", (make(), make(1)))
@@ -294,7 +295,9 @@ def rrelu_noise(x: Tensor, noise: Tensor) -> Tensor:
 
 
 def rrelu_noise_samples(make: Maker) -> Iterator[Sample]:
-    yield Sample("a factor for each element", (make(1031, scale=3), make(1031, low=0.1, high=0.4).detach()))
+    yield Sample(
+        "a factor for each element", (make(1031, scale=3), make(1031, low=0.1, high=0.4).detach()), chosen=True
+    )
     yield Sample("transposed", (make(17, 9).t(), make(9, 17, low=0.1, high=0.4).detach()))
     yield Sample("empty", (make(0, 4), make(0, 4)))
 

@@ -26,7 +26,7 @@ def parameters(make: Maker, rms: bool, *shape: int) -> dict[str, Tensor]:
 
 def samples(make: Maker, rms: bool) -> Iterator[Sample]:
     some = partial(parameters, make, rms)
-    yield Sample("rows of a prime length, with parameters", (make(37, 67), [67]), some(67))
+    yield Sample("rows of a prime length, with parameters", (make(37, 67), [67]), some(67), chosen=True)
     yield Sample("without parameters", (make(5, 48), [48]))
     yield Sample("a weight alone", (make(3, 7, 33), [33]), {"weight": make(33)})
     yield Sample("several dims normalized together", (make(4, 3, 5, 6), [3, 5, 6]), some(3, 5, 6))
@@ -39,7 +39,7 @@ def samples(make: Maker, rms: bool) -> Iterator[Sample]:
     yield Sample("rows of a power of two, for every thread", (make(256, 768), [768]), some(768), heavy=True)
     yield Sample("no rows", (make(0, 12), [12]), some(12))
     mean = 100.0 if make.dtype in (torch.float16, torch.bfloat16) else 1e4
-    yield Sample("a mean of many deviations", (make(7, 129) + mean, [129]), some(129))
+    yield Sample("a mean of many deviations", (make(7, 129) + mean, [129]), some(129), chosen=True)
     ends = make(6, 21)
     ends[0, 3], ends[1, 0], ends[2, 20] = math.nan, math.inf, -math.inf
     yield Sample("NaN and infinities spoil their rows alone", (ends, [21]), some(21))

@@ -327,16 +327,24 @@ def _small(pool: list[Result], enough: int) -> bool:
 
 
 def judge(spec: OpSpec, want: Expected, order: int) -> list[str]:
-    """What is wrong with our result for one sample, output and derivatives, on the target in force."""
+    """What is wrong with our result for one sample, output and derivatives, on the target in force.
+
+    Without a gradient, too, where the way through an op is another.
+    """
     with nan_filled():
         ours = evaluate(spec.op, want.sample, order, want.cotangents)
+        plain = evaluate(spec.op, want.sample, 0, ())[0][1] if order == 1 else None
     names = [n for n, _ in ours]
     if names != [n for n, _ in want.torch]:
         return [f"sample '{want.sample.why}': we give {names}, torch {[n for n, _ in want.torch]}"]
+    every = [(order, at, name, o) for at, (name, o) in enumerate(ours)]
+    if plain is not None:
+        every.append((0, 0, "output without a gradient", plain))
     wrong = []
-    for at, ((name, o), (_, t), r, p) in enumerate(zip(ours, want.torch, want.results, want.profiles, strict=True)):
-        what = mismatch(o, t, r.reference, r.scale, p, spec.tolerance)
-        if what and not (_may_be_luck(spec, want, order) and _usually_right(spec, want, order, at, o)):
+    for way, at, name, o in every:
+        r = want.results[at]
+        what = mismatch(o, want.torch[at][1], r.reference, r.scale, want.profiles[at], spec.tolerance)
+        if what and not (_may_be_luck(spec, want, order) and _usually_right(spec, want, order, at, o, way)):
             wrong.append(f"{name} for sample '{want.sample.why}': {what}")
     return wrong
 
@@ -349,9 +357,12 @@ def _may_be_luck(spec: OpSpec, want: Expected, order: int) -> bool:
     return (order > 1 or not elementwise(spec)) and want.torch[0][1].dtype != torch.float64
 
 
-def _usually_right(spec: OpSpec, want: Expected, order: int, at: int, ours: Tensor) -> bool:
+def _usually_right(spec: OpSpec, want: Expected, order: int, at: int, ours: Tensor, way: int) -> bool:
     """Result number `at` over many draws: the root mean square of our errors is within the rule, and none, this draw's
     included, is more than twice as far as the rule allows.
+
+    Args:
+        way: the order to which we compute it, 0 where no gradient is wanted.
     """
     result = want.results[at]
     make = Maker.seeded(0, spec.id, want.sample.why, dtype=ours.dtype, device=ours.device.type)
@@ -369,7 +380,7 @@ def _usually_right(spec: OpSpec, want: Expected, order: int, at: int, ours: Tens
         sample = _redrawn(want.sample, make)
         g = cotangents(make, spec.torch, sample)
         results = _results(spec, sample, order, g, make)[1]
-        note(evaluate(spec.op, sample, order, g)[at][1], results[at])
+        note(evaluate(spec.op, sample, way, g)[at][1], results[at])
     m, t = torch.cat(mine), torch.cat(theirs)
     if not m.isfinite().all():
         return False

@@ -86,6 +86,7 @@ class Sample:
     `heavy` samples are left out where a call costs much more than on a processor (the Triton interpreter).
     `alone`: torch is asked for each element of the first argument by itself, because its vector loop and the remainder
     answer differently (the gradient of hardtanh at NaN); what it says of one element is what a GPU says too.
+    `chosen` samples are those of targets that need only a few (`Target.few`): tiles with edges, and what decides ties.
     """
 
     why: str
@@ -93,6 +94,7 @@ class Sample:
     kwargs: dict[str, Any] = field(default_factory=dict)
     heavy: bool = False
     alone: bool = False
+    chosen: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Where a kernel can run: each backend, on the CPU each instruction set, and CUDA's kernels on the emulator."""
+"""Where a kernel can run: as users call it, on each instruction set of the CPU; on each backend by name; CUDA's kernels
+on the emulator."""
 
 from __future__ import annotations
 
@@ -12,17 +13,23 @@ import torch
 from .. import _C
 from ..backends import emulation
 from ..backends.choice import BACKENDS, backend, emulate
+from ..backends.fall_back import strict
+from .spec import Sample
 
 LEVELS = ("scalar", "avx2", "avx512", "avx512bf16")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A backend, for the CPU one of its instruction sets, and for CUDA whether its kernels are emulated."""
+    """A backend or the automatic choice, for the CPU an instruction set, and for CUDA whether its kernels are emulated.
+
+    `few`: the samples that are chosen for it (`Sample.chosen`) are enough, for most of its way is another target's.
+    """
 
     backend: str
     level: str = ""
     emulated: bool = False
+    few: bool = False
 
     @property
     def id(self) -> str:
@@ -33,12 +40,21 @@ class Target:
         """Where its tensors live."""
         if self.backend == "triton":
             return "cuda" if torch.cuda.is_available() else "cpu"
-        return "cpu" if self.emulated else self.backend
+        return "cuda" if self.backend == "cuda" and not self.emulated else "cpu"
+
+    @property
+    def runs(self) -> str:
+        """The backend that the trace names."""
+        return "cpu" if self.backend == "auto" else self.backend
 
     @property
     def interpreted(self) -> bool:
         """Whether a call costs a thousand times what it should."""
         return self.emulated or (self.backend == "triton" and self.device == "cpu")
+
+    def takes(self, sample: Sample, order: int = 1) -> bool:
+        """Whether a sample of the first order, or of a higher, is worth its time here."""
+        return not (self.interpreted and sample.heavy) and (sample.chosen or order > 1 or not self.few)
 
     def missing(self) -> str | None:
         """Why it can't run here, or None."""
@@ -48,25 +64,27 @@ class Target:
             return emulation.missing() or (None if _C.cuda_info()["fatbins"] else "built without the CUDA kernels")
         if self.backend == "cuda" and not torch.cuda.is_available():
             return "no GPU that torch can use"
-        return BACKENDS[self.backend].missing()
+        return None if self.backend == "auto" else BACKENDS[self.backend].missing()
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Within the block, ops run here or raise."""
+        """Within the block, ops run here or raise: a call that is handed to torch is an error."""
         before = _C.cpu_level()
         if self.level:
             _C.set_cpu_level(self.level)
         try:
-            with emulate() if self.emulated else backend(self.backend):
+            with strict(), emulate() if self.emulated else backend(self.backend):
                 yield
         finally:
             _C.set_cpu_level(before)
 
 
 def targets() -> tuple[Target, ...]:
-    """All of them, also those that can't run here (see `Target.missing`)."""
+    """All of them, also those that can't run here (see `Target.missing`): users' own call in full."""
+    best = _C.cpu_detected()
     return (
-        *(Target("cpu", level) for level in LEVELS),
+        *(Target("auto", level, few=level != best) for level in LEVELS),
+        Target("cpu", best, few=True),
         Target("cuda"),
         Target("cuda", emulated=True),
         Target("triton"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 
@@ -9,16 +10,25 @@ import neurokern.functional as F
 import numpy as np
 import pytest
 import torch
-from neurokern.testing import Maker
+from neurokern.testing import Maker, all_specs
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 TF = torch.nn.functional
 
+# bounds are around all that is tried
+OTHERS = {
+    "hardtanh": {"min_val": 0.1, "max_val": 1.5},
+    "rrelu": {"lower": 0.1, "upper": 1.5},
+    "threshold": {"threshold": 0.5, "value": 1.0},
+}
+# every parameter of an activation that is a number
 NUMBERS = [
-    *(("leaky_relu", "negative_slope"), ("elu", "alpha"), ("celu", "alpha"), ("hardshrink", "lambd")),
-    *(("softshrink", "lambd"), ("softplus", "beta"), ("softplus", "threshold"), ("threshold", "threshold")),
-    *(("hardtanh", "max_val"), ("rrelu", "upper")),
+    (s.name, p.name)
+    for s in all_specs()
+    if s.act and s.family == "activation" and not s.variant
+    for p in list(inspect.signature(s.op).parameters.values())[1:]
+    if p.default is p.empty or type(p.default) in (int, float)
 ]
 
 
@@ -68,9 +78,9 @@ class TestOut:
 
     def test_empty_out_grows(self, seed: int) -> None:
         make = Maker.seeded(seed, "out empty")
-        out = torch.empty(0)
-        F.bmm(make(2, 3, 4), make(2, 4, 5), out=out)
-        assert out.shape == (2, 3, 5)
+        out, args = torch.empty(0), (make(2, 3, 4), make(2, 4, 5))
+        F.bmm(*args, out=out)
+        torch.testing.assert_close(out, torch.bmm(*args))
 
 
 class TestSoftmaxArguments:
@@ -106,7 +116,7 @@ class TestNumbers:
 
     @pytest.mark.parametrize("name, parameter", NUMBERS)
     def test_of_other_kinds(self, name: str, parameter: str) -> None:
-        x, others = torch.randn(9), {"value": 1.0} if name == "threshold" else {}
+        x, others = torch.randn(9), {k: v for k, v in OTHERS.get(name, {}).items() if k != parameter}
         call = lambda value: getattr(F, name)(x, **{parameter: value}, **others)  # noqa: E731
         expected = call(0.25)
         for same in (np.float32(0.25), np.float64(0.25), torch.tensor(0.25), torch.tensor(0.25, dtype=torch.bfloat16)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -149,12 +150,23 @@ class TestLevels:
         code = "import neurokern; print(neurokern._C.cpu_level())"
         done = subprocess.run(
             [sys.executable, "-c", code],
-            env={**__import__("os").environ, "NEUROKERN_CPU_LEVEL": level},
+            env={**os.environ, "NEUROKERN_CPU_LEVEL": level},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        # it caps: a level beyond the machine's is the machine's
+        assert done.stdout.strip() == min(level, _C.cpu_detected(), key=LEVELS.index)
+
+    def test_environment_variable_of_no_level(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", "import neurokern; neurokern._C.cpu_level()"],
+            env={**os.environ, "NEUROKERN_CPU_LEVEL": "sse9"},
             capture_output=True,
             text=True,
         )
-        if LEVELS.index(level) <= LEVELS.index(_C.cpu_detected()):
-            assert done.stdout.strip() == level
+        assert done.returncode != 0
+        assert "NEUROKERN_CPU_LEVEL is 'sse9', expected scalar, avx2" in done.stderr
 
 
 def test_threads_of_the_user(seed: int) -> None:

@@ -94,8 +94,10 @@ def test_copies(spec: OpSpec, seed: int) -> None:
 def test_dtype_and_device_move_as_torchs(spec: OpSpec, seed: int) -> None:
     ours, theirs, args = spec.layer(Maker.seeded(seed, spec.id))
     ours, theirs = ours.to(torch.bfloat16), theirs.to(torch.bfloat16)
+    ours.load_state_dict(theirs.state_dict())
     args = tuple(a.to(torch.bfloat16) for a in args)
-    assert ours(*args).dtype == theirs(*args).dtype == torch.bfloat16
+    torch.testing.assert_close(ours(*args), theirs(*args), rtol=2**-7, atol=2**-7)  # refuses another function
+    assert ours(*args).dtype == torch.bfloat16
 
 
 def test_softmax2d(seed: int) -> None:
@@ -108,10 +110,7 @@ def test_softmax2d(seed: int) -> None:
             layer(make(3, 4))
 
 
-@pytest.mark.parametrize("name", SHARED)
-def test_training_draws_and_evaluation(name: str) -> None:
-    if name != "RReLU":
-        pytest.skip("only RReLU draws")
+def test_training_draws_and_evaluation() -> None:
     layer, x = nn.RReLU(), -torch.ones(100)
     assert layer(x).std() > 0
     assert len(layer.eval()(x).unique()) == 1
@@ -140,8 +139,8 @@ class TestPatch:
         assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
         with neurokern.trace() as launches:
             after = model(x)
-        assert {entry.op for entry in launches} >= {"matmul", "softmax"} or len(launches) >= 4
-        assert all(entry.backend != "torch" for entry in launches)
+        assert [entry.op for entry in launches] == ["matmul", "unary", "prelu", "matmul", "softmax"]
+        assert {entry.backend for entry in launches} == {"cpu"}
         torch.testing.assert_close(after, before)
         assert neurokern.unpatch(model) is model
         assert [type(m) for m in model.modules()] == classes
@@ -179,8 +178,9 @@ class TestPatch:
     def test_a_lazy_layer(self) -> None:
         x = torch.randn(2, 4)
         for layer in (neurokern.patch(torch.nn.LazyLinear(3)), nn.LazyLinear(3)):
-            assert layer(x).shape == (2, 3)
+            y = layer(x)
             assert type(layer) is nn.Linear
+            torch.testing.assert_close(y, torch.nn.functional.linear(x, layer.weight, layer.bias))
 
     def test_a_layer_by_itself(self) -> None:
         layer = neurokern.patch(torch.nn.GELU())

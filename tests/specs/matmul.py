@@ -16,12 +16,10 @@ from neurokern.testing.spec import BadCall, Draw, Maker, OpSpec, Sample
 from torch import Tensor
 
 from ._exact import EXACT
+from .activation import ROWS
 
 TF = torch.nn.functional
-KINKED = {  # activations without derivative at some point
-    "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "hardsigmoid", "hardswish", "hardtanh", "hardshrink",
-    "softshrink", "softsign", "softplus", "threshold", "squared_relu",
-}  # fmt: skip
+KINKED = {r.act for r in ROWS if r.points(**r.variants[0])}  # without derivative at some point
 
 
 STAND_FOR_ALL = {"relu", "gelu"}  # of the fused forms

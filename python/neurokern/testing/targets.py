@@ -87,7 +87,7 @@ def targets() -> tuple[Target, ...]:
         Target("cpu", best, few=True),
         Target("cuda"),
         Target("cuda", emulated=True),
-        Target("triton"),
+        Target("triton", few=not torch.cuda.is_available()),  # the interpreter takes a second for a microsecond
     )
 
 

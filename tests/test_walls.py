@@ -113,25 +113,27 @@ def test_the_emulator_and_what_it_runs_know_nothing_of_each_other() -> None:
     assert not found, named(found)
 
 
-def imported(path: Path) -> list[str]:
-    """The modules that a file of the package imports, as dotted names from the root."""
-    package = ["neurokern", *path.relative_to(PACKAGE).parts[:-1]]
-    names = []
+def imported(path: Path, package: Path = PACKAGE) -> list[tuple[str, str]]:
+    """What a file of the package imports, at its top or within functions: modules as dotted names, and the names taken
+    from them ("" for the module itself)."""
+    home = [package.name, *path.relative_to(package).parts[:-1]]
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names += [a.name for a in node.names]
+            found += [(a.name, "") for a in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
+            base = home[: len(home) - node.level + 1] if node.level else []
             stem = ".".join([*base, *([node.module] if node.module else [])])
-            names += [stem, *(f"{stem}.{a.name}" for a in node.names)]
-    return names
+            found += [(stem, a.name) for a in node.names]
+    return found
 
 
 def test_python_layers_import_downwards() -> None:
     found = []
     for rank, layer in enumerate(LAYERS):
         for p in (PACKAGE / layer).rglob("*.py"):
-            for name in imported(p):
+            for module, taken in imported(p):
+                name = f"{module}.{taken}".strip(".")
                 parts = name.split(".")
                 if parts[0] != "neurokern" or len(parts) < 2:
                     continue
@@ -146,6 +148,55 @@ def test_python_layers_import_downwards() -> None:
                 if re.search(r"neurokern\.(?!kernels)|from \.\.\.", text):
                     found.append((p, text))
     assert not found, named(found)
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of modules that import one another, by way of others or not."""
+
+    def reached(start: str) -> set[str]:
+        found, ahead = set(), [start]
+        while ahead:
+            for name in imports[ahead.pop()] - found:
+                found.add(name)
+                ahead.append(name)
+        return found
+
+    reach = {m: reached(m) for m in imports}
+    groups = {tuple(sorted({m} | {n for n in reach[m] if m in reach[n]})) for m in imports if m in reach[m]}
+    return sorted(map(list, groups))
+
+
+def imports_of(package: Path) -> dict[str, set[str]]:
+    """The modules of a package with those of it that they import; `from .x import y` is y where y is a module."""
+    modules = {}
+    for p in package.rglob("*.py"):
+        parts = p.relative_to(package.parent).with_suffix("").parts
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = p
+    binary = f"{package.name}._C"
+    found = {}
+    for name, path in modules.items():
+        named_by = [(m, f"{m}.{n}" if n else m) for m, n in imported(path, package)]
+        found[name] = {full if full in modules else m for m, full in named_by if m in modules and full != binary}
+    return found
+
+
+def test_no_circles_of_imports() -> None:
+    """Also none that a function's own import hides: who imports late has a layer that points upwards."""
+    imports = imports_of(PACKAGE)
+    assert sum(map(len, imports.values())) > len(imports), "the imports are not seen"
+    assert not circles(imports), "\n".join(" <-> ".join(c) for c in circles(imports))
+
+
+def test_circles_are_seen(tmp_path: Path) -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": {"e"}}) == [["a", "b", "c"], ["e"]]
+    package = tmp_path / "p"
+    (package / "q").mkdir(parents=True)
+    (package / "__init__.py").write_text("from . import _C, one\n")
+    (package / "one.py").write_text("from .q.two import something\nfrom . import _C\n")
+    (package / "q" / "__init__.py").write_text("")
+    (package / "q" / "two.py").write_text("def late():\n    from ..one import something\n")
+    assert circles(imports_of(package)) == [["p.one", "p.q.two"]]
 
 
 def test_layers_of_nn_have_no_maths() -> None:

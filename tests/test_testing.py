@@ -103,6 +103,17 @@ def test_nan_and_infinity_in_the_wrong_place() -> None:
     assert flaws(s, lambda x, **k: torch.relu(x).clamp(max=torch.finfo(x.dtype).max))
 
 
+def test_a_constant_in_a_dtype_of_few_digits() -> None:
+    """A sigmoid that is 0.5 throughout is within 64 units in the last place of 1 + |y| in bfloat16."""
+    assert flaws(spec("sigmoid"), lambda x, **k: torch.full_like(x, 0.5) + 0 * x, torch.bfloat16)
+
+
+@pytest.mark.parametrize("name", ["celu", "hardsigmoid"])
+def test_float64_of_float32s_digits(name: str) -> None:
+    s = spec(name)
+    assert flaws(s, lambda x, **k: s.torch(x.float(), **k).double(), torch.float64)
+
+
 def test_a_tie_with_another_derivative() -> None:
     """A ReLU whose gradient at 0 is 1."""
     assert flaws(spec("relu"), lambda x, **k: torch.where(x >= 0, x, 0.0 * x.detach()))

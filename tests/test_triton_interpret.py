@@ -1,23 +1,16 @@
-"""The Triton kernels in the interpreter: plans, layouts and lengths that the samples of the specs do not reach.
+"""The Triton kernels' launch functions, for layouts and lengths that no public call can ask of the interpreter.
 
-Plans are judged as every sample is, by the call that users make. The launch functions are called themselves where no
-public call can ask for it: in a process of its own, as TRITON_INTERPRET decides when kernels are decorated.
+Runs in a process of its own, as TRITON_INTERPRET decides when kernels are decorated.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-import neurokern
 import pytest
 import torch
 import torch.nn.functional as F
-from neurokern.testing import Maker, Sample, Target, judge, spec
-from neurokern.testing.run import expected_of
 from torch import Tensor
 
 pytest.importorskip("triton")
@@ -39,74 +32,6 @@ needs_interpreter = pytest.mark.skipif(not INTERPRETED, reason="runs in the proc
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INF, NAN = float("inf"), float("nan")
 SEED = int(os.environ["NEUROKERN_SEED"])
-
-
-@dataclass(frozen=True)
-class Case:
-    """Arguments of a spec's op for which Triton's plan is another, and words of that plan in the trace."""
-
-    spec: str
-    why: str
-    args: Callable[[Maker], tuple[Any, ...]]
-    plan: str
-    kwargs: Callable[[Maker], dict[str, Any]] = lambda make: {}
-    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)
-
-
-def long_rows(make: Maker) -> tuple[Any, ...]:
-    return make(2, 9000, scale=3), -1
-
-
-PLANS = (
-    Case(
-        "softmax", "rows beyond registers", lambda make: (make(2, 9000, scale=3), -1), "online tile=1x", dtypes=DTYPES
-    ),
-    Case("log_softmax", "rows beyond registers", lambda make: (make(2, 9000, scale=3), -1), "online tile=1x"),
-    Case("softmin", "rows beyond registers", lambda make: (make(2, 9000, scale=3), -1), "online tile=1x"),
-    Case("softmax", "columns beyond registers", lambda make: (make(700, 33, scale=3), 0), "online tile=32x"),
-    Case("mm", "K in parts", lambda make: (make(8, 4096), make(4096, 16)), "identity split=", dtypes=DTYPES),
-    Case("mm", "tiles with edges", lambda make: (make(70, 129), make(129, 133)), "split=1", dtypes=DTYPES),
-    Case(
-        "linear-silu",
-        "the epilogue after parts of K",
-        lambda make: (make(8, 4096), make(16, 4096, scale=1 / 64), make(16)),
-        "silu split=",
-        lambda make: {"activation": "silu", "residual": make(8, 16)},
-    ),
-    Case(
-        "linear-gelu",
-        "the bias's gradient in chunks of rows",
-        lambda make: (make(1000, 5), make(7, 5), make(7)),
-        "gelu tile=128x8 rows=128 chunks=8",
-        lambda make: {"activation": "gelu"},
-    ),
-    Case("prelu", "weights' gradient in chunks of rows", lambda make: (make(300, 33), make(33)), "chunks=19"),
-    Case("prelu", "a transposed input turns the tile", lambda make: (make(33, 300).t(), make(33)), "tile=512x2"),
-    Case("matmul", "batches become rows", lambda make: (make(3, 4, 5, 8), make(8, 9)), "M=60 N=9 K=8 batch=1"),
-    Case(
-        "matmul",
-        "batches that do not merge",
-        lambda make: (make(3, 4, 4, 5, 8)[:, :, ::2], make(1, 4, 1, 8, 9).expand(3, 4, 2, 8, 9)),
-        "M=5 N=9 K=8 batch=24",
-    ),
-)
-
-
-@pytest.mark.parametrize(
-    "case, dtype",
-    [(c, d) for c in PLANS for d in c.dtypes],
-    ids=lambda v: f"{v.spec}: {v.why}" if isinstance(v, Case) else str(v),
-)
-def test_plans(case: Case, dtype: torch.dtype, seed: int) -> None:
-    target = Target("triton")
-    if why := target.missing():
-        pytest.skip(why)
-    s, make = spec(case.spec), Maker.seeded(seed, case.spec, case.why, dtype=dtype, device=target.device)
-    want = expected_of(s, Sample(case.why, case.args(make), case.kwargs(make)), make)
-    with target.active(), neurokern.trace() as launches:
-        wrong = judge(s, want, 1)
-    assert not wrong, f"seed {seed}:\n" + "\n".join(wrong)
-    assert any(case.plan in row.plan for row in launches), {row.plan for row in launches}
 
 
 @pytest.fixture

@@ -285,7 +285,7 @@ def matmul_samples(make: Maker) -> Iterator[Sample]:
     yield Sample("sliced in every dimension", (make(4, 10, 12)[::2, 1::3, ::4], make(2, 6, 10)[:, ::2, ::2]))
     yield Sample("a column and a row: an outer product", (make(19, 1), make(1, 23)))
     yield Sample("long K", (make(4, 2000), make(2000, 3)))
-    yield Sample("many small products", (make(150, 3, 4), make(150, 4, 2)), chosen=True)
+    yield Sample("many small products", (make(150, 3, 4), make(150, 4, 2)), heavy=True, chosen=True)
     yield Sample("an empty batch", (make(0, 3, 4), make(0, 4, 2)))
     yield Sample("K = 0: zeros", (make(2, 3, 0), make(2, 0, 4)))
     yield Sample("no columns", (make(3, 4), make(4, 0)))

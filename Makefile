@@ -41,12 +41,12 @@ help:  ## this list
 demo: build  ## train a perceptron and an MLP on real data, our kernels beside torch.nn
 	@$(BIN)/neurokern demo
 
-test: build lint  ## everything that needs no GPU (at most 25 minutes on 2 cores)
+test: build lint  ## everything that needs no GPU (at most 20 minutes on 2 cores)
 	$(SAY) "tests"
 	@$(TEST_ENV) $(PYTEST) -n 2 -m "not gpu and not large" tests
 	@$(BIN)/python -m neurokern.testing.shares build
 
-check: build lint  ## the part of the tests that takes at most 3 minutes
+check: build lint  ## the part of the tests that takes at most 4 minutes
 	$(SAY) "fast tests"
 	@$(TEST_ENV) $(PYTEST) -n 2 -m "not gpu and not large and not slow" tests
 

@@ -127,8 +127,9 @@ void backward_cpu(const Backward& p) {
         }
         if (stream) cpu::drain_stores();
     });
-    if (gw != nullptr) table.add_parts[d]({p.gw->data, gw, parts, n, stride});
-    if (gb != nullptr) table.add_parts[d]({p.gb->data, gb, parts, n, stride});
+    // of no rows there are no parts, whose memory may be null then, and the sums are zeros
+    if (p.gw != nullptr) table.add_parts[d]({p.gw->data, gw, parts, n, stride});
+    if (p.gb != nullptr) table.add_parts[d]({p.gb->data, gb, parts, n, stride});
     workspace.trim();
 }
 

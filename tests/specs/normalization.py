@@ -76,7 +76,8 @@ def scale(sample: Sample, g: tuple[Tensor, ...], reference: list[tuple[str, Tens
     bias = sample.kwargs.get("bias", torch.zeros(shape, dtype=x.dtype)).abs()
     centre = x if rms else x - x.mean(dims, keepdim=True)
     rstd = (centre.square().mean(dims, keepdim=True) + eps).rsqrt()
-    size = (centre.abs() + (0 if rms else x.abs())) * rstd
+    # of the deviation: x itself, and the mean, which is a sum over the row
+    size = (centre.abs() + (0 if rms else x.abs() + x.abs().mean(dims, keepdim=True))) * rstd
     sizes = [(size * weight + bias).expand(x.shape)]
     if len(reference) == 1:
         return sizes

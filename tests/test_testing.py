@@ -189,17 +189,16 @@ def test_targets_refuse_to_hand_a_call_to_torch() -> None:
                 neurokern.functional.relu(torch.arange(3))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_variance_that_cancels_is_refused(dtype: torch.dtype) -> None:
     """The mean square less the squared mean keeps no digit where the mean is many deviations."""
 
     def cancels(x: Tensor, shape: list[int], weight=None, bias=None, eps: float = 1e-5) -> Tensor:
         dims = tuple(range(-len(shape), 0))
-        v = x.float() if dtype == torch.bfloat16 else x
-        mean = v.mean(dims, keepdim=True)
-        y = (v - mean) * (v.square().mean(dims, keepdim=True) - mean.square() + eps).rsqrt()
+        mean = x.mean(dims, keepdim=True)
+        y = (x - mean) * (x.square().mean(dims, keepdim=True) - mean.square() + eps).rsqrt()
         y = y if weight is None else y * weight
-        return (y if bias is None else y + bias).to(dtype)
+        return y if bias is None else y + bias
 
     assert flaws(spec("layer_norm"), cancels, dtype)
 

@@ -2,9 +2,9 @@
 // wgrad.
 #include <algorithm>
 
-#include "activation_parameter.h"
+#include "activation/parameter.h"
 #include "call/run.h"
-#include "matmul.h"
+#include "matmul/problem.h"
 
 namespace nk {
 

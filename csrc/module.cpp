@@ -1,5 +1,7 @@
-#include "check.h"
-#include "register.h"
+#include <pybind11/pybind11.h>
+
+#include "bindings.h"
+#include "tensor/check.h"
 
 PYBIND11_MODULE(_C, m) {
     m.doc() =
@@ -12,14 +14,5 @@ PYBIND11_MODULE(_C, m) {
             PyErr_SetString(PyExc_TypeError, e.what());
         }
     });
-    nk::register_runtime(m);
-    nk::register_framework(m);
-    nk::register_quick_class(m);
-    nk::register_run(m);
-    nk::register_op(m);
-    nk::register_activation(m);
-    nk::register_softmax(m);
-    nk::register_normalization(m);
-    nk::register_matmul(m);
-    nk::register_cuda(m);
+    nk::register_all(m);
 }

@@ -34,6 +34,14 @@ enum class ToldBy { input, output };  // what is enough to tell the derivative b
     X(tanh, Tanh, dear, output, "")                                \
     X(squared_relu, SquaredRelu, cheap, input, "")
 
+// The gated units: X(name, activation of the gate, its struct, whether it is on the first half of the input).
+#define NK_GATED_UNITS(X)                    \
+    X(glu, sigmoid, Sigmoid, false)          \
+    X(swiglu, silu, Silu, true)              \
+    X(geglu, gelu, Gelu, true)               \
+    X(geglu_tanh, gelu_tanh, GeluTanh, true) \
+    X(reglu, relu, Relu, true)
+
 #define NK_ENUMERATOR(name, ...) name,
 enum class Activation : int { NK_ACTIVATIONS(NK_ENUMERATOR) };
 #undef NK_ENUMERATOR

@@ -19,17 +19,17 @@ WIDTH = {"f32": 4, "f64": 2, "f16": 8, "bf16": 8}  # elements of a 16-byte unit
 
 # kernel -> most registers: 80 keep three blocks of 256 threads on an SM, 128 two; 64 is what 1024 threads may have
 ELEMENTWISE = {  # and inputs, whose units are all asked for before the first is used
-    "unary": 1,
-    "unary_backward": 2,
-    "unary_backward2": 3,
-    "unary_backward_from_output": 2,
-    "unary_backward2_from_output": 3,
-    "gated": 2,
-    "gated_backward": 3,
-    "prelu": 2,
-    "prelu_backward": 3,
+    "activation_unary": 1,
+    "activation_unary_backward": 2,
+    "activation_unary_backward2": 3,
+    "activation_unary_backward_from_output": 2,
+    "activation_unary_backward2_from_output": 3,
+    "activation_gated": 2,
+    "activation_gated_backward": 3,
+    "activation_prelu": 2,
+    "activation_prelu_backward": 3,
 }
-COLUMNS = {"bias_backward": 2, "column_sum": 1, "prelu_columns": 3}
+COLUMNS = {"matmul_bias_backward": 2, "matmul_column_sum": 1, "activation_prelu_columns": 3}
 SOFTMAX = {
     "softmax_warp2": 64,
     "softmax_warp8": 80,
@@ -47,12 +47,36 @@ SOFTMAX = {
     "softmax_backward_inner_unit": 128,
     "softmax_backward_inner_element": 128,
 }
-REGISTERS = dict.fromkeys(ELEMENTWISE, 80) | dict.fromkeys(COLUMNS, 128) | SOFTMAX | {"prelu_rows": 128, "finish": 64}
-FATBINS = ("elementwise", "gated", "prelu", "bias_backward", "softmax")
-
-pytestmark = pytest.mark.skipif(
-    not (FOLDER / "activation_softmax.fatbin").exists(), reason="this build has no CUDA kernels"
+NORMALIZATION = {
+    "normalization_warp2": 64,
+    "normalization_warp8": 80,
+    "normalization_warp32": 128,
+    "normalization_block16": 64,
+    "normalization_long": 64,
+    "normalization_backward_warp2": 64,
+    "normalization_backward_warp8": 80,
+    "normalization_backward_warp32": 128,
+    "normalization_backward_block16": 64,
+    "normalization_backward_long": 64,
+    "normalization_weight": 128,
+    "normalization_bias": 128,
+}
+OTHERS = {"activation_prelu_rows": 128, "elementwise_finish": 64, "elementwise_uniform": 32}
+REGISTERS = dict.fromkeys(ELEMENTWISE, 80) | dict.fromkeys(COLUMNS, 128) | SOFTMAX | NORMALIZATION | OTHERS
+FATBINS = (
+    "activation_unary",
+    "activation_gated",
+    "activation_prelu",
+    "elementwise_finish",
+    "elementwise_uniform",
+    "matmul_bias_backward",
+    "softmax_rows",
+    "softmax_inner",
+    "normalization_rows",
+    "normalization_columns",
 )
+
+pytestmark = pytest.mark.skipif(not (FOLDER / "softmax_rows.fatbin").exists(), reason="this build has no CUDA kernels")
 
 
 def ahead(inputs: int) -> int:
@@ -62,7 +86,7 @@ def ahead(inputs: int) -> int:
 @cache
 def resources() -> list[dict]:
     table = json.loads((FOLDER / "resources.json").read_text())
-    return [row for name in FATBINS for row in table[f"activation_{name}"]]
+    return [row for name in FATBINS for row in table[name]]
 
 
 def disassembler() -> str | None:
@@ -84,7 +108,7 @@ def instructions(fatbin: str) -> dict[str, Counter]:
     if tool is None:
         pytest.skip("no cuobjdump on this machine")
     path = Path(tool).parent
-    command = [tool, "-sass", str(FOLDER / f"activation_{fatbin}.fatbin")]
+    command = [tool, "-sass", str(FOLDER / f"{fatbin}.fatbin")]
     done = subprocess.run(command, capture_output=True, text=True, env={"PATH": f"{path}:/usr/bin:/bin"}, check=True)
     kernels: dict[str, Counter] = {}
     arch = name = ""
@@ -102,13 +126,13 @@ def instructions(fatbin: str) -> dict[str, Counter]:
 def test_every_kernel_is_there() -> None:
     rows = resources()
     architectures = {row["arch"] for row in rows}
-    expected = {(f"activation_{k}_{t}", a) for k in REGISTERS for t in TYPES for a in architectures}
+    expected = {(f"{k}_{t}", a) for k in REGISTERS for t in TYPES for a in architectures}
     assert {(row["kernel"], row["arch"]) for row in rows} == expected
 
 
 def test_no_spills_and_registers_as_planned() -> None:
     for row in resources():
-        kind = row["kernel"].removeprefix("activation_").rpartition("_")[0]
+        kind = row["kernel"].rpartition("_")[0]
         assert row["stack"] == row["spill_stores"] == row["spill_loads"] == 0, row
         assert row["registers"] <= REGISTERS[kind], row
 
@@ -124,19 +148,19 @@ def test_no_local_memory(fatbin: str) -> None:
 
 def test_units_move_by_128_bits() -> None:
     """All units ahead are loaded, one load each, and each output of a unit is stored by one instruction."""
-    for fatbin in ("elementwise", "gated", "prelu", "bias_backward"):
+    for fatbin in ("activation_unary", "activation_gated", "activation_prelu", "matmul_bias_backward"):
         for kernel, counts in instructions(fatbin).items():
-            kind = kernel.split()[0].removeprefix("activation_").rpartition("_")[0]
+            kind = kernel.split()[0].rpartition("_")[0]
             inputs = (ELEMENTWISE | COLUMNS).get(kind)
             if inputs is None:
                 continue
             assert counts["LDG.E.128"] == inputs * ahead(inputs), kernel
-            assert counts["STG.E.128"] == (2 if kind == "gated_backward" else 1), kernel
+            assert counts["STG.E.128"] == (2 if kind == "activation_gated_backward" else 1), kernel
 
 
 def test_softmax_rows_move_by_128_bits() -> None:
-    for kernel, counts in instructions("softmax").items():
-        name, _, dtype = kernel.split()[0].removeprefix("activation_softmax_").rpartition("_")
+    for kernel, counts in instructions("softmax_rows").items():
+        name, _, dtype = kernel.split()[0].removeprefix("softmax_").rpartition("_")
         kept = name.removeprefix("backward_").removeprefix("warp").removeprefix("block")
         if not kept.isdigit():
             continue

@@ -334,7 +334,7 @@ class TestThroughTheOps:
 
     def test_an_error_says_which_op_and_where(self, tmp_path: Path) -> None:
         """A kernel in the place of ours stores far away: the op's error carries what the checker found."""
-        (tmp_path / "activation_elementwise.fatbin").write_text(f"""{HEADER}{FILE}
+        (tmp_path / "activation_unary.fatbin").write_text(f"""{HEADER}{FILE}
 .visible .entry activation_unary_f32(.param .align 8 .b8 p[8]) {{
   .reg .b64 %o; mov.u64 %o, 4096;
   .loc 1 5 0

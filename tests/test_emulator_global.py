@@ -277,7 +277,7 @@ class TestThroughTheOps:
     @pytest.fixture
     def planted(self, tmp_path: Path):
         """A kernel in the place of ours that reads the output before it writes."""
-        (tmp_path / "activation_elementwise.fatbin").write_text(f"""{HEADER}{FILE}
+        (tmp_path / "activation_unary.fatbin").write_text(f"""{HEADER}{FILE}
 .visible .entry activation_unary_f32(.param .align 8 .b8 p[8]) {{
   .reg .b32 %x; .reg .b64 %o; ld.param.u64 %o, [p+OFFSET];
   .loc 1 5 0
@@ -286,7 +286,7 @@ class TestThroughTheOps:
         before = _C.cuda_info()["kernel_dir"]
 
         def use(offset: int) -> None:
-            file = tmp_path / "activation_elementwise.fatbin"
+            file = tmp_path / "activation_unary.fatbin"
             file.write_text(file.read_text().replace("OFFSET", str(offset)))
             _C.set_kernel_dir(str(tmp_path))
 

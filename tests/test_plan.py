@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from neurokern import _C
 
-pytestmark = pytest.mark.skipif(not hasattr(_C, "matmul_plan"), reason="this build has no CUDA launcher")
-
 A100 = {
     "multiprocessors": 108,
     "shared_per_block": 163 * 1024,
@@ -109,7 +107,7 @@ def test_every_kernel_was_compiled() -> None:
     compiled = {
         (row["kernel"], fatbin)
         for fatbin, rows in json.loads(table.read_text()).items()
-        if fatbin.startswith("matmul_")
+        if fatbin.startswith("matmul_") and fatbin != "matmul_bias_backward"  # which no plan chooses
         for row in rows
     }
     assert compiled == set(_C.matmul_kernels().items())

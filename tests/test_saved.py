@@ -14,8 +14,6 @@ PUT_TOGETHER = {"swiglu", "geglu", "reglu", "squared_relu", "rrelu-noise"}
 # The product of input1 and weight, which both other gradients are made from, in the place of what it is made from.
 KEEPS_A_PRODUCT = {"bilinear"}
 KEEPS_INPUT = "tanhshrink keeps its input, torch's the tanh of it"
-# second derivatives remake the preactivation from it
-REMAKES = "a fused activation keeps the input of a frozen linear layer"
 
 
 def kept(f: Callable[[], Tensor]) -> tuple[int, int]:
@@ -38,8 +36,6 @@ def judged(spec: OpSpec, request: pytest.FixtureRequest) -> None:
     """Skip what has no counterpart in torch."""
     if not spec.differentiable or spec.name in PUT_TOGETHER or spec.id in PUT_TOGETHER:
         pytest.skip("torch has no such gradient")
-    if spec.name == "linear" and spec.act not in ("", "identity"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason=REMAKES))
 
 
 def first_sample(spec: OpSpec, seed: int):

@@ -18,7 +18,8 @@ triton = pytest.importorskip("triton")
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
 
 if not INTERPRETED:
-    from neurokern.kernels.triton import activation, matmul, softmax
+    from neurokern.kernels.triton import activation, matmul, normalization, random, softmax
+    from neurokern.kernels.triton._common import accumulator
     from neurokern.kernels.triton._functions import ACTIVATIONS
     from neurokern.testing.triton_ptx import MODULES, Target
     from neurokern.testing.triton_ptx import PLANNED_FOR as DEVICES
@@ -134,6 +135,25 @@ ROWS = {
     "down a matrix, online": ((9000, 512), 0),
     "batch strides": ((3, 8, 200, 5), 2),
 }
+
+
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+@pytest.mark.parametrize("rows", ROWS)
+def test_every_normalization(compiled, rows, dtype):
+    shape, dim = ROWS[rows]
+    x = empty(*shape, dtype=dtype).movedim(dim, -1)
+    y = empty(*x.shape, dtype=dtype)
+    w, rstd = empty(x.shape[-1], dtype=dtype), empty(*x.shape[:-1], dtype=accumulator(x))
+    for bias, mean in ((w, rstd), (None, None)):
+        normalization.normalize(y, x, w, bias, mean, rstd, 1, 1e-5)
+        normalization.normalize_backward(y, w, bias, y, x, w, mean, rstd, 1)
+    assert len(compiled) >= 4
+
+
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+def test_random_numbers(compiled, dtype):
+    random.uniform(empty(1001, dtype=dtype), 3, 5, 7)
+    assert len(compiled) == 1
 
 
 @pytest.mark.parametrize("rows", ROWS)

@@ -18,6 +18,12 @@ PACKAGE = ROOT / "python" / "neurokern"
 # top to bottom: a layer imports only from those below it; the others stand beside them or above
 LAYERS = ("nn", "functional", "ops", "core", "backends")
 CPP = (".cpp", ".h", ".cu", ".cuh")
+# bottom to top, the families above them all: a folder of csrc/ includes only itself and those before it
+HOST = ("tensor", "driver", "plan", "call", "cpu", "cuda")
+# what epilogues know of another family
+EPILOGUES = ("activation/parameter.h",)
+# what every family's kernels stand on
+ENGINE = ("simd", "tile", "ptx", "elementwise")
 
 needs_sources = pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="not in a checkout")
 pytestmark = needs_sources
@@ -93,6 +99,62 @@ def test_cpp_includes_point_downwards() -> None:
                 found.append((p, i))
             if own not in ("cpu", "cuda") and re.match(r"kernels/(cpu|cuda)/", inside):
                 found.append((p, i))
+    assert not found, named(found)
+
+
+def folder_of(path: Path) -> tuple[str, str]:
+    """("csrc", folder) or (kernels' device, folder); "" for a file beside the folders."""
+    top, *inner = path.relative_to(ROOT).parts[:-1]
+    if top == "kernels" and inner:
+        top, *inner = inner
+    return top, inner[0] if inner else ""
+
+
+def test_families_stand_side_by_side() -> None:
+    """A folder of csrc/ includes those below it, and no family another one, neither there nor among the kernels."""
+    found = []
+    for p in [*sources(*CPP, under="csrc"), *sources(*CPP, under="kernels")]:
+        _, own = folder_of(p)
+        for i in includes(p):
+            places = [base / i for base in (p.parent, ROOT / "csrc", ROOT) if (base / i).is_file()]
+            if not places or not own:
+                continue
+            to, other = folder_of(places[0].resolve())
+            below = other in HOST[: HOST.index(own)] if own in HOST else other in HOST
+            if to == "csrc" and other != own and not below and i not in EPILOGUES:
+                found.append((p, i))
+            if to in ("cpu", "cuda") and other not in (own, *ENGINE):
+                found.append((p, i))
+    assert not found, named(found)
+
+
+def test_the_walls_see_a_breach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("csrc/matmul/call.h", "csrc/softmax/plan.h", "csrc/tensor/view.h", "csrc/driver/table.h"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("#pragma once\n")
+    (tmp_path / "kernels/cpu/softmax").mkdir(parents=True)
+    (tmp_path / "kernels/cpu/softmax/entries.h").write_text("#pragma once\n")
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    test_families_stand_side_by_side()
+    breaches = {
+        "csrc/matmul/call.h": "softmax/plan.h",
+        "csrc/tensor/view.h": "driver/table.h",
+        "csrc/driver/table.h": "matmul/call.h",
+        "csrc/softmax/plan.h": "kernels/cpu/matmul/entries.h",
+    }
+    (tmp_path / "kernels/cpu/matmul").mkdir(parents=True)
+    (tmp_path / "kernels/cpu/matmul/entries.h").write_text("#pragma once\n")
+    for name, include in breaches.items():
+        (tmp_path / name).write_text(f'#include "{include}"\n')
+        with pytest.raises(AssertionError, match=include):
+            test_families_stand_side_by_side()
+        (tmp_path / name).write_text("#pragma once\n")
+
+
+def test_no_build_leaves_host_code_out() -> None:
+    """The build has one host side: what a build lacks (fatbins, an instruction set) is found out at run time."""
+    bad = re.compile(r"__has_include|\bNK_(HAVE|BUILD)_\w+")
+    found = [(p, m.group()) for p in sources(*CPP, under="csrc") for m in bad.finditer(code(p))]
     assert not found, named(found)
 
 

@@ -7,16 +7,17 @@
 // `def_entry` (kernel_entry.h) binds it and gives the arguments their names, the only place where they stand in C++.
 #pragma once
 
-#include <pybind11/pybind11.h>
+#include <pybind11/cast.h>
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <type_traits>
 
-#include "../check.h"
-#include "../driver/host_memory.h"
-#include "../tensor.h"
+#include "tensor/allocate.h"
+#include "tensor/check.h"
+#include "tensor/host_memory.h"
+#include "tensor/read.h"
 
 namespace nk {
 
@@ -62,13 +63,13 @@ struct Input {
     PyObject* object;
     const char *op, *name;
     TensorView view;
-    driver::HostMemory memory;
+    HostMemory memory;
 
     Input(const Call& call, int i) : Input(call.argument(i), call.op, call.name(i)) {}
-    Input(PyObject* o, const char* op_, const char* name_, driver::Contents contents = driver::Contents::given)
+    Input(PyObject* o, const char* op_, const char* name_, Contents contents = Contents::given)
         : object(o), op(op_), name(name_) {
         read_tensor(o, op, name, view);
-        memory = driver::HostMemory(view, contents);
+        memory = HostMemory(view, contents);
     }
     operator const TensorView&() const { return view; }
     const TensorView* operator->() const { return &view; }
@@ -79,13 +80,13 @@ struct OptionalInput {
     const char *op, *name;
     TensorView view;
     bool present;
-    driver::HostMemory memory;
+    HostMemory memory;
 
     OptionalInput(const Call& call, int i)
         : object(call.argument(i)), op(call.op), name(call.name(i)), present(object != Py_None) {
         if (!present) return;
         read_tensor(object, op, name, view);
-        memory = driver::HostMemory(view);
+        memory = HostMemory(view);
     }
     const TensorView* get() const { return present ? &view : nullptr; }
 };
@@ -95,7 +96,7 @@ struct Output {
     py::object object;
     const char *op, *name;
     TensorView view;
-    driver::HostMemory memory;
+    HostMemory memory;
 
     // contiguous
     Output(const Call& call, const char* name_, const TensorView& like, const int64_t* shape, int ndim)
@@ -109,7 +110,7 @@ struct Output {
     Output(const Call& call, const char* name_, void* made)
         : object(py::reinterpret_steal<py::object>(static_cast<PyObject*>(made))), op(call.op), name(name_) {
         read_tensor(object.ptr(), op, name, view);
-        memory = driver::HostMemory(view, driver::Contents::unset);
+        memory = HostMemory(view, Contents::unset);
     }
     operator const TensorView&() const { return view; }
     const TensorView* operator->() const { return &view; }

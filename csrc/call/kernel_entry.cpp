@@ -1,12 +1,11 @@
-#include "kernel_entry.h"
+#include "call/kernel_entry.h"
 
 #include <deque>
 #include <new>
 #include <sstream>
 #include <stdexcept>
 
-#include "../driver/launch.h"
-#include "../register.h"
+#include "driver/launch.h"
 
 namespace nk {
 
@@ -84,7 +83,7 @@ KernelEntry describe_entry(const char* name, const char* arguments, int defaults
     return e;
 }
 
-void add_entry(py::module_& m, KernelEntry entry) {
+void add_entry(py::handle m, KernelEntry entry) {
     KernelEntry& e = entries().emplace_back(std::move(entry));
     for (const std::string& a : e.arguments) e.argument_names.push_back(a.c_str());
     e.names = {e.name.c_str(), e.argument_names.data()};

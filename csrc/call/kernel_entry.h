@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "call.h"
+#include "call/call.h"
 
 namespace nk {
 
@@ -34,7 +34,7 @@ KernelEntry& kernel_entry(const std::string& name);
 
 // Makes the entry known and binds it twice: `m.<name>`, and `m.recorded["<name>"]`, which returns what a gradient
 // needs besides.
-void add_entry(py::module_& m, KernelEntry entry);
+void add_entry(py::handle m, KernelEntry entry);
 
 // The exceptions that pybind11 translates where a function is called through it; leaves Python's error set.
 void set_python_error();
@@ -64,8 +64,7 @@ KernelEntry describe_entry(const char* name, const char* arguments, int defaults
 // Binds `launcher` as `name`; `arguments`: their names, "x dim kind", after `defaults` of which nothing need be given;
 // `returns`: its type in Python.
 template <auto launcher, int defaults = 0>
-void def_entry(py::module_& m, const char* name, const char* arguments, const char* doc,
-               const char* returns = "Tensor") {
+void def_entry(py::handle m, const char* name, const char* arguments, const char* doc, const char* returns = "Tensor") {
     KernelEntry entry = describe_entry(name, arguments, defaults, EntryOf<launcher>::types(), returns, doc);
     entry.call = &EntryOf<launcher>::call;
     add_entry(m, std::move(entry));

@@ -7,9 +7,10 @@
 #include <utility>
 #include <vector>
 
-#include "../framework.h"
-#include "../register.h"
-#include "kernel_entry.h"
+#include "call/bind.h"
+#include "call/guards.h"
+#include "call/kernel_entry.h"
+#include "call/torch_state.h"
 
 namespace nk {
 
@@ -27,6 +28,7 @@ struct Words {
     PyObject* const needs = PyUnicode_InternFromString("needs_input_grad");
     PyObject* const dirty = PyUnicode_InternFromString("dirty_tensors");  // what mark_dirty sets
     PyObject* const constant = PyUnicode_InternFromString("non_differentiable");
+    PyObject* const materialize = PyUnicode_InternFromString("materialize_grads");
 };
 
 const Words& words() {
@@ -55,6 +57,7 @@ struct Op {
     Py_ssize_t tensors = 0;                 // the first arguments; parameters follow
     Py_ssize_t parameters = 0;
     int outputs = 1, returns = 1;  // of a recorded call: all, and those that the user is given
+    int attached = 0;              // those behind them that stay in autograd's graph, for second derivatives
     uint64_t constants = 0;        // outputs without a gradient
     std::vector<Save> saves;
     bool keeps = false;      // a recorded call returns one thing more, which goes to backward behind the parameters
@@ -147,7 +150,22 @@ py::object forward(const Op& op, PyObject* const* given, Py_ssize_t count) {
             if (op.constants >> i & 1) *constant_end++ = out[i];
         set(ctx, words().constant, tuple_of(constant, constant_end - constant));
     }
-    return op.returns == 1 ? py::reinterpret_borrow<py::object>(out[0]) : tuple_of(out, op.returns);
+    if (op.attached != 0) set(ctx, words().materialize, py::bool_(false));  // their gradient is None as a rule
+    const int of_node = op.returns + op.attached;
+    return of_node == 1 ? py::reinterpret_borrow<py::object>(out[0]) : tuple_of(out, of_node);
+}
+
+// Of what autograd's Function returned, what the user is given.
+py::object given_of(const Op& op, py::object made) {
+    if (op.attached == 0) return made;
+    return op.returns == 1 ? py::reinterpret_borrow<py::object>(items(made)[0]) : tuple_of(items(made), op.returns);
+}
+
+// Whether the kernel has use for these gradients: one for each output given, none for those that are attached.
+bool is_usual(const Op& op, PyObject* const* g) {
+    if (op.attached == 0) return true;
+    return std::find(g, g + op.returns, Py_None) == g + op.returns &&
+           std::count(g + op.returns, g + op.returns + op.attached, Py_None) == op.attached;
 }
 
 // Whether the common way fits these tensors; wants: one of them requires a gradient.
@@ -169,11 +187,11 @@ bool is_common(Seen& seen, bool autocasts, PyObject* const* tensors, Py_ssize_t 
 // no plain tensor, be it that a hook unpacked it.
 py::object backward(const Op& op, PyObject* const* given, Py_ssize_t count) {
     PyObject* const ctx = given[0];
-    if (op.backward != nullptr && !is_grad_enabled()) {
+    if (op.backward != nullptr && !is_grad_enabled() && is_usual(op, given + 1)) {
         const py::object saved = checked(PyObject_GetAttr(ctx, words().saved));
         const Py_ssize_t kept = PyTuple_GET_SIZE(saved.ptr());
         PyObject* arguments[kMost];
-        PyObject** end = std::copy(given + 1, given + count, arguments);
+        PyObject** end = std::copy(given + 1, given + 1 + op.returns, arguments);
         end = std::copy(items(saved), items(saved) + kept, end);
         bool wants = false;
         if (is_common(op.gradients, false, arguments, end - arguments, wants)) {
@@ -216,7 +234,7 @@ py::object call(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
         const UnderWay parameters({arguments + op.tensors, count - op.tensors});
         Py_ssize_t given = op.tensors;  // autograd looks long at a None
         while (given > 1 && arguments[given - 1] == Py_None) --given;
-        return checked(PyObject_Vectorcall(op.apply.ptr(), arguments, given, nullptr));
+        return given_of(op, checked(PyObject_Vectorcall(op.apply.ptr(), arguments, given, nullptr)));
     } catch (py::error_already_set& e) {
         if (!std::exchange(refused, false)) throw;
         // the long way explains, or goes to torch
@@ -236,7 +254,7 @@ PyObject* entry(PyObject* self, PyObject* const* arguments, Py_ssize_t count) no
         if (op == nullptr) return nullptr;
         const bool fits = body == &call      ? op->fits(count)
                           : body == &forward ? count >= 2 && count <= 1 + op->tensors
-                                             : count == 1 + op->returns;
+                                             : count == 1 + op->returns + op->attached;
         if (!fits)
             return PyErr_Format(PyExc_TypeError, "neurokern.%s: %zd arguments do not fit this op", op->name.c_str(),
                                 count);
@@ -266,8 +284,9 @@ std::vector<const char*> c_strings(const std::vector<std::string>& texts) {
 
 py::tuple make_op(std::string name, std::string title, const std::string& module, const std::string& forward_kernel,
                   const std::string& backward_kernel, std::vector<std::string> arguments, int tensors, int outputs,
-                  int returns, uint64_t constants, const std::vector<std::tuple<bool, int, uint64_t>>& saves,
-                  bool keeps, bool wants, bool autocasts, bool writes, int label, py::object otherwise_) {
+                  int returns, int attached, uint64_t constants,
+                  const std::vector<std::tuple<bool, int, uint64_t>>& saves, bool keeps, bool wants, bool autocasts,
+                  bool writes, int label, py::object otherwise_) {
     auto* op = new Op;
     op->name = std::move(name), op->title = std::move(title), op->module = module;
     op->argument_texts = std::move(arguments);
@@ -283,7 +302,7 @@ py::tuple make_op(std::string name, std::string title, const std::string& module
         op->backward_names = {op->title.c_str(), op->backward->names.arguments};
     }
     op->tensors = tensors, op->parameters = static_cast<Py_ssize_t>(op->argument_names.size()) - tensors;
-    op->outputs = outputs, op->returns = returns, op->constants = constants;
+    op->outputs = outputs, op->returns = returns, op->attached = attached, op->constants = constants;
     for (const auto& [output, index, for_any] : saves) op->saves.push_back({output, index, for_any});
     op->keeps = keeps, op->wants = wants, op->autocasts = autocasts, op->writes = writes;
     op->otherwise = std::move(otherwise_);
@@ -309,11 +328,12 @@ py::tuple make_op(std::string name, std::string title, const std::string& module
 
 }  // namespace
 
-void register_op(py::module_& m) {
+void register_op(py::handle module) {
+    auto m = py::reinterpret_borrow<py::module_>(module);
     using py::arg;
     m.def("make_op", &make_op, arg("name"), arg("title"), arg("module"), arg("forward"), arg("backward"),
-          arg("arguments"), arg("tensors"), arg("outputs"), arg("returns"), arg("constants"), arg("saves"),
-          arg("keeps"), arg("wants"), arg("autocasts"), arg("writes"), arg("label"), arg("otherwise"),
+          arg("arguments"), arg("tensors"), arg("outputs"), arg("returns"), arg("attached"), arg("constants"),
+          arg("saves"), arg("keeps"), arg("wants"), arg("autocasts"), arg("writes"), arg("label"), arg("otherwise"),
           "(call, forward, apply, set_apply) of an op: what the user calls, a torch.autograd.Function's forward, its "
           "context's apply, and what tells `call` the Function's apply. See neurokern.core.op.");
 }

@@ -1,8 +1,10 @@
-#include "run.h"
+#include <pybind11/pybind11.h>
+
+#include "call/run.h"
 
 #include <algorithm>
 
-#include "../register.h"
+#include "call/bind.h"
 
 namespace nk {
 
@@ -30,7 +32,8 @@ void run_on_triton(const Call& call, PyObject* const* outputs, int count) {
         throw py::error_already_set();
 }
 
-void register_run(py::module_& m) {
+void register_run(py::handle module) {
+    auto m = py::reinterpret_borrow<py::module_>(module);
     m.def(
         "set_backend",
         [](const std::string& name, py::object triton) {

@@ -1,12 +1,13 @@
 // Where a call runs, and what every launch has in common: the choice of the backend, the trace, the interpreter lock.
 #pragma once
 
+#include <pybind11/gil_simple.h>
+
 #include <utility>
 
-#include "../cpu/threads.h"
-#include "../driver/launch.h"
-#include "../trace.h"
-#include "call.h"
+#include "call/call.h"
+#include "call/trace.h"
+#include "driver/launch.h"
 
 namespace nk {
 
@@ -27,7 +28,7 @@ template <class Plan, class Body>
 void run_on_cpu(const char* op, const std::string& kernel, double work, Plan&& plan, Body&& body) {
     if (trace::active()) trace::record({op, "cpu", kernel, plan(), ""});
     if (work > kReleaseAt) {
-        py::gil_scoped_release released;
+        py::gil_scoped_release_simple released;
         body();
     } else {
         body();

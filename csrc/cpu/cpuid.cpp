@@ -1,4 +1,4 @@
-#include "cpuid.h"
+#include "cpu/cpuid.h"
 
 #include <cpuid.h>
 

@@ -1,6 +1,4 @@
-#include "rows.h"
-
-#include "table.h"
+#include "cpu/rows.h"
 
 namespace nk::cpu {
 
@@ -8,25 +6,6 @@ namespace {
 
 constexpr int64_t kGatheredBytes = int64_t{64} << 10;  // rows that are gathered together
 constexpr int64_t kMostRows = 64;
-constexpr int64_t kAcross = 16;  // rows from which copying across them pays
-
-struct Grid {
-    char* data;
-    int64_t step, apart;  // along a row, and from row to row
-};
-
-// `rows` rows of n elements from one place to another; the shorter way through memory goes innermost.
-void copy(const Grid& to, const Grid& from, int64_t rows, int64_t n, int size) {
-    const bool across = rows >= kAcross && (to.apart == 1 || from.apart == 1);
-    const auto transpose = table().activation.transpose[size / 4];
-    if (across && to.step == 1 && from.apart == 1) return transpose({to.data, from.data, rows, n, to.apart, from.step});
-    if (across && from.step == 1 && to.apart == 1) return transpose({to.data, from.data, n, rows, to.step, from.apart});
-    const int64_t outer = across ? n : rows;
-    for (int64_t i = 0; i < outer; ++i)
-        copy_strided(to.data + i * (across ? to.step : to.apart) * size, across ? to.apart : to.step,
-                     from.data + i * (across ? from.step : from.apart) * size, across ? from.apart : from.step,
-                     across ? rows : n, size);
-}
 
 // f(place in the row, offset in memory, elements along the innermost dim), in the row's order.
 template <class F>
@@ -102,15 +81,15 @@ int64_t rows_at_a_time(int64_t length, int size) {
 }
 
 RowBuffer::RowBuffer(const RowSet& rows, bool output, int64_t most)
-    : rows_(rows), direct_(rows.contiguous()), output_(output) {
-    if (direct_) return;
+    : rows_(rows), as_is_(rows.contiguous()), output_(output) {
+    if (as_is_) return;
     const int64_t line = 64 / rows.size;
     apart_ = (rows.length + line - 1) / line * line + line;  // rows begin in other sets of L1
     buffer_.reset(new char[static_cast<size_t>(most * apart_ * rows.size)]);
 }
 
 void* RowBuffer::take(int64_t first, int64_t rows) {
-    if (direct_) return rows_.at(first);
+    if (as_is_) return rows_.at(first);
     if (!output_ && rows > filled_) {
         rows_.gather(first, rows, buffer_.get(), apart_);
         if (rows_.one_value()) filled_ = rows;
@@ -119,7 +98,7 @@ void* RowBuffer::take(int64_t first, int64_t rows) {
 }
 
 void RowBuffer::give_back(int64_t first, int64_t rows) {
-    if (!direct_) rows_.scatter(first, rows, buffer_.get(), apart_);
+    if (!as_is_) rows_.scatter(first, rows, buffer_.get(), apart_);
 }
 
 }  // namespace nk::cpu

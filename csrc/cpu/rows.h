@@ -6,8 +6,8 @@
 #include <memory>
 #include <vector>
 
-#include "../tensor.h"
-#include "gather.h"
+#include "cpu/strided_copy.h"
+#include "tensor/view.h"
 
 namespace nk::cpu {
 
@@ -48,12 +48,12 @@ class RowBuffer {
     RowBuffer(const RowSet& rows, bool output, int64_t most);
     // Rows [first, first + rows) for the kernel to use: input rows are there, output rows are to be written.
     void* take(int64_t first, int64_t rows);
-    int64_t apart() const { return direct_ ? rows_.apart() : apart_; }
+    int64_t apart() const { return as_is_ ? rows_.apart() : apart_; }
     void give_back(int64_t first, int64_t rows);  // output rows have been written
 
   private:
     const RowSet& rows_;
-    const bool direct_, output_;
+    const bool as_is_, output_;
     int64_t apart_ = 0, filled_ = 0;  // filled: rows that hold the one value already
     std::unique_ptr<char[]> buffer_;
 };

@@ -1,31 +1,23 @@
-#include "table.h"
+#include "cpu/table.h"
 
 #include <cstdlib>
-#include <memory>
 #include <stdexcept>
 #include <string>
 
 // Every instruction set compiles the same sources inside its own namespace.
-#ifdef NK_HAVE_CPU_MATMUL
-#define NK_DECLARE_MATMUL void register_matmul(cpu::MatmulEntries&);
-#else
-#define NK_DECLARE_MATMUL
-#endif
-#ifdef NK_HAVE_CPU_ACTIVATION
-#define NK_DECLARE_ACTIVATION void register_activation(cpu::ActivationEntries&);
-#else
-#define NK_DECLARE_ACTIVATION
-#endif
-#define NK_DECLARE(isa)                                      \
-    namespace nk::isa {                                      \
-    NK_DECLARE_MATMUL                                        \
-    NK_DECLARE_ACTIVATION                                    \
-    void register_normalization(cpu::NormalizationEntries&); \
+#define NK_DECLARE_FAMILY(family, Entries) void register_##family(cpu::Entries&);
+#define NK_DECLARE(isa)                \
+    namespace nk::isa {                \
+    NK_CPU_FAMILIES(NK_DECLARE_FAMILY) \
     }
 NK_DECLARE(scalar)
 NK_DECLARE(avx2)
 NK_DECLARE(avx512)
-NK_DECLARE(avx512bf16)
+#undef NK_DECLARE
+namespace nk::avx512bf16 {
+NK_CPU_BF16_FAMILIES(NK_DECLARE_FAMILY)
+}
+#undef NK_DECLARE_FAMILY
 
 namespace nk::cpu {
 
@@ -34,21 +26,16 @@ namespace {
 Table build(Level level) {
     Table t{};
     t.level = level;
-#ifdef NK_HAVE_CPU_MATMUL
-    scalar::register_matmul(t.matmul);
-    if (level >= Level::avx2) avx2::register_matmul(t.matmul);
-    if (level >= Level::avx512) avx512::register_matmul(t.matmul);
-    if (level >= Level::avx512bf16) avx512bf16::register_matmul(t.matmul);
-#endif
-#ifdef NK_HAVE_CPU_ACTIVATION
-    scalar::register_activation(t.activation);
-    if (level >= Level::avx2) avx2::register_activation(t.activation);
-    if (level >= Level::avx512) avx512::register_activation(t.activation);
-    if (level >= Level::avx512bf16) avx512bf16::register_activation(t.activation);
-#endif
-    scalar::register_normalization(t.normalization);
-    if (level >= Level::avx2) avx2::register_normalization(t.normalization);
-    if (level >= Level::avx512) avx512::register_normalization(t.normalization);
+#define NK_REGISTER(family, Entries)                             \
+    scalar::register_##family(t.family);                         \
+    if (level >= Level::avx2) avx2::register_##family(t.family); \
+    if (level >= Level::avx512) avx512::register_##family(t.family);
+    NK_CPU_FAMILIES(NK_REGISTER)
+#undef NK_REGISTER
+#define NK_REGISTER(family, Entries) \
+    if (level >= Level::avx512bf16) avx512bf16::register_##family(t.family);
+    NK_CPU_BF16_FAMILIES(NK_REGISTER)
+#undef NK_REGISTER
     return t;
 }
 

@@ -1,30 +1,16 @@
 // The CPU kernels in force: scalar first, then overridden by each instruction set that the machine has.
 #pragma once
 
-#include "cpuid.h"
-
-#if __has_include("../../kernels/cpu/matmul/entries.h")
-#include "../../kernels/cpu/matmul/entries.h"
-#define NK_HAVE_CPU_MATMUL 1
-#endif
-#if __has_include("../../kernels/cpu/activation/entries.h")
-#include "../../kernels/cpu/activation/entries.h"
-#define NK_HAVE_CPU_ACTIVATION 1
-#endif
-
-#include "../../kernels/cpu/normalization/entries.h"
+#include "cpu/cpuid.h"
+#include "cpu_families.h"  // made by cmake/folders.cmake: NK_CPU_FAMILIES(X), X(family, its type of entries)
 
 namespace nk::cpu {
 
 struct Table {
     Level level;
-#ifdef NK_HAVE_CPU_MATMUL
-    MatmulEntries matmul;
-#endif
-#ifdef NK_HAVE_CPU_ACTIVATION
-    ActivationEntries activation;
-#endif
-    NormalizationEntries normalization;
+#define NK_MEMBER(family, Entries) Entries family;
+    NK_CPU_FAMILIES(NK_MEMBER)
+#undef NK_MEMBER
 };
 
 // The table in force; the first call reads NEUROKERN_CPU_LEVEL and throws when it names no level of this machine.

@@ -3,9 +3,7 @@
 
 #include <omp.h>
 
-#include <algorithm>
 #include <atomic>
-#include <cstdint>
 #include <exception>
 
 namespace nk::cpu {
@@ -35,22 +33,6 @@ void parallel(int threads, F&& f) {
 
 // Stores past the caches are not ordered with the signal that this thread's share is done.
 inline void drain_stores() { std::atomic_thread_fence(std::memory_order_seq_cst); }
-
-// Splits [0, n) into one range per thread, each a multiple of `grain` long (but the last).
-template <class F>
-void parallel_for(int64_t n, int64_t grain, F&& f) {
-    const int64_t blocks = (n + grain - 1) / grain;
-    const int threads = static_cast<int>(std::min<int64_t>(max_threads(), blocks));
-    if (threads <= 1) {
-        if (n > 0) f(int64_t{0}, n);
-        return;
-    }
-    parallel(threads, [&](int tid, int count) {
-        const int64_t begin = blocks * tid / count * grain;
-        const int64_t end = std::min(n, blocks * (tid + 1) / count * grain);
-        if (begin < end) f(begin, end);
-    });
-}
 
 // A barrier among the threads of the innermost parallel(); a thread that throws before it would hang the others.
 inline void barrier() {

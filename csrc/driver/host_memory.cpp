@@ -1,23 +1,33 @@
-#include "host_memory.h"
+#include "driver/host_memory.h"
+
+#include "driver/table.h"
+#include "tensor/geometry.h"
+#include "tensor/host_memory.h"
 
 namespace nk::driver {
 
-void HostMemory::add(const TensorView& view, Contents contents) {
+namespace {
+
+void* add(const TensorView& view, Contents contents) {
     const DriverTable* t = table();
     const auto [begin, end] = extent(view);
-    if (view.numel() == 0 || t == nullptr || t->cuMemHostRegister_v2 == nullptr) return;
+    if (view.numel() == 0 || t == nullptr || t->cuMemHostRegister_v2 == nullptr) return nullptr;
     void* memory = const_cast<char*>(begin);
     auto bytes = static_cast<size_t>(end - begin);
-    if (t->cuMemHostRegister_v2(memory, bytes, 0) != 0) return;
-    data_ = memory;
+    if (t->cuMemHostRegister_v2(memory, bytes, 0) != 0) return nullptr;
     auto address = reinterpret_cast<uint64_t>(memory);
     if (contents == Contents::unset && t->cuMemDiscardBatchAsync != nullptr)
         t->cuMemDiscardBatchAsync(&address, &bytes, 1, 0, nullptr);
+    return memory;
 }
 
-void HostMemory::remove() {
+void remove(void* memory) {
     if (const DriverTable* t = table(); t != nullptr && t->cuMemHostUnregister != nullptr)
-        t->cuMemHostUnregister(data_);
+        t->cuMemHostUnregister(memory);
 }
+
+}  // namespace
+
+void listen_to_host_memory(bool listen) { host_memory_listener = {listen ? add : nullptr, remove}; }
 
 }  // namespace nk::driver

@@ -1,4 +1,4 @@
-#include "launch.h"
+#include "driver/launch.h"
 
 #include <fstream>
 #include <map>
@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "../check.h"
+#include "tensor/check.h"
 
 namespace nk::driver {
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <string>
 
-#include "../tensor.h"
-#include "table.h"
+#include "driver/table.h"
+#include "tensor/view.h"
 
 namespace nk::driver {
 

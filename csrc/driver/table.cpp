@@ -1,4 +1,4 @@
-#include "table.h"
+#include "driver/table.h"
 
 #include <dlfcn.h>
 
@@ -6,12 +6,14 @@
 #include <mutex>
 #include <stdexcept>
 
+#include "driver/host_memory.h"
+
 namespace nk::driver {
 
 namespace {
 
 std::mutex table_mutex;
-DriverTable native;
+DriverTable own;  // of the machine
 bool tried = false;
 std::string reason;
 std::atomic<const DriverTable*> current{nullptr};
@@ -38,16 +40,22 @@ std::string resolve(void* library, DriverTable& to) {
     return "";
 }
 
-const DriverTable* load_native() {
-    if (tried) return reason.empty() ? &native : nullptr;
+const DriverTable* load_own() {
+    if (tried) return reason.empty() ? &own : nullptr;
     tried = true;
     void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
         reason = "no CUDA driver (libcuda.so.1 is not on this machine)";
         return nullptr;
     }
-    reason = resolve(library, native);
-    return reason.empty() ? &native : nullptr;
+    reason = resolve(library, own);
+    return reason.empty() ? &own : nullptr;
+}
+
+// Puts another table in force; null: the machine's own again.
+void install(const DriverTable* t) {
+    current.store(t, std::memory_order_release);
+    listen_to_host_memory(t != nullptr);
 }
 
 }  // namespace
@@ -55,7 +63,7 @@ const DriverTable* load_native() {
 const DriverTable* table() {
     if (const DriverTable* t = current.load(std::memory_order_acquire)) return t;
     const std::lock_guard lock(table_mutex);
-    const DriverTable* t = load_native();
+    const DriverTable* t = load_own();
     if (t != nullptr) current.store(t, std::memory_order_release);
     return t;
 }
@@ -65,7 +73,7 @@ const std::string& why_not() { return reason; }
 void replace_table(const DriverTable* t) {
     const std::lock_guard lock(table_mutex);
     if (t != nullptr) ++replacements;
-    current.store(t, std::memory_order_release);
+    install(t);
 }
 
 void replace_library(const std::string& path) {
@@ -81,12 +89,12 @@ void replace_library(const std::string& path) {
         return replace_table(&other);
     }
     // The same table again: what was loaded through it stays.
-    current.store(&other, std::memory_order_release);
+    install(&other);
 }
 
 bool replaced() {
     const DriverTable* t = current.load(std::memory_order_acquire);
-    return t != nullptr && t != &native;
+    return t != nullptr && t != &own;
 }
 
 unsigned generation() { return replacements.load(std::memory_order_acquire); }

@@ -1,8 +1,8 @@
 // layer_norm, rms_norm and their gradients: check, make the outputs, run.
-#include "../call/kernel_entry.h"
-#include "../call/run.h"
-#include "../register.h"
-#include "problem.h"
+#include "bindings.h"
+#include "call/kernel_entry.h"
+#include "call/run.h"
+#include "normalization/problem.h"
 
 namespace nk {
 
@@ -117,7 +117,7 @@ py::object rms_norm_backward(const Call& call, Input& g, Input& x, OptionalInput
 
 }  // namespace
 
-void register_normalization(py::module_& m) {
+void register_normalization(py::handle m) {
     constexpr const char* tensors = "tuple[Tensor | None, ...]";
     def_entry<&layer_norm>(m, "layer_norm", "input weight bias normalized_shape eps",
                            "(x - mean) * rstd * weight + bias over the last dims; recorded: with mean and rstd.");

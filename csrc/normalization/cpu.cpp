@@ -2,13 +2,14 @@
 // buffers. The gradients of weight and bias are summed by parts of the rows, and the parts in their order.
 #include <cstring>
 
-#include "../call/run.h"
-#include "../cpu/rows.h"
-#include "../cpu/runs.h"
-#include "../cpu/table.h"
-#include "../cpu/workspace.h"
-#include "plan_cpu.h"
-#include "problem.h"
+#include "call/run.h"
+#include "cpu/elementwise.h"
+#include "cpu/rows.h"
+#include "cpu/table.h"
+#include "cpu/threads.h"
+#include "cpu/workspace.h"
+#include "normalization/plan_cpu.h"
+#include "normalization/problem.h"
 
 namespace nk::normalization {
 
@@ -75,11 +76,11 @@ void forward_cpu(const Forward& p) {
     const auto kernel = (p.rms ? table.rms_norm : table.layer_norm)[d];
     const double cost = cost_of(p.x.dtype, false);
     const int threads = static_cast<int>(std::clamp<int64_t>(x.count, 1, cpu::threads_for(x.count * n, cost)));
-    const bool direct = y.contiguous() && x.contiguous();
+    const bool as_is = y.contiguous() && x.contiguous();
     const Parameter weight(p.weight), bias(p.bias);
     const bool stream = y.contiguous() && bytes >= kStreamBytes && (n * x.size >= kLongRow || n * x.size % 64 == 0);
-    const int64_t most = direct ? x.count : cpu::rows_at_a_time(n, x.size);
-    run_on_threads(p.op(), x.count, n, !direct, cost, threads, [&](int tid, int count) {
+    const int64_t most = as_is ? x.count : cpu::rows_at_a_time(n, x.size);
+    run_on_threads(p.op(), x.count, n, !as_is, cost, threads, [&](int tid, int count) {
         cpu::RowBuffer to(y, true, most), from(x, false, most);
         const cpu::RowSet* sets[] = {&y, &x};
         each_piece(sets, x.count * tid / count, x.count * (tid + 1) / count, most, [&](int64_t first, int64_t rows) {
@@ -100,7 +101,7 @@ void backward_cpu(const Backward& p) {
     const auto kernel = (p.rms ? table.rms_norm_backward : table.layer_norm_backward)[d];
     const double cost = cost_of(p.x.dtype, true);
     const int threads = static_cast<int>(std::clamp<int64_t>(rows, 1, cpu::threads_for(rows * n, cost)));
-    const bool direct = g.contiguous() && x.contiguous() && (p.gx == nullptr || gx.contiguous());
+    const bool as_is = g.contiguous() && x.contiguous() && (p.gx == nullptr || gx.contiguous());
     const Parameter weight(p.weight);
     const bool sums = p.gw != nullptr || p.gb != nullptr;
     const int64_t per_part = sums ? rows_per_part(rows, threads) : std::max<int64_t>(1, plan::ceil_div(rows, threads));
@@ -109,10 +110,10 @@ void backward_cpu(const Backward& p) {
     const size_t half = static_cast<size_t>(parts * stride * acc);
     char* const gw = p.gw != nullptr ? workspace.get(2 * half) : nullptr;
     char* const gb = p.gb != nullptr ? workspace.get(2 * half) + half : nullptr;
-    const int64_t most = direct ? rows : cpu::rows_at_a_time(n, x.size);
+    const int64_t most = as_is ? rows : cpu::rows_at_a_time(n, x.size);
     const bool stream = p.gx != nullptr && gx.contiguous() && rows * n * x.size >= kStreamBytes &&
                         reinterpret_cast<uintptr_t>(p.gx->data) % 64 == 0 && n * x.size % 64 == 0;
-    run_on_threads(p.op(), rows, n, !direct, cost, threads, [&](int tid, int count) {
+    run_on_threads(p.op(), rows, n, !as_is, cost, threads, [&](int tid, int count) {
         cpu::RowBuffer to(gx, true, most), from_g(g, false, most), from_x(x, false, most);
         const cpu::RowSet* sets[] = {&gx, &g, &x};
         for (int64_t part = parts * tid / count; part < parts * (tid + 1) / count; ++part) {

@@ -1,10 +1,13 @@
 // layer_norm and rms_norm on CUDA: the rows' kernels (kernels/cuda/normalization/rows.h), and for the gradients of
 // weight and bias sums over the rows.
-#include "../check.h"
-#include "../launch_cuda.h"
-#include "../scratch.h"
-#include "plan_cuda.h"
-#include "problem.h"
+#include "call/trace.h"
+#include "cuda/columns.h"
+#include "driver/kernel.h"
+#include "normalization/plan_cuda.h"
+#include "normalization/problem.h"
+#include "plan/columns_cuda.h"
+#include "tensor/check.h"
+#include "tensor/scratch.h"
 
 namespace nk::normalization {
 
@@ -64,12 +67,12 @@ std::string typed(const std::string& kernel, DType t) { return kernel + "_" + cu
 
 // Launches the rows of each chunk; place(params, offset in elements of each tensor of the outer space).
 template <class Params, class Place>
-void run_rows(const char* op, const char* prefix, const Space& s, const TensorView& x, bool backward, Params params,
-              Place place) {
-    const Plan plan = plan_rows(s, x.dtype, backward);
+void run_rows(const char* op, const char* prefix, const Space& s, const TensorView& x, Params params, Place place) {
+    const Plan plan = plan_rows(s, x.dtype);
     const std::string kernel = typed(prefix + plan.kernel, x.dtype);
     const int64_t grid = plan.grid(plan.chunks.front().space.numel());
-    if (trace::active()) cuda::trace_launch(op, kernel, describe(plan, plan.lanes(), grid, plan.chunks.size()));
+    if (trace::active())
+        trace::record({op, "cuda", kernel, describe(plan, plan.lanes(), grid, plan.chunks.size()), ""});
     plan::fill_layout(s.inner, params.inner);
     params.length = s.inner.numel();
     params.vector = plan.vector;
@@ -102,10 +105,9 @@ void sum_columns(const Backward& p, const char* name, const TensorView& sums) {
     units.inner = coalesce_all(g_in, x_in);
     units.address[0] = reinterpret_cast<uintptr_t>(p.g.data), units.address[1] = reinterpret_cast<uintptr_t>(p.x.data);
     const bool vector = s.inner.ndim == 1 && units.in_units(type);
-    const plan::ColumnPlan plan =
-        plan::plan_columns(rows, columns, vector, type, cuda::multiprocessors(p.x.device), int64_t{1} << 62);
+    const plan::ColumnPlan plan = plan::plan_columns(rows, columns, vector, type, cuda::multiprocessors(p.x.device));
     const std::string kernel = typed(name, type);
-    if (trace::active()) cuda::trace_launch(p.op(), kernel, plan::describe(plan));
+    if (trace::active()) trace::record({p.op(), "cuda", kernel, plan::describe(plan), ""});
     NormColumnParams c;
     c.in[0] = p.g.data, c.in[1] = p.x.data;
     c.mean = data_of(p.mean), c.rstd = p.rstd.data;
@@ -122,15 +124,7 @@ void sum_columns(const Backward& p, const char* name, const TensorView& sums) {
     c.partial = scratch.data;
     constexpr const char* fatbin = "normalization_columns";
     cuda::launch(p.op(), fatbin, kernel, plan.tiles, plan.parts, cuda::kColumnThreads, p.x.device, c);
-    if (c.partial == nullptr) return;
-    cuda::FinishParams f;
-    f.partial = c.partial, f.sums = sums.data;
-    f.sums_stride = 1;
-    f.columns = columns;
-    f.parts = static_cast<int32_t>(plan.parts);
-    f.lanes_log2 = std::min(plan::ceil_log2(columns), cuda::kColumnLanesLog2);
-    cuda::launch(p.op(), fatbin, typed("normalization_finish", type),
-                 plan::ceil_div(columns, int64_t{1} << f.lanes_log2), 1, cuda::kColumnThreads, p.x.device, f);
+    if (c.partial != nullptr) cuda::finish_columns(p.op(), sums, c.partial, columns, plan.parts);
 }
 
 }  // namespace
@@ -141,7 +135,7 @@ void forward_cuda(const Forward& p) {
     k.weight = data_of(p.weight), k.bias = data_of(p.bias);
     k.eps = p.eps;
     const Space s = space_of(p.op(), {&p.y, &p.x}, p.rstd, {p.weight, p.bias}, p.row_dims);
-    run_rows(p.op(), "normalization_", s, p.x, false, k, [&](NormParams& k, const int64_t* offset) {
+    run_rows(p.op(), "normalization_", s, p.x, k, [&](NormParams& k, const int64_t* offset) {
         k.y = cuda::at(p.y, offset[0]), k.x = cuda::at(p.x, offset[1]);
         k.mean = statistics_at(p.mean, offset[2]), k.rstd = statistics_at(&p.rstd, offset[2]);
     });
@@ -152,7 +146,7 @@ void backward_cuda(const Backward& p) {
         NormBackwardParams k;
         k.weight = data_of(p.weight);
         const Space s = space_of(p.op(), {p.gx, &p.g, &p.x}, p.rstd, {p.weight}, p.row_dims);
-        run_rows(p.op(), "normalization_backward_", s, p.x, true, k, [&](NormBackwardParams& k, const int64_t* offset) {
+        run_rows(p.op(), "normalization_backward_", s, p.x, k, [&](NormBackwardParams& k, const int64_t* offset) {
             k.gx = cuda::at(*p.gx, offset[0]), k.g = cuda::at(p.g, offset[1]), k.x = cuda::at(p.x, offset[2]);
             k.mean = statistics_at(p.mean, offset[3]), k.rstd = statistics_at(&p.rstd, offset[3]);
         });

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "../plan/arithmetic.h"
+#include "plan/arithmetic.h"
 
 namespace nk::normalization {
 

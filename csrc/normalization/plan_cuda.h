@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "../../kernels/cuda/normalization/params.h"
-#include "../plan/rows_cuda.h"
+#include "kernels/cuda/normalization/params.h"
+#include "plan/rows_cuda.h"
 
 namespace nk::normalization {
 
@@ -33,10 +33,13 @@ struct Plan : plan::RowKernel {
     std::vector<plan::Chunk> chunks;  // of the rows
 };
 
-inline Plan plan_rows(const Space& s, DType type, bool backward) {
+inline Plan plan_rows(const Space& s, DType type) {
     Plan p;
     p.vector = s.in_units(type);
-    choose_row_kernel(p, s.inner.numel(), type, backward);
+    if (s.inner.ndim == 1)
+        choose_row_kernel(p, s.inner.numel(), type, true);  // a row and its weights, or two rows
+    else
+        choose_long_row(p);  // the one kernel that walks more dims
     p.chunks = plan::split(s.outer);
     return p;
 }

@@ -1,7 +1,7 @@
 // layer_norm and rms_norm as checked arguments: what the CPU and CUDA launchers take.
 #pragma once
 
-#include "../tensor.h"
+#include "tensor/view.h"
 
 namespace nk::normalization {
 

@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "../../kernels/cuda/tile/row_threads.h"
-#include "activation.h"
+#include "kernels/cuda/tile/row_threads.h"
+#include "plan/elementwise_cuda.h"
 
 namespace nk::plan {
 
@@ -24,6 +24,12 @@ inline int kept(int n, DType t) { return t == DType::f64 ? n / 2 : n; }
 
 // The longest row that stays in registers: 32 (with two inputs: 16) values in each of 1024 threads.
 inline int64_t longest_in_registers(DType t, bool two) { return int64_t{1024} * kept(two ? 16 : 32, t); }
+
+inline void choose_long_row(RowKernel& p) {
+    p.variant = RowKernel::long_row;
+    p.kernel = "long";
+    p.threads = cuda::kRowLongThreads;
+}
 
 // `two`: the kernel keeps two rows in registers, as gradients do. p.vector has been decided.
 inline void choose_row_kernel(RowKernel& p, int64_t length, DType type, bool two) {
@@ -45,9 +51,7 @@ inline void choose_row_kernel(RowKernel& p, int64_t length, DType type, bool two
     // 32 values from half the threads on: then two blocks share an SM, and one loads while the other stores.
     if (length <= 512 * kept(16, type) || (two && length <= longest_in_registers(type, true))) return in_block(16);
     if (!two && length <= longest_in_registers(type, false)) return in_block(32);
-    p.variant = RowKernel::long_row;
-    p.kernel = "long";
-    p.threads = cuda::kRowLongThreads;
+    choose_long_row(p);
 }
 
 inline std::string describe(const RowKernel& p, int lanes, int64_t grid, size_t launches) {

@@ -386,6 +386,20 @@ NK_HD auto visit_activation(Activation a, F&& f) {
     __builtin_unreachable();  // there is no other id
 }
 
+// The same for the activations of gated units.
+template <class F>
+NK_HD void visit_gate(Activation a, F&& f) {
+    switch (a) {
+#define NK_CASE(name, activation, Op, first) \
+    case Activation::activation:             \
+        return f(Op{});
+        NK_GATED_UNITS(NK_CASE)
+#undef NK_CASE
+        default:
+            return;
+    }
+}
+
 template <class Op, class F>
 NK_HD void call_if_told_by_output(F&& f) {
     if constexpr (told_by_output<Op>) f(typename Op::OfOutput{});

@@ -275,8 +275,8 @@ class Columns:
         return {"BLOCK_R": self.block_r, "BLOCK_C": self.block_c, "num_warps": self.warps}
 
 
-def columns(rows: int, cols: int, along_rows: bool, device: Device) -> Columns:
-    """Plan a column sum; ``along_rows``: neighbours in memory are rows, not columns.
+def columns(rows: int, cols: int, along_rows: bool, device: Device, tile: int = 1024) -> Columns:
+    """Plan a column sum; ``along_rows``: neighbours in memory are rows, not columns; ``tile``: elements of a step.
 
     Chunks fill the device about four times; their number depends on the shape and the device alone, and they are
     added in order, so the result is bitwise repeatable.
@@ -286,7 +286,7 @@ def columns(rows: int, cols: int, along_rows: bool, device: Device) -> Columns:
         block_r = max(16, min(1024, power_of_two(rows)))
     else:
         block_c = max(1, min(64, power_of_two(cols)))
-        block_r = max(1, min(1024 // block_c, power_of_two(rows)))
+        block_r = max(1, min(tile // block_c, power_of_two(rows)))
     wanted = blocks(4 * device.multiprocessors, blocks(cols, block_c))
     steps = blocks(rows, block_r)
     per = blocks(steps, max(1, min(wanted, steps)))

@@ -308,7 +308,7 @@ def normalize_backward(gx, gw, gb, g, x, weight, mean, rstd, row_dims: int, *, r
     outer, strides = _dims(rows)
     # ordered as the contiguous sums are
     inner, along = _dims(collapse(x.shape[split:], like.stride(), g_in, x_in))
-    plan = columns(rows.count, cols, False, device_of(x))
+    plan = columns(rows.count, cols, False, device_of(x), 512 if x.element_size() == 8 else 1024)
     weights, biases = (
         None if out is None else torch.empty((plan.chunks, cols), dtype=accumulator(x), device=x.device)
         for out in (gw, gb)

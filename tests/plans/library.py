@@ -18,7 +18,7 @@ def load() -> ctypes.CDLL:
     """The library; a second to compile, so once for each process."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "plans.so"
-        command = [os.environ.get("CXX", "g++"), "-std=c++20", "-O1", "-fPIC", "-shared", f"-I{ROOT}"]
+        command = [os.environ.get("CXX", "g++"), "-std=c++20", "-O1", "-fPIC", "-shared", f"-I{ROOT}", f"-I{ROOT}/csrc"]
         command += ["-o", str(target), str(HERE / "rows_and_elements.cpp")]
         subprocess.run(command, check=True, capture_output=True, text=True)
         library = ctypes.CDLL(str(target))

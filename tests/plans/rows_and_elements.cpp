@@ -1,7 +1,8 @@
-// The CUDA plans of csrc/plan/activation.h and csrc/plan/softmax.h as JSON, for tests/test_cuda_activation_plan.py.
+// The CUDA plans of csrc/plan/ and csrc/softmax/plan_cuda.h as JSON, for tests/test_cuda_activation_plan.py.
 #include <sstream>
 
-#include "csrc/plan/softmax.h"
+#include "plan/columns_cuda.h"
+#include "softmax/plan_cuda.h"
 
 namespace {
 
@@ -58,8 +59,8 @@ const char* elementwise_plan(int outputs, int tensors, int ndim, const int64_t* 
     return text.c_str();
 }
 
-const char* column_plan(int64_t rows, int64_t columns, int vector, int dtype, int sms, int64_t workspace) {
-    const auto p = plan::plan_columns(rows, columns, vector, static_cast<DType>(dtype), sms, workspace);
+const char* column_plan(int64_t rows, int64_t columns, int vector, int dtype, int sms) {
+    const auto p = plan::plan_columns(rows, columns, vector, static_cast<DType>(dtype), sms);
     std::ostringstream s;
     s << "{\"lanes\": " << (1 << p.lanes_log2) << ", \"tiles\": " << p.tiles << ", \"parts\": " << p.parts
       << ", \"rows_per_part\": " << p.rows_per_part

@@ -233,13 +233,7 @@ def fused_spec(act: str) -> OpSpec:
         flops=linear_flops,
         bytes=LINEAR.bytes,
         registered=(
-            *(
-                "linear_activation",
-                "linear_activation_recorded",
-                "linear_activation_backward",
-                "linear",
-                "linear_backward",
-            ),
+            *("linear_activation", "linear_activation_recorded", "linear_activation_backward"),
             *("matmul", "matmul_backward", "unary_gradient", "unary_backward2"),
         ),
         act=act,

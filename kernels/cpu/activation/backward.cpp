@@ -1,8 +1,5 @@
 // g, x -> g*f'(x)
-#include "elementwise.h"
-
-// AVX-512-BF16 adds nothing here: its conversion flushes denormals. The level keeps AVX-512's entries.
-#ifndef NK_ISA_avx512bf16
+#include "tables.h"
 
 namespace nk::NK_ISA {
 
@@ -29,5 +26,3 @@ void register_backward(cpu::ActivationEntries& e) {
 }
 
 }  // namespace nk::NK_ISA
-
-#endif

@@ -1,8 +1,5 @@
 // h, g, x -> h*g*f''(x)
-#include "elementwise.h"
-
-// AVX-512-BF16 adds nothing here: its conversion flushes denormals. The level keeps AVX-512's entries.
-#ifndef NK_ISA_avx512bf16
+#include "tables.h"
 
 namespace nk::NK_ISA {
 
@@ -33,5 +30,3 @@ void register_backward2(cpu::ActivationEntries& e) {
 }
 
 }  // namespace nk::NK_ISA
-
-#endif

@@ -1,8 +1,5 @@
 // x -> f(x) and a bit for each element; g, bits -> g*f'(x): what a derivative of two values needs of x.
-#include "elementwise.h"
-
-// AVX-512-BF16 adds nothing here: its conversion flushes denormals. The level keeps AVX-512's entries.
-#ifndef NK_ISA_avx512bf16
+#include "tables.h"
 
 namespace nk::NK_ISA {
 
@@ -63,5 +60,3 @@ void register_bits(cpu::ActivationEntries& e) {
 }
 
 }  // namespace nk::NK_ISA
-
-#endif

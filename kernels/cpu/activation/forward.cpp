@@ -1,8 +1,5 @@
 // x -> f(x)
-#include "elementwise.h"
-
-// AVX-512-BF16 adds nothing here: its conversion flushes denormals. The level keeps AVX-512's entries.
-#ifndef NK_ISA_avx512bf16
+#include "tables.h"
 
 namespace nk::NK_ISA {
 
@@ -25,5 +22,3 @@ struct Forward {
 void register_forward(cpu::ActivationEntries& e) { fill<Forward>(e.run[static_cast<int>(cpu::Pass::forward)]); }
 
 }  // namespace nk::NK_ISA
-
-#endif

@@ -1,8 +1,5 @@
 // a, b -> f(a)*b
-#include "elementwise.h"
-
-// AVX-512-BF16 adds nothing here: its conversion flushes denormals. The level keeps AVX-512's entries.
-#ifndef NK_ISA_avx512bf16
+#include "tables.h"
 
 namespace nk::NK_ISA {
 
@@ -11,7 +8,7 @@ namespace {
 template <class Op, class T>
 struct Gated {
     static constexpr int ins = 2, outs = 1;
-    static constexpr bool direct = common_gate<Op>;
+    static constexpr bool direct = true;
     static void run(const cpu::Run& r) {
         using V = wide<compute_vec<T>, kNarrow>;
         const auto p = params<T>(r.p);
@@ -23,8 +20,6 @@ struct Gated {
 
 }  // namespace
 
-void register_gated(cpu::ActivationEntries& e) { fill<Gated>(e.run[static_cast<int>(cpu::Pass::gated)]); }
+void register_gated(cpu::ActivationEntries& e) { fill_gates<Gated>(e.run[static_cast<int>(cpu::Pass::gated)]); }
 
 }  // namespace nk::NK_ISA
-
-#endif

@@ -1,8 +1,5 @@
 // g, a, b -> g*b*f'(a), g*f(a)
-#include "elementwise.h"
-
-// AVX-512-BF16 adds nothing here: its conversion flushes denormals. The level keeps AVX-512's entries.
-#ifndef NK_ISA_avx512bf16
+#include "tables.h"
 
 namespace nk::NK_ISA {
 
@@ -11,7 +8,7 @@ namespace {
 template <class Op, class T>
 struct GatedBackward {
     static constexpr int ins = 3, outs = 2;
-    static constexpr bool direct = common_gate<Op>;
+    static constexpr bool direct = true;
     static void run(const cpu::Run& r) {
         using V = wide<compute_vec<T>, kNarrow>;
         const auto p = params<T>(r.p);
@@ -25,9 +22,7 @@ struct GatedBackward {
 }  // namespace
 
 void register_gated_backward(cpu::ActivationEntries& e) {
-    fill<GatedBackward>(e.run[static_cast<int>(cpu::Pass::gated_backward)]);
+    fill_gates<GatedBackward>(e.run[static_cast<int>(cpu::Pass::gated_backward)]);
 }
 
 }  // namespace nk::NK_ISA
-
-#endif

@@ -1,7 +1,6 @@
 // x, w -> x where x > 0, else w*x; and its gradients.
-#include "elementwise.h"
-
-#ifndef NK_ISA_avx512bf16
+#include "../elementwise/walk.h"
+#include "register.h"
 
 namespace nk::NK_ISA {
 
@@ -119,17 +118,11 @@ void fill_elementary(cpu::ActivationEntries& e) {
     row[3] = through_float<bf16, 1, 1, elementary<float, F>>;
 }
 
-template <class T>
-void round_one(void* to, double value) {
-    store(static_cast<T*>(to), compute_vec<T>(static_cast<scalar_for<T>>(value)), 1);
-}
-
 template <int D>
 void fill_prelu(cpu::ActivationEntries& e) {
     using T = typename storage<D>::type;
     e.prelu[D] = prelu<T>;
     e.prelu_backward[D] = prelu_backward<T>;
-    e.round_one[D] = round_one<T>;
 }
 
 }  // namespace
@@ -149,5 +142,3 @@ void register_prelu(cpu::ActivationEntries& e) {
 }
 
 }  // namespace nk::NK_ISA
-
-#endif

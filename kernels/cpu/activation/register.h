@@ -1,7 +1,6 @@
 // The parts that make up this instruction set's table, one for each source file.
 #pragma once
 
-#include "../simd/vec.h"
 #include "entries.h"
 
 namespace nk::NK_ISA {
@@ -13,35 +12,5 @@ void register_backward2(cpu::ActivationEntries& e);
 void register_gated(cpu::ActivationEntries& e);
 void register_gated_backward(cpu::ActivationEntries& e);
 void register_prelu(cpu::ActivationEntries& e);
-void register_softmax_rows(cpu::ActivationEntries& e);
-void register_softmax_columns(cpu::ActivationEntries& e);
-void register_transpose(cpu::ActivationEntries& e);
-
-// The storage type of each DType, in its order.
-template <int D>
-struct storage;
-template <>
-struct storage<0> {
-    using type = float;
-};
-template <>
-struct storage<1> {
-    using type = double;
-};
-template <>
-struct storage<2> {
-    using type = f16;
-};
-template <>
-struct storage<3> {
-    using type = bf16;
-};
-
-template <class T>
-using scalar_for = typename compute<T>::type;
-template <class T>
-inline constexpr int lanes_for = compute_vec<T>::lanes;
-
-NK_HD int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 }  // namespace nk::NK_ISA

@@ -3,8 +3,7 @@
 
 namespace nk::NK_ISA {
 
-void register_activation([[maybe_unused]] cpu::ActivationEntries& e) {
-#ifndef NK_ISA_avx512bf16
+void register_activation(cpu::ActivationEntries& e) {
     register_forward(e);
     register_backward(e);
     register_bits(e);
@@ -12,10 +11,6 @@ void register_activation([[maybe_unused]] cpu::ActivationEntries& e) {
     register_gated(e);
     register_gated_backward(e);
     register_prelu(e);
-    register_softmax_rows(e);
-    register_softmax_columns(e);
-    register_transpose(e);
-#endif
 }
 
 }  // namespace nk::NK_ISA

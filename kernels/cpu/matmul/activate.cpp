@@ -7,10 +7,6 @@ namespace nk::NK_ISA {
 
 void register_activate(cpu::MatmulEntries& e);
 
-#if defined(NK_ISA_avx512bf16)  // there the AVX-512 entries stay in force
-void register_activate(cpu::MatmulEntries&) {}
-#else
-
 namespace {
 
 constexpr int64_t kChunk = 256;      // columns whose gradient is computed at once: three rows of it stay in cache
@@ -134,6 +130,5 @@ void register_activate(cpu::MatmulEntries& e) {
     set_entries<f16>(e, DType::f16);
     set_entries<bf16>(e, DType::bf16);
 }
-#endif
 
 }  // namespace nk::NK_ISA

@@ -106,7 +106,7 @@ struct Block {
 
     // k steps from p, in the order in which they lie: all columns of a few rows before the next rows where rows are
     // contiguous; else a panel for all of k before the next one, so that its columns are read as a few long streams.
-    static constexpr int64_t kRowsAtOnce = 16;  // divides kc (csrc/plan/matmul_cpu.cpp)
+    static constexpr int64_t kRowsAtOnce = 16;  // divides kc (csrc/matmul/plan_cpu.cpp)
     static NK_INLINE void pack_b(const cpu::MatmulTask& t, const Strip& strip, int64_t p, int64_t k) {
         const bool across = t.b.col == 1 && strip.n > strip.nr;
         const int64_t most = across ? kRowsAtOnce : t.kc;

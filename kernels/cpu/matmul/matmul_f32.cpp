@@ -5,13 +5,9 @@
 
 namespace nk::NK_ISA {
 
-#if !defined(NK_ISA_avx512bf16)  // there the AVX-512 entries stay in force
 void register_f32(cpu::MatmulEntries& e) {
     set_entries<LanesF32, float>(e, DType::f32, "f32");
     set_entries<LanesF32, F16>(e, DType::f16, "f16_as_f32");
 }
-#else
-void register_f32(cpu::MatmulEntries&) {}
-#endif
 
 }  // namespace nk::NK_ISA

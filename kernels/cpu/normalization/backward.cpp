@@ -7,8 +7,6 @@
 // and their terms of gw and gb, which are added up in registers before they touch the sums in memory.
 #include "register.h"
 
-#ifndef NK_ISA_avx512bf16
-
 namespace nk::NK_ISA {
 
 namespace {
@@ -152,5 +150,3 @@ void register_norm_backward(cpu::NormalizationEntries& e) {
 }
 
 }  // namespace nk::NK_ISA
-
-#endif

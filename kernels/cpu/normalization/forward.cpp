@@ -6,8 +6,6 @@
 // second pass reads the row from L1 or L2.
 #include "register.h"
 
-#ifndef NK_ISA_avx512bf16
-
 namespace nk::NK_ISA {
 
 namespace {
@@ -160,5 +158,3 @@ void register_norm_forward(cpu::NormalizationEntries& e) {
 }
 
 }  // namespace nk::NK_ISA
-
-#endif

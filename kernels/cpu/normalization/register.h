@@ -1,7 +1,7 @@
 // The parts that make up this instruction set's table, one for each source file.
 #pragma once
 
-#include "../simd/row.h"
+#include "../elementwise/row.h"
 #include "entries.h"
 
 namespace nk::NK_ISA {

@@ -3,11 +3,9 @@
 
 namespace nk::NK_ISA {
 
-void register_normalization([[maybe_unused]] cpu::NormalizationEntries& e) {
-#ifndef NK_ISA_avx512bf16
+void register_normalization(cpu::NormalizationEntries& e) {
     register_norm_forward(e);
     register_norm_backward(e);
-#endif
 }
 
 }  // namespace nk::NK_ISA

@@ -1,39 +1,17 @@
 // What the elementwise kernels compute per element. Tensors are numbered outputs first, then inputs.
 #pragma once
 
-#include "elementwise.h"
-#include "kernel.h"
+#include "../elementwise/activation.h"
+#include "../elementwise/walk.h"
 
 namespace nk::cuda {
 
-// Op::element for every place of a piece, the activation being chosen once.
-template <class Op, int W, class C>
-__device__ __forceinline__ void apply_activation(int32_t id, const double (&p)[2], const C (&in)[Op::inputs][W],
-                                                 C (&out)[Op::outputs][W]) {
-    const math::Params<C> params{static_cast<C>(p[0]), static_cast<C>(p[1])};
-    const auto compute = [&](auto f) {
-        using F = decltype(f);
-#pragma unroll
-        for (int i = 0; i < W; ++i) {
-            C x[Op::inputs], y[Op::outputs];
-#pragma unroll
-            for (int k = 0; k < Op::inputs; ++k) x[k] = in[k][i];
-            Op::template element<F>(x, y, params);
-#pragma unroll
-            for (int k = 0; k < Op::outputs; ++k) out[k][i] = y[k];
-        }
-    };
-    if constexpr (Op::from_output)
-        math::visit_told_by_output(static_cast<Activation>(id), compute);
-    else
-        math::visit_activation(static_cast<Activation>(id), compute);
-}
-
-// FromOutput: derivatives are told by y = f(x) in the place of x.
-template <class Derived, int Outputs, int Inputs, bool FromOutput = false>
+// FromOutput: derivatives are told by y = f(x) in the place of x. OfGates: only activations of gated units are asked
+// for.
+template <class Derived, int Outputs, int Inputs, bool FromOutput = false, bool OfGates = false>
 struct ActivationOp {
     static constexpr int outputs = Outputs, inputs = Inputs;
-    static constexpr bool from_output = FromOutput;
+    static constexpr bool from_output = FromOutput, of_gates = OfGates;
     template <int W, class C>
     static __device__ __forceinline__ void apply(const ElementwiseParams& p, const C (&in)[Inputs][W],
                                                  C (&out)[Outputs][W]) {
@@ -71,13 +49,13 @@ struct AnyUnaryBackward2 : ActivationOp<AnyUnaryBackward2<FromOutput>, 1, 3, Fro
 using UnaryBackward2 = AnyUnaryBackward2<false>;
 using UnaryBackward2FromOutput = AnyUnaryBackward2<true>;
 
-struct Gated : ActivationOp<Gated, 1, 2> {  // out | a, b
+struct Gated : ActivationOp<Gated, 1, 2, false, true> {  // out | a, b
     template <class F, class C, class P>
     static __device__ __forceinline__ void element(const C (&in)[2], C (&out)[1], P p) {
         out[0] = F::template f<C>(in[0], p) * in[1];
     }
 };
-struct GatedBackward : ActivationOp<GatedBackward, 2, 3> {  // ga, gb | g, a, b
+struct GatedBackward : ActivationOp<GatedBackward, 2, 3, false, true> {  // ga, gb | g, a, b
     template <class F, class C, class P>
     static __device__ __forceinline__ void element(const C (&in)[3], C (&out)[2], P p) {
         out[0] = F::template vjp<C>(in[0] * in[2], in[1], p);
@@ -104,7 +82,3 @@ struct PreluBackward {  // gx | g, x, w
 };
 
 }  // namespace nk::cuda
-
-#define NK_ELEMENTWISE_KERNELS(name, Op)                                            \
-    NK_KERNELS(name, nk::cuda::kElementwiseThreads, 3, nk::cuda::ElementwiseParams, \
-               nk::cuda::elementwise<T, nk::cuda::Op>(p))

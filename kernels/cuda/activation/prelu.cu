@@ -1,12 +1,12 @@
 // PReLU: out = x where x > 0, else w x. The slope's gradient gw[c] = sum of g x over the elements of channel c that are
 // not positive, in the same pass as gx:
 //   elementwise    gx alone
-//   columns        the channel is the innermost dim (2-D input, channels_last): see columns.h
+//   columns        the channel is the innermost dim (2-D input, channels_last): see elementwise/columns.h
 //   rows           any other layout, one channel for the whole tensor included: a block walks a part of one channel
+#include "../elementwise/columns.h"
 #include "../tile/reduce.h"
-#include "columns.h"
-#include "kernel.h"
 #include "ops.h"
+#include "params.h"
 
 namespace nk::cuda {
 

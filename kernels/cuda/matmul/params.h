@@ -1,4 +1,4 @@
-// What a matmul kernel is told: plain data, written by csrc/matmul_cuda.cpp and read by every kernel here.
+// What a matmul kernel is told: plain data, written by csrc/matmul/cuda.cpp and read by every kernel here.
 #pragma once
 
 #include <stdint.h>

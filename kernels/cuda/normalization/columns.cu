@@ -1,7 +1,7 @@
 // The gradients of layer_norm and rms_norm in weight and bias: gw = sum of g * (x - mean) * rstd over the rows, gb =
 // sum of g.
-#include "../activation/columns.h"
-#include "../activation/kernel.h"
+#include "../elementwise/columns.h"
+#include "../tile/kernel.h"
 #include "params.h"
 
 namespace nk::cuda {
@@ -38,4 +38,3 @@ NK_KERNELS(normalization_weight, nk::cuda::kColumnThreads, 2, nk::cuda::NormColu
            nk::cuda::reduce_columns<T, nk::cuda::NormWeight>(p))
 NK_KERNELS(normalization_bias, nk::cuda::kColumnThreads, 2, nk::cuda::NormColumnParams,
            nk::cuda::reduce_columns<T, nk::cuda::NormBias>(p))
-NK_KERNELS(normalization_finish, nk::cuda::kColumnThreads, 2, nk::cuda::FinishParams, nk::cuda::finish_columns<T>(p))

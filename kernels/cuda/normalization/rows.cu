@@ -2,7 +2,7 @@
 // decided in csrc/plan/rows_cuda.h; the number in a name is how many values of a row each thread keeps in registers.
 #include "rows.h"
 
-#include "../activation/kernel.h"
+#include "../tile/kernel.h"
 
 namespace nk::cuda {
 
@@ -35,11 +35,10 @@ NK_ROW(normalization_warp2, nk::cuda::kRowWarpThreads, 1, NormParams, norm_warp,
 NK_ROW(normalization_warp8, nk::cuda::kRowWarpThreads, 1, NormParams, norm_warp, 8)
 NK_ROW(normalization_warp32, nk::cuda::kRowWarpThreads, 1, NormParams, norm_warp, 32)
 NK_ROW(normalization_block16, 1024, 1, NormParams, norm_block, 16)
-NK_ROW(normalization_block32, 1024, 1, NormParams, norm_block, 32)
 NK_ROW(normalization_long, nk::cuda::kRowLongThreads, 2, NormParams, norm_long, 16)
 
 NK_ROW(normalization_backward_warp2, nk::cuda::kRowWarpThreads, 1, NormBackwardParams, norm_warp, 2)
 NK_ROW(normalization_backward_warp8, nk::cuda::kRowWarpThreads, 1, NormBackwardParams, norm_warp, 8)
 NK_ROW(normalization_backward_warp32, nk::cuda::kRowWarpThreads, 1, NormBackwardParams, norm_warp, 32)
 NK_ROW(normalization_backward_block16, 1024, 1, NormBackwardParams, norm_block, 16)
-NK_ROW(normalization_backward_long, nk::cuda::kRowLongThreads, 2, NormBackwardParams, norm_backward_long, 16)
+NK_ROW(normalization_backward_long, nk::cuda::kRowLongThreads, 2, NormBackwardParams, norm_backward_long, 8)

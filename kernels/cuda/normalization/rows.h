@@ -27,31 +27,33 @@ __device__ __forceinline__ void each_place(bool vector, int length, int lane, in
         [&](int place, int e) { f(Width<1>{}, place, e); });
 }
 
-// W elements of tensor K of the row from `e` on, as numbers; and back.
-template <DType T, int K, int W, class L>
+// W elements of tensor K of the row from `e` on, as numbers; and back. AnyDims: the row has more than one dim perhaps,
+// which takes divisions, and code for each of the unrolled places.
+template <DType T, int K, int W, bool AnyDims, class L>
 __device__ __forceinline__ int64_t along(const L& inner, int64_t e) {
     if constexpr (W > 1) return e;
+    if constexpr (!AnyDims) return e * inner.stride[K][0];
     int64_t at[1];
     offsets<K>(inner, e, at);
     return at[0];
 }
-template <DType T, int K, int W, class L>
+template <DType T, int K, int W, bool AnyDims, class L>
 __device__ __forceinline__ void take(const void* row, const L& inner, int64_t e, compute_t<T> (&v)[W]) {
     if constexpr (W > 1)
         unpack<T>(load_unit(element<T>(row, e)), v);
     else
-        v[0] = load<T>(row, along<T, K, W>(inner, e));
+        v[0] = load<T>(row, along<T, K, W, AnyDims>(inner, e));
 }
-template <DType T, int K, int W, class L>
+template <DType T, int K, int W, bool AnyDims, class L>
 __device__ __forceinline__ void put(void* row, const L& inner, int64_t e, const compute_t<T> (&v)[W]) {
     if constexpr (W > 1)
         store_unit(element<T>(row, e), pack<T>(v));
     else
-        store<T>(row, along<T, K, W>(inner, e), v[0]);
+        store<T>(row, along<T, K, W, AnyDims>(inner, e), v[0]);
 }
 
 // A thread's N places of a piece of the row that begins at `begin`.
-template <DType T, int N>
+template <DType T, int N, bool AnyDims>
 struct Piece {
     using C = compute_t<T>;
     bool vector;
@@ -70,7 +72,7 @@ struct Piece {
         each([&](auto width, int place, int e) {
             constexpr int W = decltype(width)::value;
             C v[W];
-            take<T, K, W>(row, inner, begin + e, v);
+            take<T, K, W, AnyDims>(row, inner, begin + e, v);
 #pragma unroll
             for (int i = 0; i < W; ++i)
                 if (place + i < N) x[place + i] = v[i];
@@ -85,22 +87,22 @@ struct Piece {
 #pragma unroll
             for (int i = 0; i < W; ++i) v[i] = x[place + i < N ? place + i : 0];
             f(width, begin + e, v);
-            put<T, 0, W>(row, inner, begin + e, v);
+            put<T, 0, W, AnyDims>(row, inner, begin + e, v);
         });
     }
 };
 
 // (x - mean) * rstd + shift, times weight, plus bias.
-template <DType T, int N>
-__device__ __forceinline__ void write_normalized(const NormParams& p, const Piece<T, N>& piece, void* y,
+template <DType T, int N, bool AnyDims>
+__device__ __forceinline__ void write_normalized(const NormParams& p, const Piece<T, N, AnyDims>& piece, void* y,
                                                  const compute_t<T> (&x)[N], compute_t<T> mean, compute_t<T> rstd,
                                                  compute_t<T> shift) {
     using C = compute_t<T>;
     piece.write(y, p.inner, x, [&](auto width, int64_t e, auto& v) {
         constexpr int W = decltype(width)::value;
         C w[W], b[W];
-        if (p.weight) take<T, 2, W>(p.weight, p.inner, e, w);
-        if (p.bias) take<T, 3, W>(p.bias, p.inner, e, b);
+        if (p.weight) take<T, 2, W, AnyDims>(p.weight, p.inner, e, w);
+        if (p.bias) take<T, 3, W, AnyDims>(p.bias, p.inner, e, b);
 #pragma unroll
         for (int i = 0; i < W; ++i) {
             v[i] = p.mean ? math::fma(v[i] - mean, rstd, shift) : v[i] * rstd;
@@ -133,7 +135,7 @@ template <DType T, int N, class Row>
 __device__ __forceinline__ void norm_in_registers(const NormParams& p, const Row& r, const int64_t (&at)[3],
                                                   int length) {
     using C = compute_t<T>;
-    const Piece<T, N> piece{p.vector != 0, length, r.lane, r.lanes, 0};
+    const Piece<T, N, false> piece{p.vector != 0, length, r.lane, r.lanes, 0};
     C x[N];
     piece.template load_all<1>(element<T>(p.x, at[1]), p.inner, x);
     RowStatistics<T> s;
@@ -176,8 +178,8 @@ struct RowGradient {
 };
 
 // u = g * weight and d = x - mean of a piece, 0 beyond the row's end, and their sums.
-template <DType T, int N>
-__device__ __forceinline__ void load_terms(const NormBackwardParams& p, const Piece<T, N>& piece,
+template <DType T, int N, bool AnyDims>
+__device__ __forceinline__ void load_terms(const NormBackwardParams& p, const Piece<T, N, AnyDims>& piece,
                                            const int64_t (&at)[4], compute_t<T> mean, compute_t<T> (&u)[N],
                                            compute_t<T> (&d)[N], compute_t<T>& sum_u, compute_t<T>& sum_ud) {
     using C = compute_t<T>;
@@ -187,7 +189,7 @@ __device__ __forceinline__ void load_terms(const NormBackwardParams& p, const Pi
         piece.each([&](auto width, int place, int e) {
             constexpr int W = decltype(width)::value;
             C w[W];
-            take<T, 3, W>(p.weight, p.inner, piece.begin + e, w);
+            take<T, 3, W, AnyDims>(p.weight, p.inner, piece.begin + e, w);
 #pragma unroll
             for (int i = 0; i < W; ++i)
                 if (place + i < N) u[place + i] *= w[i];
@@ -201,8 +203,8 @@ __device__ __forceinline__ void load_terms(const NormBackwardParams& p, const Pi
     }
 }
 
-template <DType T, int N>
-__device__ __forceinline__ void write_gradient(const NormBackwardParams& p, const Piece<T, N>& piece, void* gx,
+template <DType T, int N, bool AnyDims>
+__device__ __forceinline__ void write_gradient(const NormBackwardParams& p, const Piece<T, N, AnyDims>& piece, void* gx,
                                                const RowGradient<T>& s, compute_t<T> (&u)[N],
                                                const compute_t<T> (&d)[N]) {
 #pragma unroll
@@ -214,7 +216,7 @@ template <DType T, int N, class Row>
 __device__ __forceinline__ void norm_backward_in_registers(const NormBackwardParams& p, const Row& r,
                                                            const int64_t (&at)[4], int length) {
     using C = compute_t<T>;
-    const Piece<T, N> piece{p.vector != 0, length, r.lane, r.lanes, 0};
+    const Piece<T, N, false> piece{p.vector != 0, length, r.lane, r.lanes, 0};
     RowGradient<T> s(p, at[3]);
     C u[N], d[N], sum_u = 0, sum_ud = 0;
     load_terms(p, piece, at, s.mean, u, d, sum_u, sum_ud);
@@ -250,14 +252,14 @@ __device__ __forceinline__ void norm_long(const NormParams& p) {
         const void* const row = element<T>(p.x, at[1]);
         const auto tiles = [&](auto&& f) {
             for_each_tile<N, kRowLongThreads>(p.length, [&](int64_t begin, int length) {
-                const Piece<T, N> piece{p.vector != 0, length, r.lane, r.lanes, begin};
+                const Piece<T, N, true> piece{p.vector != 0, length, r.lane, r.lanes, begin};
                 C x[N];
                 piece.template load_all<1>(row, p.inner, x);
                 f(piece, x);
             });
         };
         C n = 0, mean = 0, squares = 0;  // of this thread's elements
-        tiles([&](const Piece<T, N>& piece, const C(&x)[N]) {
+        tiles([&](const auto& piece, const C(&x)[N]) {
             C count = 0, sum = 0;
             piece.each([&](auto width, int place, int) {
 #pragma unroll
@@ -286,7 +288,7 @@ __device__ __forceinline__ void norm_long(const NormParams& p) {
         squares = r.reduce(squares + n * apart * apart, C(0), Add{});
         s.finish(p, deviations, squares);
         if (r.lane == 0) s.keep(p, at[2]);
-        tiles([&](const Piece<T, N>& piece, const C(&x)[N]) {
+        tiles([&](const auto& piece, const C(&x)[N]) {
             write_normalized(p, piece, element<T>(p.y, at[0]), x, s.center, s.rstd, s.shift());
         });
     });
@@ -300,19 +302,19 @@ __device__ __forceinline__ void norm_backward_long(const NormBackwardParams& p) 
         C sum_u = 0, sum_ud = 0;
         const auto tiles = [&](auto&& f) {
             for_each_tile<N, kRowLongThreads>(p.length, [&](int64_t begin, int length) {
-                const Piece<T, N> piece{p.vector != 0, length, r.lane, r.lanes, begin};
+                const Piece<T, N, true> piece{p.vector != 0, length, r.lane, r.lanes, begin};
                 C u[N], d[N], part_u = 0, part_ud = 0;
                 load_terms(p, piece, at, s.mean, u, d, part_u, part_ud);
                 f(piece, u, d, part_u, part_ud);
             });
         };
-        tiles([&](const Piece<T, N>&, C(&)[N], C(&)[N], C part_u, C part_ud) {
+        tiles([&](const auto&, C(&)[N], C(&)[N], C part_u, C part_ud) {
             sum_u += part_u;
             sum_ud += part_ud;
         });
         if (p.mean) sum_u = r.reduce(sum_u, C(0), Add{});
         s.finish(p, sum_u, r.reduce(sum_ud, C(0), Add{}));
-        tiles([&](const Piece<T, N>& piece, C(&u)[N], C(&d)[N], C, C) {
+        tiles([&](const auto& piece, C(&u)[N], C(&d)[N], C, C) {
             write_gradient(p, piece, element<T>(p.gx, at[0]), s, u, d);
         });
     });

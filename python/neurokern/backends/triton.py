@@ -15,6 +15,7 @@ from torch import Tensor
 from ..kernels.triton import activation as _activation
 from ..kernels.triton import matmul as _matmul
 from ..kernels.triton import normalization as _normalization
+from ..kernels.triton import random as _random
 from ..kernels.triton import softmax as _softmax
 from ..kernels.triton._functions import ACTIVATIONS
 from .trace import record
@@ -272,10 +273,9 @@ def linear_activation_backward(
     gb: Tensor | None,
     gz: Tensor | None,
     g: Tensor,
-    x: Tensor,
-    weight: Tensor,
+    x: Tensor | None,
+    weight: Tensor | None,
     preact: Tensor,
-    bias: Tensor | None,
     act: str,
     p0: float,
     p1: float,
@@ -337,3 +337,8 @@ def rms_norm_backward(
     """The gradients of rms_norm."""
     tensors = (gx, gw, None, g, x, weight, None, rstd)
     _recorded("rms_norm_backward", _normalization.normalize_backward, *tensors, len(shape))
+
+
+def uniform(out: Tensor, like: Tensor, seed: int, block: int, stream: int) -> None:
+    """out = numbers of [0, 1) by Philox's counters."""
+    _recorded("uniform", _random.uniform, out, seed, block, stream)

@@ -19,10 +19,7 @@ CPU_LEVELS = ("scalar", "avx2", "avx512", "avx512bf16")
 
 def cuda_kernels() -> str:
     """One line: which CUDA kernels this build has, or that it has none."""
-    info = getattr(_C, "cuda_info", None)
-    if info is None:
-        return "none: built without the CUDA host code"
-    found = info()
+    found = _C.cuda_info()
     if not found["fatbins"]:
         return "none: no nvcc was found when this was built (see CONTRIBUTING, or NEUROKERN_CUDA)"
     return f"{len(found['fatbins'])} files ({', '.join(found['fatbins'])})"
@@ -30,9 +27,8 @@ def cuda_kernels() -> str:
 
 def resources() -> str | None:
     """What the compiler said of registers and spills, in one line; None without CUDA kernels."""
-    info = getattr(_C, "cuda_info", None)
-    path = Path(info()["kernel_dir"]) / "resources.json" if info else None
-    if path is None or not path.is_file():
+    path = Path(_C.cuda_info()["kernel_dir"]) / "resources.json"
+    if not path.is_file():
         return None
     rows = [row for file in json.loads(path.read_text()).values() for row in file]
     if not rows:

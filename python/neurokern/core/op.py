@@ -27,11 +27,11 @@ from .on_import import on_import
 from .parameters import as_parameter, symbolic_as_tensors
 from .registry import register_symbolic, run_symbolic
 from .subclass import not_plain
-from .tensors import PLAIN, real, recording
+from .tensors import PLAIN, materialized, recording
 
 # what autograd looks up by name at each call of a Function
 _ASKED_FOR = ("_backward_cls", "setup_context", "forward", "clear_saved_tensors_on_access", "boxed_grads_call")
-_Answering = _C.quick_metaclass(type(Function))
+_Answering = _C.answering_metaclass(type(Function))
 
 OPS: dict[str, Op] = {}
 _backwards: dict[str, Any] = {}  # registered, by their kernel entry
@@ -92,6 +92,7 @@ def op(
     torch: Callable[..., Any],
     entry: str | None = None,
     returns: int | None = None,
+    attached: str = "",
     saves: str = "",
     backward: str | None = None,
     gradients: Callable[..., Any] | None = None,
@@ -116,6 +117,8 @@ def op(
         torch: (arguments) -> torch's own result: where no kernel of ours serves, and the reference of tests.
         entry: the kernel entry of ``_C``; None: of the op's name.
         returns: how many outputs the user is given, the others being for the gradient; None: all.
+        attached: the outputs after these whose own gradient the formula is given behind the others' (None: there is
+            none): a second derivative goes through them instead of through inputs that need not be saved, then.
         saves: names of arguments and outputs that the gradient needs; ``x:weight`` where weight's does.
         backward: the kernel entry ``(g of each output given, *saved, *parameters[, kept][, wants])`` that returns a
             gradient for each tensor; None: ``<entry>_backward`` where there is a formula.
@@ -154,6 +157,7 @@ class Op:
         self.floating = [i for i in range(self.tensors) if names[i] not in entry["integers"].split()]
         self.differentiable = [i for i in self.floating if names[i] not in constants]
         self.returns = entry["returns"] or max(len(self.outputs), 1)
+        self.attached = len(entry["attached"].split())
         self.saves = self._saves(entry["saves"])
         self.backward = entry["backward"] or (f"{self.entry}_backward" if self.formula is not None else "")
         self.wants = self.tensors > 1
@@ -181,7 +185,7 @@ class Op:
         hidden = len(self.outputs) > self.returns
 
         def body(kernel: Callable[..., Any], count: int, *args: Any) -> Any:
-            made = kernel(*map(real, args[: self.tensors]), *args[self.tensors :])
+            made = kernel(*map(materialized, args[: self.tensors]), *args[self.tensors :])
             if self.writes:
                 increment_version(args[0])  # so that autograd notices when something saved it
                 return None
@@ -218,13 +222,13 @@ class Op:
         count = self.returns + len(self.saves)
 
         def body(*args: Any) -> Any:
-            tensors, rest = [real(t) for t in args[:count]], list(args[count:])
+            tensors, rest = [materialized(t) for t in args[:count]], list(args[count:])
             if self.keeps:
                 rest.insert(len(parameters), None)
             made = kernel(*tensors, *rest)
             if made is NotImplemented:  # more than one kernel's work
                 with torch.no_grad():
-                    made = self.formula(*tensors, *args[count:])
+                    made = self._formula(tensors[: self.returns], (), [*tensors[self.returns :], *args[count:]])
             return returned(made, tensors)
 
         def fake(*args: Any) -> Any:
@@ -275,7 +279,13 @@ class Op:
         ctx.spec = args[self.tensors :]
         if self.writes:
             ctx.mark_dirty(args[0])
-        return out[0] if self.returns == 1 else out[: self.returns]
+        attached = 0 if is_dynamo_compiling() else self.attached
+        if attached:
+            ctx.set_materialize_grads(False)
+        return out[0] if self.returns + attached == 1 else out[: self.returns + attached]
+
+    def _formula(self, g: Sequence[Any], attached: Sequence[Any], rest: Sequence[Any]) -> Any:
+        return self.formula(*g, *attached, *[None] * (self.attached - len(attached)), *rest)
 
     def gradients(self, ctx: Any, *g: Any) -> Any:
         """A gradient for each tensor, None for each parameter; of formulas where these get a graph or are watched."""
@@ -285,9 +295,11 @@ class Op:
         wants = [needs[i] and i in self.differentiable for i in range(self.tensors)]
         parameters = ctx.spec[: len(self.arguments) - self.tensors]
         more = (wants,) if self.wants else ()
+        g, attached = g[: self.returns], g[self.returns :]
         tensors = (*g, *saved)
-        if recording(*tensors) or why_watched(*tensors) is not None or self.run_backward is None:
-            made = self.formula(*tensors, *parameters, *more)
+        unusual = any(t is not None for t in attached) or (self.attached and any(t is None for t in g))
+        if unusual or recording(*tensors) or why_watched(*tensors) is not None or self.run_backward is None:
+            made = self._formula(g, attached, [*saved, *parameters, *more])
         else:
             made = run_symbolic(self.run_backward, parameters, *tensors, *parameters, *more)
         made = made if isinstance(made, tuple | list) else (made,)
@@ -308,6 +320,7 @@ class Op:
             tensors=self.tensors,
             outputs=max(len(self.outputs), 1),
             returns=max(self.returns, 1),
+            attached=self.attached,
             constants=sum(1 << i for i, name in enumerate(self.outputs) if name in constants),
             saves=masks,
             keeps=self.keeps,
@@ -321,7 +334,7 @@ class Op:
             made: Any = _Answering(
                 f"Direct{self.function.__name__}", (self.function,), {"forward": staticmethod(forward)}
             )
-            _C.answer_quickly(made, {n: getattr(made, n) for n in _ASKED_FOR if hasattr(made, n)})
+            _C.answer_for(made, {n: getattr(made, n) for n in _ASKED_FOR if hasattr(made, n)})
             made._backward_cls.apply = apply  # what the engine calls on the context
             # `made.apply` less its look for functorch's wrappers, which the call has taken
             set_apply(super(Function, made).apply)
@@ -359,7 +372,10 @@ class Op:
             if not isinstance(args, tuple):
                 return args
         if self.function is not None and recording(*args[: self.tensors]):
-            return self.function.apply(*args)
+            made = self.function.apply(*args)
+            if not self.attached or not isinstance(made, tuple):
+                return made
+            return made[0] if self.returns == 1 else made[: self.returns]
         return self.write(*args) if self.writes else run_symbolic(self.run, args[self.tensors :], *args)
 
     def write(self, x: Tensor, *args: Any) -> Tensor:

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
 
 
-def real(t: Tensor | None) -> Tensor | None:
+def materialized(t: Tensor | None) -> Tensor | None:
     """Kernels read memory as it lies: a lazily negated view or a lazy zero is made real first."""
     if t is None:
         return None

@@ -27,7 +27,7 @@ def make_guard(*tensors: torch.Tensor) -> Any:
     return _TensorGuards(*tensors, dynamic_dims_sizes=unknown, dynamic_dims_strides=unknown)
 
 
-_C.set_framework(
+_C.set_torch_state(
     torch.is_grad_enabled,
     torch._C._are_functorch_transforms_active,
     torch._C._is_any_autocast_enabled,
@@ -37,9 +37,8 @@ _C.set_framework(
     torch.Tensor,
     torch.nn.Parameter,
     torch._C._increment_version,
-    _TensorGuards,
-    make_guard,
 )
+_C.set_guards(_TensorGuards, make_guard)
 
 _DTYPES = (
     *(torch.float32, torch.float64, torch.float16, torch.bfloat16),

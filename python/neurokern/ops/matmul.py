@@ -159,18 +159,21 @@ def _linear_gradients_fake(g: Tensor, x: Tensor | None, weight: Tensor | None, *
 
 
 def _activation_gradients(
-    g: Tensor,
-    x: Tensor,
-    weight: Tensor,
+    g: Tensor | None,
+    g_preact: Tensor | None,
+    x: Tensor | None,
+    weight: Tensor | None,
     preact: Tensor,
-    bias: Tensor | None,
     act: str,
     p0: float,
     p1: float,
     wants: list[bool],
 ) -> tuple[Tensor | None, ...]:
-    # the preactivation is made again, as a function that can be differentiated once more
-    gz = unary_gradient(g, linear(x, weight, bias, None), act, p0, p1)
+    gz = None if g is None else unary_gradient(g, preact, act, p0, p1)
+    if g_preact is not None:
+        gz = g_preact if gz is None else gz + g_preact
+    if gz is None:
+        return None, None, None, None
     gx, gw, gb, _ = _linear_gradients(gz, x, weight, [*wants[:3], False])
     return gx, gw, gb, g if wants[3] else None
 
@@ -220,8 +223,9 @@ linear_activation = op(
     " -> (Tensor y, Tensor preact)",
     fake=lambda *args: (_linear_fake(*args), _linear_fake(*args)),
     returns=1,
+    attached="preact",
     title="linear",
-    saves="input weight preact bias",
+    saves="input:weight weight:input preact",
     formula=_activation_gradients,
     **_LINEAR,
 )

@@ -36,7 +36,7 @@ struct Block {
     // b unpacked: as it is, or halves converted by the load.
     static constexpr bool kDirect = L::group == 1;
     // What microkernels write: f16 leaves its rounding to the epilogue, and so shares f32's kernels for packed panels.
-    static constexpr bool kFinishes = !__is_same(S, F16);
+    static constexpr bool kFinishes = !__is_same(S, f16);
     using Out = Select<kFinishes, S, Acc>;
     static constexpr int kDirectRows = sizeof(S) == sizeof(Unit) ? L::kMaxRows : L::kMaxRows < 8 ? L::kMaxRows : 8;
 

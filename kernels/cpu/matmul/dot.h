@@ -63,7 +63,7 @@ struct Dot {
                 unroll<kCols>([&](auto j) { acc[i][j] = L::fma(va, vb[j], acc[i][j]); });
             });
         }
-        unroll<MR>([&](auto i) { L::sum4(acc[i], out + i * ld); });
+        unroll<MR>([&](auto i) { sum4(acc[i], out + i * ld); });
     }
 
     // A single output: four sums along k instead of four columns, so that they wait for memory and not for one another.
@@ -77,7 +77,7 @@ struct Dot {
         for (; u < whole; u += W) acc[0] = L::fma(full(a, u), full(b, u), acc[0]);
         if (whole * L::group < k) acc[1] = L::fma(read_along<L>(a, whole, k), read_along<L>(b, whole, k), acc[1]);
         Acc sums[kCols];
-        L::sum4(acc, sums);
+        sum4(acc, sums);
         return (sums[0] + sums[1]) + (sums[2] + sums[3]);
     }
 

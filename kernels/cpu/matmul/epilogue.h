@@ -16,7 +16,7 @@ template <class L, class S>
 NK_INLINE typename L::AccReg gather(const S* p, int64_t step, int64_t n) {
     if (step == 1) return L::load(p, L::mask(n));
     typename L::Acc part[L::W] = {};
-    for (int64_t j = 0; j < n && j < L::W; ++j) part[j] = to_acc(p[j * step]);
+    for (int64_t j = 0; j < n && j < L::W; ++j) part[j] = to_number(p[j * step]);
     return L::load(part);
 }
 
@@ -25,7 +25,7 @@ NK_INLINE void scatter(S* p, int64_t step, int64_t n, typename L::AccReg x) {
     if (step == 1) return L::store(p, x, L::mask(n));
     typename L::Acc part[L::W];
     L::store(part, x);
-    for (int64_t j = 0; j < n && j < L::W; ++j) from_acc(p[j * step], part[j]);
+    for (int64_t j = 0; j < n && j < L::W; ++j) put_number(p[j * step], part[j]);
 }
 
 // tile[m][ld] are the sums of out[i0 .. i0 + m, j0 .. j0 + n]; ld >= n rounded up to W. The tile is used as scratch.
@@ -40,10 +40,10 @@ void epilogue(const cpu::MatmulTask& t, typename L::Acc* tile, int64_t ld, int64
         for (int64_t j = 0; j < n; j += W) {
             typename L::AccReg bias = L::zero();
             if (e.bias.data && e.bias.row == 0)
-                bias = e.bias.col == 0 ? L::set(to_acc(*at<S>(e.bias, 0, 0)))
+                bias = e.bias.col == 0 ? L::set(to_number(*at<S>(e.bias, 0, 0)))
                                        : gather<L>(at<S>(e.bias, 0, j0 + j), e.bias.col, n - j);
             for (int64_t i = 0; i < m; ++i) {
-                if (e.bias.data && e.bias.row != 0) bias = L::set(to_acc(*at<S>(e.bias, i0 + i, 0)));
+                if (e.bias.data && e.bias.row != 0) bias = L::set(to_number(*at<S>(e.bias, i0 + i, 0)));
                 Acc* c = tile + i * ld + j;
                 const typename L::AccReg v = L::add(L::mul(alpha, L::load(c)), bias);
                 L::store(c, v);
@@ -65,7 +65,7 @@ void epilogue(const cpu::MatmulTask& t, typename L::Acc* tile, int64_t ld, int64
             if (e.residual.data) {
                 const S* r = at<S>(e.residual, i0 + i, j0 + j);
                 const typename L::AccReg x =
-                    e.residual.col == 0 ? L::set(to_acc(*r)) : gather<L>(r, e.residual.col, n - j);
+                    e.residual.col == 0 ? L::set(to_number(*r)) : gather<L>(r, e.residual.col, n - j);
                 v = L::add(v, L::mul(beta, x));
             }
             scatter<L>(at<S>(t.out, i0 + i, j0 + j), t.out.col, n - j, v);

@@ -5,6 +5,6 @@
 
 namespace nk::NK_ISA {
 
-void register_bf16(cpu::MatmulEntries& e) { set_entries<LanesF32, BF16>(e, DType::bf16, "bf16_as_f32"); }
+void register_bf16(cpu::MatmulEntries& e) { set_entries<LanesF32, bf16>(e, DType::bf16, "bf16_as_f32"); }
 
 }  // namespace nk::NK_ISA

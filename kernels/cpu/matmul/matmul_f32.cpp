@@ -7,7 +7,7 @@ namespace nk::NK_ISA {
 
 void register_f32(cpu::MatmulEntries& e) {
     set_entries<LanesF32, float>(e, DType::f32, "f32");
-    set_entries<LanesF32, F16>(e, DType::f16, "f16_as_f32");
+    set_entries<LanesF32, f16>(e, DType::f16, "f16_as_f32");
 }
 
 }  // namespace nk::NK_ISA

@@ -17,7 +17,7 @@ NK_INLINE typename L::Unit read_unit(const S* p, int64_t step, int64_t unit, int
         const uint32_t high = 2 * unit + 1 < k ? p[(2 * unit + 1) * step].bits : 0;
         return low | high << 16;
     } else {
-        return to_acc(p[unit * step]);
+        return to_number(p[unit * step]);
     }
 }
 
@@ -27,9 +27,9 @@ NK_INLINE typename L::Reg read_across(const S* p, int64_t step, int64_t unit, [[
                                       typename L::Mask m) {
 #if defined(__AVX512BF16__)
     if constexpr (L::group == 2) {
-        const __m256i low = _mm256_maskz_loadu_epi16(m, p + 2 * unit * step);
+        const __m256i low = _mm256_maskz_loadu_epi16(m.m, p + 2 * unit * step);
         const __m256i high =
-            2 * unit + 1 < k ? _mm256_maskz_loadu_epi16(m, p + (2 * unit + 1) * step) : _mm256_setzero_si256();
+            2 * unit + 1 < k ? _mm256_maskz_loadu_epi16(m.m, p + (2 * unit + 1) * step) : _mm256_setzero_si256();
         return _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
     }
 #endif
@@ -58,14 +58,14 @@ NK_INLINE void store_units(typename L::Unit* p, typename L::Reg x) {
 }
 
 template <class L>
-concept Transposes = L::group == 2 || requires(typename L::Reg (&r)[L::W]) { L::transpose(r); };
+concept Transposes = L::group == 2 || requires(typename L::Reg (&r)[L::W]) { transpose(r); };
 
 #if defined(__AVX512BF16__)
 NK_INLINE void transpose_units(__m512i (&r)[16]) {
-    __m512 f[16];
+    vec<float> f[16];
     for (int i = 0; i < 16; ++i) f[i] = _mm512_castsi512_ps(r[i]);
-    LanesF32::transpose(f);
-    for (int i = 0; i < 16; ++i) r[i] = _mm512_castps_si512(f[i]);
+    transpose(f);
+    for (int i = 0; i < 16; ++i) r[i] = _mm512_castps_si512(f[i].v);
 }
 #endif
 template <class L>
@@ -73,7 +73,7 @@ NK_INLINE void transpose_in_place(typename L::Reg (&r)[L::W]) {
 #if defined(__AVX512BF16__)
     if constexpr (L::group == 2) return transpose_units(r);
 #endif
-    if constexpr (L::group == 1) L::transpose(r);
+    if constexpr (L::group == 1) transpose(r);
 }
 
 // dst[unit][ld] for `width` columns of `k` elements; ld is a multiple of W, columns up to ld are filled with zeros.

@@ -8,7 +8,7 @@ namespace nk::NK_ISA {
 void register_matmul(cpu::MatmulEntries& e) {
     // Pairs can't be formed from an unpacked row-major b: `stream` stays the one that converts to f32.
     const auto stream = e.stream[static_cast<int>(DType::bf16)];
-    set_entries<LanesPairs, BF16>(e, DType::bf16, "bf16_pairs");
+    set_entries<LanesPairs, bf16>(e, DType::bf16, "bf16_pairs");
     e.stream[static_cast<int>(DType::bf16)] = stream;
 }
 

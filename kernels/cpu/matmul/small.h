@@ -12,7 +12,7 @@
 namespace nk::NK_ISA {
 
 template <class L>
-concept Permutes = requires(typename L::Reg x, typename L::Index i) { L::permute(i, x); };
+concept Permutes = requires { typename L::Permutation; };
 
 // K: steps of k, 0 for any number up to the lanes.
 template <class L, int K>
@@ -21,19 +21,19 @@ void small_of(const cpu::MatmulTask& t, const cpu::MatmulSteps& s) {
     constexpr int W = L::W, kMost = K > 0 ? K : W;
     const int64_t k = K > 0 ? K : t.k;
     const bool by_rows = (t.m == 1 || t.out.row == t.n) && (t.n == 1 || t.out.col == 1);
-    typename L::Lane of_a[W] = {}, of_b[W] = {}, index[W] = {};
+    typename L::Permutation::lane of_a[W] = {}, of_b[W] = {}, index[W] = {};
     alignas(64) T bias[W] = {};
     for (int64_t l = 0; l < t.m * t.n; ++l) {
         const int64_t i = by_rows ? l / t.n : l % t.m, j = by_rows ? l % t.n : l / t.m;
         of_a[l] = i * t.a.row, of_b[l] = j * t.b.col;
         if (t.epilogue.bias.data) bias[l] = *at<T>(t.epilogue.bias, i, j);
     }
-    typename L::Index take_a[kMost], take_b[kMost];
+    typename L::Permutation take_a[kMost], take_b[kMost];
     for (int64_t p = 0; p < k; ++p) {
         for (int l = 0; l < W; ++l) index[l] = of_a[l] + p * t.a.col;
-        take_a[p] = L::index(index);
+        take_a[p] = typename L::Permutation(index);
         for (int l = 0; l < W; ++l) index[l] = of_b[l] + p * t.b.row;
-        take_b[p] = L::index(index);
+        take_b[p] = typename L::Permutation(index);
     }
     const typename L::AccReg added = L::load(bias);
     const T *a = at<T>(t.a, 0, 0), *b = at<T>(t.b, 0, 0);
@@ -45,9 +45,8 @@ void small_of(const cpu::MatmulTask& t, const cpu::MatmulSteps& s) {
         for (int64_t g = 0; g < count; ++g, a += s.a, b += s.b, out += s.out) {
             const typename L::Reg x = L::load(a, mask_a), y = L::load(b, mask_b);
             typename L::AccReg sum = L::zero();
-            const auto step = [&](auto p) NK_LAMBDA_INLINE {
-                sum = L::fma(L::permute(take_a[p], x), L::permute(take_b[p], y), sum);
-            };
+            const auto step = [&](auto p)
+                                  NK_LAMBDA_INLINE { sum = L::fma(permute(take_a[p], x), permute(take_b[p], y), sum); };
             if constexpr (K > 0)
                 unroll<K>(step);
             else

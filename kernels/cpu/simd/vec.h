@@ -20,11 +20,13 @@
 //                             from the machine, so that rounding can't carry it out of the NaNs
 //   put_pair_exact(p, a, b, past)        put_pair where a and b are numbers of T already
 //   put(p, v, past)           store; past: past the caches, p aligned to the vector.
+//   load(p, first<S>(n)), store(p, v, first<S>(n))    the first n lanes, any n, prepared for many of them
 //   reduce_add(v), reduce_max(v)         reduce_max gives NaN when a lane is NaN
 #pragma once
 
 #include "../../math/scalar.h"
 #include "half.h"
+#include "number.h"
 
 namespace nk::NK_ISA {
 
@@ -32,6 +34,8 @@ template <class S>
 struct vec;
 template <class S>
 struct mask;
+template <class S>
+struct first;
 
 // The number type that a storage type is computed in.
 template <class T>

@@ -1,7 +1,7 @@
 // Eight floats or four doubles.
 #pragma once
 
-#include <immintrin.h>
+#include "intrinsics.h"
 
 namespace nk::NK_ISA {
 
@@ -146,6 +146,27 @@ NK_HD __m256i first8(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 NK_HD __m256i first4(int n) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)); }
+// The first n lanes, for loads and stores that are many.
+template <>
+struct first<float> {
+    __m256i bits;
+    int n;
+    first() = default;
+    explicit NK_HD first(int64_t count) : n(count >= 8 ? 8 : count <= 0 ? 0 : static_cast<int>(count)) {
+        bits = first8(n);
+    }
+};
+template <>
+struct first<double> {
+    __m256i bits;
+    int n;
+    first() = default;
+    explicit NK_HD first(int64_t count) : n(count >= 4 ? 4 : count <= 0 ? 0 : static_cast<int>(count)) {
+        bits = first4(n);
+    }
+};
+inline constexpr bool kFirstIsFree = false;
+
 // There is no masked access to 16-bit elements: a tail goes through a block on the stack.
 template <class T>
 NK_HD __m128i load_tail(const T* p, int n) {
@@ -165,6 +186,12 @@ NK_HD vec<float> load(const float* p) { return _mm256_loadu_ps(p); }
 NK_HD vec<double> load(const double* p) { return _mm256_loadu_pd(p); }
 NK_HD vec<float> load(const f16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 NK_HD vec<float> load(const bf16* p) { return widen_bf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+NK_HD vec<float> load(const float* p, first<float> f) { return _mm256_maskload_ps(p, f.bits); }
+NK_HD vec<double> load(const double* p, first<double> f) { return _mm256_maskload_pd(p, f.bits); }
+NK_HD vec<float> load(const f16* p, first<float> f) {
+    return f.n == 8 ? load(p) : vec<float>(_mm256_cvtph_ps(load_tail(p, f.n)));
+}
+NK_HD vec<float> load(const bf16* p, first<float> f) { return f.n == 8 ? load(p) : widen_bf16(load_tail(p, f.n)); }
 NK_HD vec<float> load(const float* p, int n) { return _mm256_maskload_ps(p, first8(n)); }
 NK_HD vec<double> load(const double* p, int n) { return _mm256_maskload_pd(p, first4(n)); }
 NK_HD vec<float> load(const f16* p, int n) { return _mm256_cvtph_ps(load_tail(p, n)); }
@@ -202,6 +229,14 @@ NK_HD void store(float* p, vec<float> a) { _mm256_storeu_ps(p, a.v); }
 NK_HD void store(double* p, vec<double> a) { _mm256_storeu_pd(p, a.v); }
 NK_HD void store(f16* p, vec<float> a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_f16(a)); }
 NK_HD void store(bf16* p, vec<float> a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(a)); }
+NK_HD void store(float* p, vec<float> a, first<float> f) {
+    f.n == 8 ? store(p, a) : _mm256_maskstore_ps(p, f.bits, a.v);
+}
+NK_HD void store(double* p, vec<double> a, first<double> f) {
+    f.n == 4 ? store(p, a) : _mm256_maskstore_pd(p, f.bits, a.v);
+}
+NK_HD void store(f16* p, vec<float> a, first<float> f) { f.n == 8 ? store(p, a) : store_tail(p, narrow_f16(a), f.n); }
+NK_HD void store(bf16* p, vec<float> a, first<float> f) { f.n == 8 ? store(p, a) : store_tail(p, narrow_bf16(a), f.n); }
 NK_HD void store(float* p, vec<float> a, int n) { _mm256_maskstore_ps(p, first8(n), a.v); }
 NK_HD void store(double* p, vec<double> a, int n) { _mm256_maskstore_pd(p, first4(n), a.v); }
 NK_HD void store(f16* p, vec<float> a, int n) { store_tail(p, narrow_f16(a), n); }

@@ -1,16 +1,7 @@
 // Sixteen floats or eight doubles.
 #pragma once
 
-// GCC 12 takes the deliberately undefined operands inside these intrinsics for mistakes.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+#include "intrinsics.h"
 
 namespace nk::NK_ISA {
 
@@ -143,6 +134,21 @@ NK_HD double reduce_max(vec<double> a) {
 NK_HD __mmask16 first16(int n) { return static_cast<__mmask16>((1u << n) - 1u); }  // n in [0, 16]
 NK_HD __mmask8 first8(int n) { return static_cast<__mmask8>((1u << n) - 1u); }
 
+// The first n lanes, for loads and stores that are many.
+template <>
+struct first<float> {
+    __mmask16 m;
+    first() = default;
+    explicit NK_HD first(int64_t n) : m(n >= 16 ? 0xffff : n <= 0 ? 0 : static_cast<__mmask16>((1u << n) - 1u)) {}
+};
+template <>
+struct first<double> {
+    __mmask8 m;
+    first() = default;
+    explicit NK_HD first(int64_t n) : m(n >= 8 ? 0xff : n <= 0 ? 0 : static_cast<__mmask8>((1u << n) - 1u)) {}
+};
+inline constexpr bool kFirstIsFree = true;  // an access to the first lanes costs what one to all does
+
 NK_HD vec<float> widen_bf16(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
 NK_HD vec<float> load(const float* p) { return _mm512_loadu_ps(p); }
 NK_HD vec<double> load(const double* p) { return _mm512_loadu_pd(p); }
@@ -152,6 +158,11 @@ NK_HD vec<float> load(const float* p, int n) { return _mm512_maskz_loadu_ps(firs
 NK_HD vec<double> load(const double* p, int n) { return _mm512_maskz_loadu_pd(first8(n), p); }
 NK_HD vec<float> load(const f16* p, int n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first16(n), p)); }
 NK_HD vec<float> load(const bf16* p, int n) { return widen_bf16(_mm256_maskz_loadu_epi16(first16(n), p)); }
+
+NK_HD vec<float> load(const float* p, first<float> f) { return _mm512_maskz_loadu_ps(f.m, p); }
+NK_HD vec<double> load(const double* p, first<double> f) { return _mm512_maskz_loadu_pd(f.m, p); }
+NK_HD vec<float> load(const f16* p, first<float> f) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(f.m, p)); }
+NK_HD vec<float> load(const bf16* p, first<float> f) { return widen_bf16(_mm256_maskz_loadu_epi16(f.m, p)); }
 
 // Rounds the upper half to nearest even by adding just under half of its last place, and one more if that is odd; a NaN
 // is made quiet instead. The instruction vcvtneps2bf16 would be shorter, but it flushes denormals.
@@ -191,6 +202,10 @@ NK_HD void store(float* p, vec<float> a, int n) { _mm512_mask_storeu_ps(p, first
 NK_HD void store(double* p, vec<double> a, int n) { _mm512_mask_storeu_pd(p, first8(n), a.v); }
 NK_HD void store(f16* p, vec<float> a, int n) { _mm256_mask_storeu_epi16(p, first16(n), narrow_f16(a)); }
 NK_HD void store(bf16* p, vec<float> a, int n) { _mm256_mask_storeu_epi16(p, first16(n), narrow_bf16(a)); }
+NK_HD void store(float* p, vec<float> a, first<float> f) { _mm512_mask_storeu_ps(p, f.m, a.v); }
+NK_HD void store(double* p, vec<double> a, first<double> f) { _mm512_mask_storeu_pd(p, f.m, a.v); }
+NK_HD void store(f16* p, vec<float> a, first<float> f) { _mm256_mask_storeu_epi16(p, f.m, narrow_f16(a)); }
+NK_HD void store(bf16* p, vec<float> a, first<float> f) { _mm256_mask_storeu_epi16(p, f.m, narrow_bf16(a)); }
 // A branch at each store costs next to nothing where it always goes the same way, and loops are compiled once.
 NK_HD void put(float* p, vec<float> a, bool past) { past ? _mm512_stream_ps(p, a.v) : _mm512_storeu_ps(p, a.v); }
 NK_HD void put(double* p, vec<double> a, bool past) { past ? _mm512_stream_pd(p, a.v) : _mm512_storeu_pd(p, a.v); }

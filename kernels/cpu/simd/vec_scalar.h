@@ -112,40 +112,31 @@ NK_HD S reduce_max(vec<S> a) {
 
 NK_HD vec<float> load(const float* p) { return *p; }
 NK_HD vec<double> load(const double* p) { return *p; }
-NK_HD vec<float> load(const bf16* p) { return math::from_bits<float>(static_cast<uint32_t>(p->bits) << 16); }
-NK_HD vec<float> load(const f16* p) {
-    const uint32_t h = p->bits, sign = (h & 0x8000u) << 16, magnitude = h & 0x7fffu;
-    if (magnitude >= 0x7c00u)  // infinity, NaN
-        return math::from_bits<float>(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13 |
-                                      (magnitude > 0x7c00u ? 0x400000u : 0u));
-    // no float on the way is subnormal: the processor may have been told to flush those
-    const float value = magnitude < 0x400u ? static_cast<float>(magnitude) * 0x1p-24f
-                                           : math::from_bits<float>((magnitude << 13) + 0x38000000u);
-    return math::copysign(value, math::from_bits<float>(sign));
-}
+NK_HD vec<float> load(const bf16* p) { return to_number(*p); }
+NK_HD vec<float> load(const f16* p) { return to_number(*p); }
 
 NK_HD void store(float* p, vec<float> a) { *p = a.v; }
 NK_HD void store(double* p, vec<double> a) { *p = a.v; }
-NK_HD void store(bf16* p, vec<float> a) {
-    const uint32_t b = math::to_bits(a.v);
-    const uint32_t rounded = (b + 0x7fffu + (b >> 16 & 1u)) >> 16, quiet = b >> 16 | 0x40u;
-    p->bits = static_cast<uint16_t>(a.v == a.v ? rounded : quiet);
-}
-NK_HD void store(f16* p, vec<float> a) {
-    const uint32_t b = math::to_bits(a.v), sign = b >> 16 & 0x8000u, m = b & 0x7fffffffu;
-    uint32_t h;
-    if (m > 0x7f800000u) {
-        h = 0x7e00u | (m >> 13 & 0x3ffu);
-    } else if (m >= 0x477ff000u) {  // rounds to 65536 or more
-        h = 0x7c00u;
-    } else if (m < 0x38800000u) {  // denormal: the sum's unit in the last place is that of f16
-        h = math::to_bits(math::from_bits<float>(m) + 0.5f) - 0x3f000000u;
-    } else {
-        h = (m + 0xfffu + (m >> 13 & 1u) - 0x38000000u) >> 13;
-    }
-    p->bits = static_cast<uint16_t>(sign | h);
-}
+NK_HD void store(bf16* p, vec<float> a) { put_number(*p, a.v); }
+NK_HD void store(f16* p, vec<float> a) { put_number(*p, a.v); }
 
+// The first n lanes, for loads and stores that are many.
+template <class S>
+struct first {
+    bool m;
+    first() = default;
+    explicit NK_HD first(int64_t n) : m(n > 0) {}
+};
+inline constexpr bool kFirstIsFree = false;
+
+template <class T, class S>
+NK_HD vec<S> load(const T* p, first<S> f) {
+    return f.m ? load(p) : vec<S>(0);
+}
+template <class T, class S>
+NK_HD void store(T* p, vec<S> a, first<S> f) {
+    if (f.m) store(p, a);
+}
 template <class T>
 NK_HD auto load(const T* p, int n) {
     return n > 0 ? load(p) : compute_vec<T>(0);

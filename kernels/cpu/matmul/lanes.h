@@ -21,6 +21,7 @@ struct Lanes {
     using Reg = vec<S>;
     using AccReg = vec<S>;
     using Mask = first<S>;
+    using Raw = decltype(Reg::v);  // what the machine has
     static constexpr int W = Reg::lanes, group = 1;
 #if defined(NK_ISA_avx512) || defined(NK_ISA_avx512bf16)
     static constexpr int kMaxRows = 14, kVectors = 2, kWideRows = 6, kWideVectors = 4, kDotRows = 6;
@@ -32,6 +33,7 @@ struct Lanes {
 #endif
     static constexpr bool kMaskIsFree = kFirstIsFree;
 
+    static NK_INLINE Raw raw(Reg x) { return x.v; }
     static NK_INLINE Mask mask(int64_t n) { return Mask(n); }
     static NK_INLINE AccReg zero() { return AccReg(S(0)); }
     static NK_INLINE AccReg set(S x) { return AccReg(x); }
@@ -62,7 +64,10 @@ using LanesF64 = Lanes<double>;
 struct LanesPairs : LanesF32 {
     using Unit = uint32_t;  // two bf16, consecutive in k
     using Reg = __m512i;
+    using Raw = __m512i;
     static constexpr int group = 2, kWideRows = 0, kWideVectors = 0;
+
+    static NK_INLINE Raw raw(Reg x) { return x; }
 
     using LanesF32::load;
     using LanesF32::store;

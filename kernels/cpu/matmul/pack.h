@@ -58,18 +58,18 @@ NK_INLINE void store_units(typename L::Unit* p, typename L::Reg x) {
 }
 
 template <class L>
-concept Transposes = L::group == 2 || requires(typename L::Reg (&r)[L::W]) { transpose(r); };
+concept Transposes = L::group == 2 || requires(typename L::Raw (&r)[L::W]) { transpose(r); };
 
 #if defined(__AVX512BF16__)
 NK_INLINE void transpose_units(__m512i (&r)[16]) {
-    vec<float> f[16];
+    __m512 f[16];
     for (int i = 0; i < 16; ++i) f[i] = _mm512_castsi512_ps(r[i]);
     transpose(f);
-    for (int i = 0; i < 16; ++i) r[i] = _mm512_castps_si512(f[i].v);
+    for (int i = 0; i < 16; ++i) r[i] = _mm512_castps_si512(f[i]);
 }
 #endif
 template <class L>
-NK_INLINE void transpose_in_place(typename L::Reg (&r)[L::W]) {
+NK_INLINE void transpose_in_place(typename L::Raw (&r)[L::W]) {
 #if defined(__AVX512BF16__)
     if constexpr (L::group == 2) return transpose_units(r);
 #endif
@@ -93,12 +93,13 @@ void pack_panel(typename L::Unit* dst, int64_t ld, const S* src, int64_t column,
             for (int64_t c = 0; c < ld; c += W) {
                 const int64_t columns = width - c < W ? width - c : W;
                 for (int64_t u = 0; u < units; u += W) {
-                    typename L::Reg r[W];
+                    typename L::Raw r[W];
                     if (columns == W)
-                        unroll<W>([&](auto i) { r[i] = read_along<L>(src + (c + i) * column, u, k); });
+                        unroll<W>([&](auto i) { r[i] = L::raw(read_along<L>(src + (c + i) * column, u, k)); });
                     else
                         for (int i = 0; i < W; ++i)
-                            r[i] = i < columns ? read_along<L>(src + (c + i) * column, u, k) : typename L::Reg{};
+                            r[i] =
+                                i < columns ? L::raw(read_along<L>(src + (c + i) * column, u, k)) : typename L::Raw{};
                     transpose_in_place<L>(r);
                     typename L::Unit* d = dst + u * ld + c;
                     if (units - u >= W)

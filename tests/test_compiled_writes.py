@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import neurokern.functional as F
 import pytest
@@ -94,6 +98,25 @@ def test_a_parameter_that_changes(name: str, grad: bool) -> None:
             torch.testing.assert_close(torch.autograd.grad(got.sum(), x), torch.autograd.grad(want.sum(), x))
     if not (grad and name == "linear"):  # whose value goes into a graph of its own for the backward
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+
+
+IN_ANOTHER_PROCESS = """
+import torch
+import neurokern.functional as F
+
+compiled = torch.compile(lambda x, s: F.softplus(x * s, s * 2))
+x = torch.linspace(-3, 3, 36).view(6, 6)
+for s in (0.2, 0.4, 0.6, 0.8):
+    torch.testing.assert_close(compiled(x, s), torch.nn.functional.softplus(x * s, s * 2))
+"""
+
+
+def test_a_parameter_that_changes_where_the_code_is_cached(tmp_path: Path) -> None:
+    """The second process takes its code from the first one's folder, and the values from its own calls."""
+    env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_two_saved_views_of_one_input_survive_it() -> None:

@@ -11,8 +11,11 @@ namespace {
 using normalization::Backward;
 using normalization::Forward;
 
-void check_rows(const Call& call, const Input& x, const Ints& shape) {
+void check_rows(const Call& call, const Input& x, const Ints& shape, bool rms) {
     check_floating(x);
+    if (rms && x->ndim < shape.count)  // torch's rms_norm calls this a wrong value
+        fail_value(call.op, "argument input has shape ", shape_string(x), ", expected at least ", shape.count,
+                   " dimensions as normalized_shape ", shape_string(shape.begin(), shape.count));
     if (shape.count == 0) call.fail("argument normalized_shape is [], expected at least one size");
     const bool fits =
         x->ndim >= shape.count && std::equal(shape.begin(), shape.end(), x->shape + x->ndim - shape.count);
@@ -44,7 +47,7 @@ void check_statistics(const Call& call, const Input& t, const Input& x, int oute
 py::object forward(const Call& call, Input& x, OptionalInput& weight, OptionalInput* bias, const Ints& shape,
                    double eps) {
     const bool rms = bias == nullptr;
-    check_rows(call, x, shape);
+    check_rows(call, x, shape, rms);
     check_parameter(call, weight, x, shape);
     if (!rms) check_parameter(call, *bias, x, shape);
     const DType type = type_of_statistics(x);
@@ -65,7 +68,7 @@ py::object forward(const Call& call, Input& x, OptionalInput& weight, OptionalIn
 
 py::object backward(const Call& call, Input& g, Input& x, OptionalInput& weight, Input* mean, Input& rstd,
                     const Ints& shape, const Wants& wants) {
-    check_rows(call, x, shape);
+    check_rows(call, x, shape, mean == nullptr);
     check_like(g, x);
     check_parameter(call, weight, x, shape);
     const int outer = x->ndim - shape.count;

@@ -20,6 +20,8 @@ from ..kernels.triton import softmax as _softmax
 from ..kernels.triton._functions import ACTIVATIONS
 from .trace import record
 
+Maybe = Tensor | None
+
 _IDS = {row[0]: i for i, row in enumerate(ACTIVATIONS)}
 _KINDS = {"softmax": 0, "log_softmax": 1, "softmin": 2}
 _GATED = {
@@ -286,55 +288,27 @@ def linear_activation_backward(
 
 
 def layer_norm(
-    y: Tensor,
-    mean: Tensor | None,
-    rstd: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    shape: Any,
-    eps: float,
+    y: Tensor, mean: Maybe, rstd: Tensor, x: Tensor, weight: Maybe, bias: Maybe, shape: Any, eps: float
 ) -> None:
     """y = (x - mean) * rstd * weight + bias."""
     _recorded("layer_norm", _normalization.normalize, y, x, weight, bias, mean, rstd, len(shape), eps)
 
 
-def rms_norm(y: Tensor, mean: None, rstd: Tensor, x: Tensor, weight: Tensor | None, shape: Any, eps: float) -> None:
+def rms_norm(y: Tensor, mean: None, rstd: Tensor, x: Tensor, weight: Maybe, shape: Any, eps: float) -> None:
     """y = x * rstd * weight."""
     _recorded("rms_norm", _normalization.normalize, y, x, weight, None, None, rstd, len(shape), eps)
 
 
-def layer_norm_backward(
-    gx: Tensor | None,
-    gw: Tensor | None,
-    gb: Tensor | None,
-    g: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
-    shape: Any,
-    eps: float,
-    wants: Any,
-) -> None:
+def layer_norm_backward(gx: Maybe, gw: Maybe, gb: Maybe, *given: Any) -> None:
     """The gradients of layer_norm."""
+    g, x, weight, mean, rstd, shape, _, _ = given
     tensors = (gx, gw, gb, g, x, weight, mean, rstd)
     _recorded("layer_norm_backward", _normalization.normalize_backward, *tensors, len(shape))
 
 
-def rms_norm_backward(
-    gx: Tensor | None,
-    gw: Tensor | None,
-    gb: None,
-    g: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    rstd: Tensor,
-    shape: Any,
-    eps: float,
-    wants: Any,
-) -> None:
+def rms_norm_backward(gx: Maybe, gw: Maybe, gb: None, *given: Any) -> None:
     """The gradients of rms_norm."""
+    g, x, weight, rstd, shape, _, _ = given
     tensors = (gx, gw, None, g, x, weight, None, rstd)
     _recorded("rms_norm_backward", _normalization.normalize_backward, *tensors, len(shape))
 

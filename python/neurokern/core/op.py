@@ -99,6 +99,7 @@ def op(
     formula: Callable[..., Any] | None = None,
     constants: str = "",
     integers: str = "",
+    same_dtype: bool = False,
     keeps: bool = False,
     label: str | None = None,
     title: str | None = None,
@@ -126,6 +127,7 @@ def op(
         formula: the same of differentiable functions, for second derivatives and batches of gradients.
         constants: names of tensors and outputs that have no gradient.
         integers: names of tensors that are not floating.
+        same_dtype: floating tensors of several dtypes, which torch takes here, have no kernel.
         keeps: recorded, the entry returns one thing more, which is handed to backward.
         label: the parameter that messages have for the op's name.
         title: what messages call it otherwise; None: its name.
@@ -147,7 +149,7 @@ class Op:
         self.title = entry["title"] or self.name
         self.fake, self.torch, self.formula = entry["fake"], entry["torch"], entry["formula"]
         self.gradients_fake, self.prepare, self.parameters = entry["gradients"], entry["prepare"], entry["parameters"]
-        self.autocast, self.keeps = entry["autocast"], entry["keeps"]
+        self.autocast, self.keeps, self.same_dtype = entry["autocast"], entry["keeps"], entry["same_dtype"]
         self.tensors = sum(a.is_tensor for a in self.arguments)
         if any(a.is_tensor for a in self.arguments[self.tensors :]):
             raise ValueError(f"neurokern: the schema {schema} has a tensor behind a parameter")
@@ -363,7 +365,11 @@ class Op:
         if is_dynamo_compiling():
             given = symbolic_as_tensors([a.type for a in self.arguments[self.tensors :]], given)
         args = (*autocast(self.autocast, tensors), *given)
-        if (reason := why_not_ours(title, *(args[i] for i in self.floating))) is not None:
+        floating = [args[i] for i in self.floating]
+        reason = why_not_ours(title, *floating)
+        if reason is None and self.same_dtype and len(dtypes := {t.dtype for t in floating if t is not None}) > 1:
+            reason = f"dtypes {', '.join(sorted(map(str, dtypes)))} have no kernel"
+        if reason is not None:
             return to_torch(title, reason, lambda: self.torch(*args))
         if self.writes:
             refuse_in_place(title, args[0])

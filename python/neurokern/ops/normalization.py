@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ..backends.fall_back import to_torch
 from ..core.op import op
 
 _F = torch.nn.functional
@@ -56,23 +54,6 @@ def _gradients(
     return tuple(made)
 
 
-def _mixed(name: str, torchs: Callable[..., Tensor], tensors: int) -> Callable[..., Any]:
-    """torch takes a weight of another dtype; no kernel does."""
-
-    def prepare(*args: Any) -> Any:
-        dtypes = {t.dtype for t in args[:tensors] if t is not None}
-        if len(dtypes) > 1:
-            return to_torch(name, f"dtypes {', '.join(map(str, dtypes))} have no kernel", lambda: torchs(*args))
-        if name == "rms_norm" and args[0].dim() < len(args[tensors]):
-            raise ValueError(
-                f"neurokern.rms_norm: argument input has shape {list(args[0].shape)}, expected at least "
-                f"{len(args[tensors])} dimensions as normalized_shape {list(args[tensors])}"
-            )
-        return args
-
-    return prepare
-
-
 def _layer_norm_by_torch(x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Shape, eps: float) -> Tensor:
     return _F.layer_norm(x, shape, weight, bias, eps)
 
@@ -91,7 +72,7 @@ layer_norm = op(
     formula=lambda g, x, weight, mean, rstd, shape, eps, wants: _gradients(g, x, weight, shape, eps, True, wants),
     torch=_layer_norm_by_torch,
     autocast="float32",
-    prepare=_mixed("layer_norm", _layer_norm_by_torch, 3),
+    same_dtype=True,
 )
 rms_norm = op(
     "rms_norm(Tensor input, Tensor? weight, int[] normalized_shape, float eps) -> (Tensor y, Tensor rstd)",
@@ -102,5 +83,5 @@ rms_norm = op(
     formula=lambda g, x, weight, rstd, shape, eps, wants: _gradients(g, x, weight, shape, eps, False, wants),
     torch=_rms_norm_by_torch,
     autocast="float32",
-    prepare=_mixed("rms_norm", _rms_norm_by_torch, 2),
+    same_dtype=True,
 )

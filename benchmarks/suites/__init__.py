@@ -8,7 +8,7 @@ from functools import partial
 
 from neurokern.bench.cases import Case
 
-from . import activation, matmul, normalization
+from . import activation, matmul, normalization, softmax
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Suite:
 
 
 def _tiny(device: str, quick: bool) -> list[Case]:
-    return activation.tiny(device, quick) + matmul.tiny(device, quick)
+    return activation.tiny(device, quick) + softmax.tiny(device, quick) + matmul.tiny(device, quick)
 
 
 SUITES = (
@@ -48,7 +48,7 @@ SUITES = (
         Bound(2.0, 1.0),
         partial(activation.elementwise, True),
     ),
-    Suite("softmax", "softmax family", "activation", Bound(2.0, 1.0), activation.softmaxes),
+    Suite("softmax", "softmax family", "softmax", Bound(2.0, 1.0), softmax.softmaxes),
     Suite("normalization", "layer_norm and rms_norm", "normalization", Bound(1.5, 1.0), normalization.norms),
     Suite("tiny", "one op on 64 elements, no gradient", "activation", Bound(0.7, 0.5), _tiny),
 )

@@ -1,4 +1,4 @@
-"""Suites of the activations and the softmax family."""
+"""Suites of the activations."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ GPU_SIZES = {"1 Mi": MI, "64 Mi": 64 * MI}
 DTYPES = ("f32", "bf16", "f16")
 
 
-def _case(op: str, pair: tuple[Any, Any], label: str, dtype: str, grad: bool, *shapes: tuple[int, ...]) -> Case:
+def case(op: str, pair: tuple[Any, Any], label: str, dtype: str, grad: bool, *shapes: tuple[int, ...]) -> Case:
     return Case(op, label, dtype, *pair, shapes, (2.0,) * len(shapes), grad=grad)
 
 
@@ -61,44 +61,19 @@ def elementwise(grad: bool, device: str, quick: bool) -> list[Case]:
     cases = []
     for dtype in DTYPES:
         for label, n in sizes.items():
-            cases += [_case(op, pair, label, dtype, grad, (n,)) for op, pair in UNARY.items()]
+            cases += [case(op, pair, label, dtype, grad, (n,)) for op, pair in UNARY.items()]
             # in rows of 1024, as the last dimension of a network's hidden layer
-            cases += [_case(op, pair, label, dtype, grad, (n // 1024, 1024)) for op, pair in GATED.items()]
-            cases.append(_case("prelu", (F.prelu, T.prelu), label, dtype, grad, (n // 1024, 1024), (1024,)))
+            cases += [case(op, pair, label, dtype, grad, (n // 1024, 1024)) for op, pair in GATED.items()]
+            cases.append(case("prelu", (F.prelu, T.prelu), label, dtype, grad, (n // 1024, 1024), (1024,)))
     return cases
 
 
 # attention rows, a classifier, a vocabulary, a strided dimension
-SOFTMAX_SHAPES = {
-    "4096 x 1024": ((4096, 1024), -1),
-    "48 x 197 x 197": ((48, 197, 197), -1),
-    "1024 x 10": ((1024, 10), -1),
-    "64 x 50257": ((64, 50257), -1),
-    "8 x 21 x 64 x 64, dim 1": ((8, 21, 64, 64), 1),
-    "32 x 1000 x 7, dim 1": ((32, 1000, 7), 1),
-}
-
-
-def softmaxes(device: str, quick: bool) -> list[Case]:
-    """softmax, log_softmax and softmin, without and with the gradient."""
-    shapes = list(SOFTMAX_SHAPES.items())
-    return [
-        _case(name, (partial(getattr(F, name), dim=dim), partial(getattr(T, name), dim=dim)), label, dtype, grad, shape)
-        for dtype in DTYPES
-        for grad in (False, True)
-        for label, (shape, dim) in (shapes[::4] if quick else shapes)
-        for name in ("softmax", "log_softmax", "softmin")
-    ]
-
-
 def tiny(device: str, quick: bool) -> list[Case]:
     """What a call costs before its kernel does anything: every activation on 64 elements, without a gradient."""
-    cases = [_case(op, pair, "64", "f32", False, (64,)) for op, pair in UNARY.items()]
-    cases.append(_case("glu", GATED["glu"], "2 x 64", "f32", False, (2, 64)))
+    cases = [case(op, pair, "64", "f32", False, (64,)) for op, pair in UNARY.items()]
+    cases.append(case("glu", GATED["glu"], "2 x 64", "f32", False, (2, 64)))
     prelu = (F.prelu, T.prelu)
-    cases.append(_case("prelu", prelu, "64", "f32", False, (64,), (1,)))
-    cases.append(_case("prelu", prelu, "8 x 8", "f32", False, (8, 8), (8,)))
-    for name in ("softmax", "log_softmax", "softmin"):
-        pair = (partial(getattr(F, name), dim=-1), partial(getattr(T, name), dim=-1))
-        cases.append(_case(name, pair, "8 x 8", "f32", False, (8, 8)))
+    cases.append(case("prelu", prelu, "64", "f32", False, (64,), (1,)))
+    cases.append(case("prelu", prelu, "8 x 8", "f32", False, (8, 8), (8,)))
     return cases

@@ -8,7 +8,7 @@ import neurokern.functional as F
 import torch
 from neurokern.bench.cases import Case
 
-from .activation import DTYPES, _case
+from .activation import DTYPES, case
 
 T = torch.nn.functional
 SHAPES = {
@@ -27,9 +27,9 @@ def norms(device: str, quick: bool) -> list[Case]:
         for grad in (False, True):
             for label, (rows, n) in list(SHAPES.items())[:: 2 if quick else 1]:
                 layer = (partial(_layer_norm, F), partial(_layer_norm, T))
-                cases.append(_case("layer_norm", layer, label, dtype, grad, (rows, n), (n,), (n,)))
+                cases.append(case("layer_norm", layer, label, dtype, grad, (rows, n), (n,), (n,)))
                 rms = (partial(_rms_norm, F), partial(_rms_norm, T))
-                cases.append(_case("rms_norm", rms, label, dtype, grad, (rows, n), (n,)))
+                cases.append(case("rms_norm", rms, label, dtype, grad, (rows, n), (n,)))
     return cases
 
 

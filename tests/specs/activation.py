@@ -1,4 +1,4 @@
-"""Elementwise activations, PReLU and RReLU; the gated units and the softmax family come from _gated.py."""
+"""Elementwise activations, PReLU and RReLU; the gated units come from _gated.py."""
 
 from __future__ import annotations
 

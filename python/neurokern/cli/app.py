@@ -69,7 +69,7 @@ def check(
 
 @app.command()
 def bench(
-    family: Annotated[str | None, typer.Argument(help="A family (matmul, activation); default: all.")] = None,
+    family: Annotated[str | None, typer.Argument(help="A family, such as matmul or softmax; default: all.")] = None,
     suite: Annotated[list[str] | None, typer.Option(help="Only this suite (may be given more than once).")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[str | None, typer.Option(help="Only f32, bf16 or f16.")] = None,

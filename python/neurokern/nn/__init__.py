@@ -8,14 +8,16 @@ import torch as _torch
 
 from .. import functional as functional
 from . import activation as _activation
-from . import linear as _linear
+from . import matmul as _matmul
 from . import normalization as _normalization
+from . import softmax as _softmax
 from .activation import *  # noqa: F403
-from .linear import *  # noqa: F403
+from .matmul import *  # noqa: F403
 from .normalization import *  # noqa: F403
+from .softmax import *  # noqa: F403
 
 #: names of the classes that run on our kernels
-NATIVE: frozenset[str] = frozenset((*_activation.__all__, *_linear.__all__, *_normalization.__all__))
+NATIVE: frozenset[str] = frozenset(name for m in (_activation, _matmul, _normalization, _softmax) for name in m.__all__)
 
 __all__ = sorted((*NATIVE, "NATIVE", "functional"))
 

@@ -23,10 +23,16 @@ extern Chosen chosen;
 // Work from which the interpreter lock is worth releasing.
 inline constexpr double kReleaseAt = 10000.0;  // nanoseconds
 
-// On the processor: `work` nanoseconds in all on one thread, roughly; plan() says in the trace what was planned.
-template <class Plan, class Body>
-void run_on_cpu(const char* op, const std::string& kernel, double work, Plan&& plan, Body&& body) {
-    if (trace::active()) trace::record({op, "cpu", kernel, plan(), ""});
+// On the processor: `work` nanoseconds in all on one thread, roughly; kernel, a name or a function that makes it, and
+// plan() are for the trace: nobody else pays for their text.
+template <class Kernel, class Plan, class Body>
+void run_on_cpu(const char* op, Kernel&& kernel, double work, Plan&& plan, Body&& body) {
+    if (trace::active()) {
+        if constexpr (std::is_invocable_v<Kernel>)
+            trace::record({op, "cpu", kernel(), plan(), ""});
+        else
+            trace::record({op, "cpu", kernel, plan(), ""});
+    }
     if (work > kReleaseAt) {
         py::gil_scoped_release_simple released;
         body();

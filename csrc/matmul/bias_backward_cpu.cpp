@@ -53,7 +53,8 @@ void bias_backward(const BiasBackwardCall& c) {
         }
     };
     run_on_cpu(
-        "activation_bias_backward", concat("activation_bias_", entries.tile[d].isa), static_cast<double>(m * n) * kCost,
+        "activation_bias_backward", [&] { return concat("activation_bias_", entries.tile[d].isa); },
+        static_cast<double>(m * n) * kCost,
         [&] { return concat(name_of(c.activation), by_columns ? " columns" : " rows", " threads ", threads); },
         [&] {
             parallel(threads, work);

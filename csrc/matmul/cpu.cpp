@@ -317,7 +317,7 @@ void matmul(const MatmulCall& c) {
     job.partial = job.work + all;
 
     run_on_cpu(
-        "matmul", concat("matmul_", tile.name, "_", tile.isa), static_cast<double>(plan.cycles),
+        "matmul", [&] { return concat("matmul_", tile.name, "_", tile.isa); }, static_cast<double>(plan.cycles),
         [&] { return to_string(plan, tile); }, [&] { run(job); });
     workspace.trim();
 }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import neurokern.functional as F
 import pytest
@@ -96,8 +97,26 @@ def test_a_parameter_that_changes(name: str, grad: bool) -> None:
         torch.testing.assert_close(got, want)
         if grad:
             torch.testing.assert_close(torch.autograd.grad(got.sum(), x), torch.autograd.grad(want.sum(), x))
-    if not (grad and name == "linear"):  # whose value goes into a graph of its own for the backward
-        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+
+
+TWICE = {
+    "matmul": lambda f, x: f.matmul(x, x),
+    "linear": lambda f, x: f.linear(x, x),
+    "bilinear": lambda f, x: f.bilinear(x, x, x.expand(2, *x.shape)),
+    "prelu": lambda f, x: f.prelu(x[0], x[0, :1]) + f.prelu(x, x[0]),
+    "layer_norm": lambda f, x: f.layer_norm(x[0], x[0].shape, x[0], x[0]),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_one_tensor_in_two_places_is_one_graph(name: str) -> None:
+    call, x = TWICE[name], torch.randn(4, 4, requires_grad=True)
+    torchs = SimpleNamespace(**{n: getattr(TF, n, None) or getattr(torch, n) for n in TWICE})
+    torch._dynamo.reset()
+    got, want = torch.compile(call, fullgraph=True)(F, x), call(torchs, x)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(torch.autograd.grad(got.sum(), x), torch.autograd.grad(want.sum(), x))
 
 
 IN_ANOTHER_PROCESS = """

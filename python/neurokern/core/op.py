@@ -378,6 +378,8 @@ class Op:
             if not isinstance(args, tuple):
                 return args
         if self.function is not None and recording(*args[: self.tensors]):
+            if is_dynamo_compiling():
+                args = (*_each_once(args[: self.tensors]), *args[self.tensors :])
             made = self.function.apply(*args)
             if not self.attached or not isinstance(made, tuple):
                 return made
@@ -392,6 +394,14 @@ class Op:
         made = x.resolve_neg()
         self.run(made, *args)
         return x.copy_(made)
+
+
+def _each_once(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Views of those that come again: torch.compile takes no autograd Function with one tensor in two places."""
+    made: list[Tensor | None] = []
+    for t in tensors:
+        made.append(t.view_as(t) if t is not None and any(t is other for other in made) else t)
+    return made
 
 
 def refuse_in_place(title: str, x: Tensor) -> None:

@@ -38,7 +38,7 @@ EPS = {torch.float64: 2.0**-52, torch.float32: 2.0**-23, torch.bfloat16: 2.0**-7
 class Run:
     """One call of a launch function: what it is given and what it leaves behind."""
 
-    kernels: SimpleNamespace  # activation, matmul, softmax
+    kernels: SimpleNamespace  # its modules by their names
     seed: int
     results: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # with the size of the terms behind each
 
@@ -132,7 +132,9 @@ def softmax_shapes(r: Run, dtype: torch.dtype, f: Callable[..., None], inputs: i
             x = [r.draw(dtype, *shape) for _ in range(inputs)]
             if inputs == 2:
                 x[1] = torch.softmax(x[1].double(), dim).to(dtype)
-            terms = (x[0] * x[-1]).abs().double().sum(dim, keepdim=True) + x[0].abs().double() + (kind == 1) * 10
+            g, y = x[0].double(), x[-1].double()
+            terms = (g.abs() if kind == 1 else (g * y).abs()).sum(dim, keepdim=True)  # log_softmax: g - exp(y) sum(g)
+            terms = g.abs() + (y.exp() * terms if kind == 1 else terms)
             f(r.out(dtype, *shape, scale=terms if inputs == 2 else (kind == 1) * 10.0), *x, dim, kind)
 
 
@@ -145,6 +147,50 @@ def softmax_kernel(r: Run, dtype: torch.dtype) -> None:
 @case
 def softmax_backward_kernel(r: Run, dtype: torch.dtype) -> None:
     softmax_shapes(r, dtype, r.kernels.softmax.softmax_backward, 2)
+
+
+@case
+def norm_kernel(r: Run, dtype: torch.dtype) -> None:
+    """Rows in registers and in two passes; with mean and bias, and without."""
+    for rows, n in ((5, 33), (3, 768), (2, 9001)):
+        x, w, b = r.draw(dtype, rows, n), r.draw(dtype, n), r.draw(dtype, n)
+        wide = r.kernels.common.accumulator(x)
+        size = (x.abs().double() + 1) * w.abs().double() + b.abs().double() + 1
+        mean, rstd = r.out(wide, rows, scale=1.0), r.out(wide, rows, scale=1.0)
+        r.kernels.normalization.normalize(r.out(dtype, rows, n, scale=size), x, w, b, mean, rstd, 1, 1e-5)
+        y, rstd = r.out(dtype, rows, n, scale=size), r.out(wide, rows, scale=1.0)
+        r.kernels.normalization.normalize(y, x, w, None, None, rstd, 1, 1e-5)
+
+
+def norm_gradients(r: Run, dtype: torch.dtype, rows: int, n: int) -> tuple[Tensor, ...]:
+    g, x, w = r.draw(dtype, rows, n), r.draw(dtype, rows, n), r.draw(dtype, n)
+    wide = r.kernels.common.accumulator(x)
+    return g, x, w, x.to(wide).mean(-1), x.to(wide).var(-1, correction=0).add(1e-5).rsqrt()
+
+
+@case
+def norm_backward_kernel(r: Run, dtype: torch.dtype) -> None:
+    for rows, n in ((5, 33), (3, 768), (2, 9001)):
+        g, x, w, mean, rstd = norm_gradients(r, dtype, rows, n)
+        size = rstd.double()[:, None] * ((g * w).abs().double() + 1) * (x.abs().double() + 1)
+        gx = r.out(dtype, rows, n, scale=size)
+        r.kernels.normalization.normalize_backward(gx, None, None, g, x, w, mean, rstd, 1)
+
+
+@case
+def norm_columns_kernel(r: Run, dtype: torch.dtype) -> None:
+    """And fold_kernel, which adds the chunks up."""
+    for rows, n in ((600, 33), (9, 768)):
+        g, x, w, mean, rstd = norm_gradients(r, dtype, rows, n)
+        normal = (x.double() - mean.double()[:, None]) * rstd.double()[:, None]
+        gw = r.out(dtype, n, scale=(g.double() * normal).abs().sum(0))
+        gb = r.out(dtype, n, scale=g.abs().double().sum(0))
+        r.kernels.normalization.normalize_backward(None, gw, gb, g, x, w, mean, rstd, 1)
+
+
+@case
+def uniform_kernel(r: Run, dtype: torch.dtype) -> None:
+    r.kernels.random.uniform(r.out(dtype, 3001), 3, 2**33, 7)
 
 
 def product(r: Run, dtype: torch.dtype, m: int, n: int, k: int, fused: bool = False, trans: str = "nt") -> None:
@@ -245,9 +291,11 @@ JOBS = {j.id: j for j in jobs()}
 
 
 def kernels() -> SimpleNamespace:
-    from neurokern.kernels.triton import _common, activation, matmul, softmax
+    from neurokern.kernels import triton
+    from neurokern.testing.triton_ptx import MODULES
 
-    return SimpleNamespace(common=_common, activation=activation, matmul=matmul, softmax=softmax)
+    assert all(m.__name__.startswith(triton.__name__) for m in MODULES)
+    return SimpleNamespace(**{m.__name__.rpartition(".")[2].lstrip("_"): m for m in MODULES})
 
 
 def compile_and_run() -> None:

@@ -191,6 +191,7 @@ def norm_columns_kernel(r: Run, dtype: torch.dtype) -> None:
 @case
 def uniform_kernel(r: Run, dtype: torch.dtype) -> None:
     r.kernels.random.uniform(r.out(dtype, 3001), 3, 2**33, 7)
+    r.kernels.random.uniform(r.out(dtype, 301), -1, -3, -1)
 
 
 def product(r: Run, dtype: torch.dtype, m: int, n: int, k: int, fused: bool = False, trans: str = "nt") -> None:

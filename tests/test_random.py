@@ -81,16 +81,17 @@ def test_every_level_and_thread_has_the_same(n: int, dtype: torch.dtype, seed: i
 @pytest.mark.parametrize("backend", ["cuda", "triton"])
 def test_every_backend_has_the_same(backend: str, dtype: torch.dtype, seed: int) -> None:
     like = torch.empty(3, 347, dtype=dtype)
-    want = _C.uniform(like, seed, 7, 2)
+    calls = ((seed, 7, 2), (-1, -3, -1), (2**62 + seed, 2**40 - 1, -(2**50)))
+    want = [_C.uniform(like, *c) for c in calls]
     if backend == "cuda":
         if (missing := emulation.missing()) is not None:
             pytest.skip(missing)
         with neurokern.emulate():
-            got = _C.uniform(like, seed, 7, 2)
+            got = [_C.uniform(like, *c) for c in calls]
     else:
         with neurokern.backend("triton"):
-            got = _C.uniform(like, seed, 7, 2)
-    assert torch.equal(got, want)
+            got = [_C.uniform(like, *c) for c in calls]
+    assert all(map(torch.equal, got, want))
 
 
 def test_a_later_block_goes_on_where_the_first_ended(seed: int) -> None:

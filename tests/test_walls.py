@@ -151,6 +151,14 @@ def test_the_walls_see_a_breach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (tmp_path / name).write_text("#pragma once\n")
 
 
+def test_every_source_is_compiled() -> None:
+    """The build looks into the folders: a file beside them is one that nothing compiles."""
+    found = [p for p in sources(".cpp", ".cu", under="csrc") if len(p.relative_to(ROOT).parts) != 3]
+    assert [p.name for p in found] == ["module.cpp"]
+    stray = [p for p in sources(".cpp", ".cu", under="kernels") if len(p.relative_to(ROOT).parts) != 4]
+    assert not stray
+
+
 def test_no_build_leaves_host_code_out() -> None:
     """The build has one host side: what a build lacks (fatbins, an instruction set) is found out at run time."""
     bad = re.compile(r"__has_include|\bNK_(HAVE|BUILD)_\w+")

@@ -32,6 +32,8 @@ def samples(make: Maker, rms: bool) -> Iterator[Sample]:
     yield Sample("several dims normalized together", (make(4, 3, 5, 6), [3, 5, 6]), some(3, 5, 6))
     yield Sample("the whole tensor is one row", (make(9, 11), [9, 11]), some(9, 11))
     yield Sample("a transposed input, whose rows are not contiguous", (make(29, 23).t(), [29]), some(29))
+    strided = make(5, 6, 4, 7).permute(0, 2, 3, 1)[..., :5]
+    yield Sample("rows of two strided dims", (strided, [7, 5]), some(7, 5))
     yield Sample("every other element of a row", (make(6, 50)[:, ::2], [25]), some(25))
     yield Sample("one row for all", (make(1, 40).expand(9, 40), [40]), some(40))
     yield Sample("a strided weight", (make(6, 20), [20]), {"weight": make(20, 2)[:, 1]})

@@ -22,29 +22,23 @@ class TestBackend:
             neurokern.backend("tpu")
 
     def test_context_gives_back(self) -> None:
-        from neurokern.backends.choice import state
-
-        assert state.chosen == "auto"
+        assert _C.backend() == "auto"
         with neurokern.backend("cpu"):
-            assert state.chosen == "cpu"
+            assert _C.backend() == "cpu"
             with neurokern.backend("auto"):
-                assert state.chosen == "auto"
-            assert state.chosen == "cpu"
-        assert state.chosen == "auto"
+                assert _C.backend() == "auto"
+            assert _C.backend() == "cpu"
+        assert _C.backend() == "auto"
 
     def test_gives_back_after_an_error(self) -> None:
-        from neurokern.backends.choice import state
-
         with pytest.raises(KeyError), neurokern.backend("cpu"):
             raise KeyError
-        assert state.chosen == "auto"
+        assert _C.backend() == "auto"
 
     def test_setter(self) -> None:
-        from neurokern.backends.choice import state
-
         neurokern.backend("cpu")
         try:
-            assert state.chosen == "cpu"
+            assert _C.backend() == "cpu"
         finally:
             neurokern.backend("auto")
 

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "python" / "neurokern"
 LAYERS = ("nn", "functional", "ops", "core", "backends")
 CPP = (".cpp", ".h", ".cu", ".cuh")
 # bottom to top, the families above them all: a folder of csrc/ includes only itself and those before it
-HOST = ("tensor", "driver", "plan", "call", "cpu", "cuda")
+HOST = ("context", "tensor", "driver", "plan", "call", "cpu", "cuda")
 # what epilogues know of another family
 EPILOGUES = ("activation/parameter.h",)
 # what every family's kernels stand on

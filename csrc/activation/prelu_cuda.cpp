@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "activation/cuda.h"
-#include "call/trace.h"
+#include "context/context.h"
 #include "cuda/columns.h"
 #include "driver/kernel.h"
 #include "kernels/cuda/activation/params.h"

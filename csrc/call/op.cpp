@@ -11,6 +11,7 @@
 #include "call/guards.h"
 #include "call/kernel_entry.h"
 #include "call/torch_state.h"
+#include "context/context.h"
 
 namespace nk {
 
@@ -60,11 +61,12 @@ struct Op {
     int attached = 0;              // those behind them that stay in autograd's graph, for second derivatives
     uint64_t constants = 0;        // outputs without a gradient
     std::vector<Save> saves;
-    bool keeps = false;      // a recorded call returns one thing more, which goes to backward behind the parameters
-    bool wants = false;      // backward is told at last which arguments want a gradient
-    bool autocasts = false;  // autocast changes what this op takes
-    bool writes = false;     // to its first tensor, which it returns
+    bool keeps = false;   // a recorded call returns one thing more, which goes to backward behind the parameters
+    bool wants = false;   // backward is told at last which arguments want a gradient
+    bool writes = false;  // to its first tensor, which it returns
     py::object otherwise, apply;
+    py::object autocast;                // (*tensors) -> the tensors as autocast has them; None: as they are
+    py::str forward_row, backward_row;  // in torch's profiler: as the registered ops are called
     std::string doc;
     PyMethodDef method{};
     mutable Seen arguments, gradients;
@@ -73,8 +75,12 @@ struct Op {
 };
 
 py::object call_kernel(const KernelEntry& kernel, const Names& names, PyObject* const* arguments, Py_ssize_t count,
-                       bool recorded) {
+                       bool recorded, const py::str& row) {
     try {
+        if (is_profiled()) {
+            const Profiled profiled(row.ptr(), arguments, count);
+            return kernel(names, arguments, count, recorded);
+        }
         return kernel(names, arguments, count, recorded);
     } catch (...) {
         refused = true;
@@ -120,7 +126,7 @@ py::object forward(const Op& op, PyObject* const* given, Py_ssize_t count) {
     PyObject** end = std::fill_n(std::copy(given + 1, given + count, arguments), op.tensors - (count - 1), Py_None);
     const Parameters more = std::exchange(under_way, {});
     end = std::copy(more.begin, more.begin + more.count, end);
-    const py::object made = call_kernel(*op.forward, op.names, arguments, end - arguments, true);
+    const py::object made = call_kernel(*op.forward, op.names, arguments, end - arguments, true, op.forward_row);
     const bool one = op.outputs + op.keeps == 1;
     PyObject* const only = made.ptr();
     PyObject* const* out = one ? &only : items(made);
@@ -141,6 +147,8 @@ py::object forward(const Op& op, PyObject* const* given, Py_ssize_t count) {
     PyObject* spec[kMost];
     PyObject** spec_end = std::copy(more.begin, more.begin + more.count, spec);
     if (op.keeps) *spec_end++ = out[op.outputs];
+    const py::object block = context::captured();
+    *spec_end++ = block.ptr();
     set(ctx, words().spec, tuple_of(spec, spec_end - spec));
     if (op.writes) set(ctx, words().dirty, tuple_of(arguments, 1));
     if (op.constants != 0) {
@@ -183,6 +191,12 @@ bool is_common(Seen& seen, bool autocasts, PyObject* const* tensors, Py_ssize_t 
     return true;
 }
 
+// Whether it is autocast alone that keeps these tensors from the common way.
+bool is_autocast_alone(PyObject* const* tensors, Py_ssize_t count) {
+    const auto fits = [](PyObject* t) { return t == Py_None || is_plain(t); };
+    return is_autocasting() && std::all_of(tensors, tensors + count, fits) && !is_watched();
+}
+
 // apply(ctx, *g): the Function's own backward where the gradient is to have a graph, somebody watches, or something is
 // no plain tensor, be it that a hook unpacked it.
 py::object backward(const Op& op, PyObject* const* given, Py_ssize_t count) {
@@ -196,11 +210,14 @@ py::object backward(const Op& op, PyObject* const* given, Py_ssize_t count) {
         bool wants = false;
         if (is_common(op.gradients, false, arguments, end - arguments, wants)) {
             const py::object spec = checked(PyObject_GetAttr(ctx, words().spec));
-            end = std::copy(items(spec), items(spec) + PyTuple_GET_SIZE(spec.ptr()), end);
+            PyObject* const* const block = items(spec) + PyTuple_GET_SIZE(spec.ptr()) - 1;
+            end = std::copy(items(spec), block, end);
+            const context::Adopted adopted(*block == Py_None ? nullptr : *block);
             py::object needs;
             if (op.wants) *end++ = (needs = checked(PyObject_GetAttr(ctx, words().needs))).ptr();
             try {
-                py::object made = call_kernel(*op.backward, op.backward_names, arguments, end - arguments, false);
+                py::object made =
+                    call_kernel(*op.backward, op.backward_names, arguments, end - arguments, false, op.backward_row);
                 if (made.ptr() != Py_NotImplemented) return made;
             } catch (py::error_already_set& e) {
                 refused = false;
@@ -220,14 +237,23 @@ py::object otherwise(const Op& op, PyObject* const* arguments, Py_ssize_t count)
 // call(*tensors, *parameters)
 py::object call(const Op& op, PyObject* const* arguments, Py_ssize_t count) {
     bool wants = false;
-    if (!is_common(op.arguments, op.autocasts, arguments, op.tensors, wants)) return otherwise(op, arguments, count);
+    const bool autocasts = !op.autocast.is_none();
+    py::object cast;
+    PyObject* with_cast[kMost];
+    if (!is_common(op.arguments, autocasts, arguments, op.tensors, wants)) {
+        if (!autocasts || !is_autocast_alone(arguments, op.tensors)) return otherwise(op, arguments, count);
+        cast = checked(PyObject_Vectorcall(op.autocast.ptr(), arguments, op.tensors, nullptr));
+        std::copy(arguments + op.tensors, arguments + count, std::copy_n(items(cast), op.tensors, with_cast));
+        arguments = with_cast;
+        if (!is_common(op.arguments, false, arguments, op.tensors, wants)) return otherwise(op, arguments, count);
+    }
     wants = wants && is_grad_enabled();
     if (op.writes && (is_inference(arguments[0]) || (wants && (is_leaf(arguments[0]) || is_view(arguments[0])))))
         return otherwise(op, arguments, count);
     if (wants && op.apply.is_none()) return otherwise(op, arguments, count);
     try {
         if (!wants) {
-            py::object y = call_kernel(*op.forward, op.names, arguments, count, false);
+            py::object y = call_kernel(*op.forward, op.names, arguments, count, false, op.forward_row);
             if (op.writes) increment_version(arguments[0]);  // so that autograd notices when something saved it
             return y;
         }
@@ -285,8 +311,8 @@ std::vector<const char*> c_strings(const std::vector<std::string>& texts) {
 py::tuple make_op(std::string name, std::string title, const std::string& module, const std::string& forward_kernel,
                   const std::string& backward_kernel, std::vector<std::string> arguments, int tensors, int outputs,
                   int returns, int attached, uint64_t constants,
-                  const std::vector<std::tuple<bool, int, uint64_t>>& saves, bool keeps, bool wants, bool autocasts,
-                  bool writes, int label, py::object otherwise_) {
+                  const std::vector<std::tuple<bool, int, uint64_t>>& saves, bool keeps, bool wants, bool writes,
+                  int label, py::object otherwise_, py::object autocast) {
     auto* op = new Op;
     op->name = std::move(name), op->title = std::move(title), op->module = module;
     op->argument_texts = std::move(arguments);
@@ -304,8 +330,9 @@ py::tuple make_op(std::string name, std::string title, const std::string& module
     op->tensors = tensors, op->parameters = static_cast<Py_ssize_t>(op->argument_names.size()) - tensors;
     op->outputs = outputs, op->returns = returns, op->attached = attached, op->constants = constants;
     for (const auto& [output, index, for_any] : saves) op->saves.push_back({output, index, for_any});
-    op->keeps = keeps, op->wants = wants, op->autocasts = autocasts, op->writes = writes;
-    op->otherwise = std::move(otherwise_);
+    op->keeps = keeps, op->wants = wants, op->writes = writes;
+    op->otherwise = std::move(otherwise_), op->autocast = std::move(autocast);
+    op->forward_row = py::str("neurokern::" + op->name), op->backward_row = py::str("neurokern::" + backward_kernel);
     op->apply = py::none();
     if (op->argument_names.size() + 8 > kMost || op->saves.size() + op->argument_names.size() + 8 > kMost)
         throw std::invalid_argument("neurokern." + op->name + ": more arguments than an op may have");
@@ -333,7 +360,7 @@ void register_op(py::handle module) {
     using py::arg;
     m.def("make_op", &make_op, arg("name"), arg("title"), arg("module"), arg("forward"), arg("backward"),
           arg("arguments"), arg("tensors"), arg("outputs"), arg("returns"), arg("attached"), arg("constants"),
-          arg("saves"), arg("keeps"), arg("wants"), arg("autocasts"), arg("writes"), arg("label"), arg("otherwise"),
+          arg("saves"), arg("keeps"), arg("wants"), arg("writes"), arg("label"), arg("otherwise"), arg("autocast"),
           "(call, forward, apply, set_apply) of an op: what the user calls, a torch.autograd.Function's forward, its "
           "context's apply, and what tells `call` the Function's apply. See neurokern.core.op.");
 }

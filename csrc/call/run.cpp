@@ -8,13 +8,15 @@
 
 namespace nk {
 
-Chosen chosen;
+namespace {
+// The Triton functions by the names of kernel entries, once they are asked for; kept for good.
+PyObject* triton = nullptr;
+}  // namespace
 
 void check_chosen(const Call& call, Device device) {
-    const bool fits = chosen.backend == Backend::triton ||
-                      (chosen.backend == Backend::cpu ? device.kind == Device::cpu : driver::launches_on(device));
-    if (fits) return;
-    const bool cpu = chosen.backend == Backend::cpu;
+    const Backend chosen = context::settings().backend;
+    const bool cpu = chosen == Backend::cpu;
+    if (chosen == Backend::triton || (cpu ? device.kind == Device::cpu : driver::launches_on(device))) return;
     call.fail("backend '", cpu ? "cpu" : "cuda", "' got a tensor on ", to_string(device), ", expected ",
               cpu ? "cpu" : "cuda");
 }
@@ -25,7 +27,7 @@ void run_on_triton(const Call& call, PyObject* const* outputs, int count) {
     if (count + call.count() > kMost) call.fail("too many arguments for the triton backend");
     PyObject** end = std::copy(outputs, outputs + count, arguments);
     end = std::copy(call.arguments(), call.arguments() + call.count(), end);
-    const py::object function = py::handle(chosen.triton).attr(call.entry());
+    const py::object function = py::handle(triton).attr(call.entry());
     if (PyObject* made = PyObject_Vectorcall(function.ptr(), arguments, end - arguments, nullptr))
         Py_DECREF(made);
     else
@@ -35,17 +37,8 @@ void run_on_triton(const Call& call, PyObject* const* outputs, int count) {
 void register_run(py::handle module) {
     auto m = py::reinterpret_borrow<py::module_>(module);
     m.def(
-        "set_backend",
-        [](const std::string& name, py::object triton) {
-            constexpr const char* names[] = {"auto", "cpu", "cuda", "triton"};
-            const auto* found = std::find(std::begin(names), std::end(names), name);
-            if (found == std::end(names)) fail_value("set_backend", "argument name is '", name, "'");
-            Py_XDECREF(chosen.triton);
-            chosen = {static_cast<Backend>(found - names), triton.release().ptr()};
-        },
-        py::arg("name"), py::arg("triton") = py::none(),
-        "Run on this backend alone; \"auto\": on the one of the tensors' device. triton: where the functions of that "
-        "backend lie, under the names of this module's.");
+        "set_triton", [](py::object functions) { triton = functions.release().ptr(); }, py::arg("functions"),
+        "Where the functions of the backend \"triton\" lie, under the names of this module's.");
 }
 
 }  // namespace nk

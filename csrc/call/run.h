@@ -6,19 +6,10 @@
 #include <utility>
 
 #include "call/call.h"
-#include "call/trace.h"
+#include "context/context.h"
 #include "driver/launch.h"
 
 namespace nk {
-
-enum class Backend { automatic, cpu, cuda, triton };
-
-// What neurokern.backend() chose; the Triton functions by the names of kernel entries, once they are asked for.
-struct Chosen {
-    Backend backend = Backend::automatic;
-    PyObject* triton = nullptr;
-};
-extern Chosen chosen;
 
 // Work from which the interpreter lock is worth releasing.
 inline constexpr double kReleaseAt = 10000.0;  // nanoseconds
@@ -27,18 +18,19 @@ inline constexpr double kReleaseAt = 10000.0;  // nanoseconds
 // plan() are for the trace: nobody else pays for their text.
 template <class Kernel, class Plan, class Body>
 void run_on_cpu(const char* op, Kernel&& kernel, double work, Plan&& plan, Body&& body) {
-    if (trace::active()) {
-        if constexpr (std::is_invocable_v<Kernel>)
-            trace::record({op, "cpu", kernel(), plan(), ""});
-        else
-            trace::record({op, "cpu", kernel, plan(), ""});
-    }
-    if (work > kReleaseAt) {
+    const auto run = [&] {
+        if (work <= kReleaseAt) return body();
         py::gil_scoped_release_simple released;
         body();
-    } else {
-        body();
-    }
+    };
+    if (!trace::active()) return run();
+    std::string name;
+    if constexpr (std::is_invocable_v<Kernel>)
+        name = kernel();
+    else
+        name = kernel;
+    const trace::Timed timed(trace::record({op, "cpu", std::move(name), plan(), ""}));
+    run();
 }
 
 // Calls triton.<entry>(*outputs, *arguments), which launches on checked tensors into outputs that are there.
@@ -49,17 +41,17 @@ void check_chosen(const Call& call, Device device);
 
 // Whether this library's kernels for the processor will run on tensors of that device.
 inline bool runs_on_processor(Device device) {
-    return chosen.backend != Backend::triton && !driver::launches_on(device);
+    return context::settings().backend != Backend::triton && !driver::launches_on(device);
 }
 
 // Runs a call whose arguments are checked and whose outputs are made. `outputs`: objects that Triton's function is
 // given first, None for one that is not wanted.
 template <class Cpu, class Cuda>
 void run(const Call& call, Device device, std::initializer_list<PyObject*> outputs, Cpu&& cpu, Cuda&& cuda) {
-    if (chosen.backend != Backend::automatic) {
+    const Backend chosen = context::settings().backend;
+    if (chosen != Backend::automatic) {
         check_chosen(call, device);
-        if (chosen.backend == Backend::triton)
-            return run_on_triton(call, outputs.begin(), static_cast<int>(outputs.size()));
+        if (chosen == Backend::triton) return run_on_triton(call, outputs.begin(), static_cast<int>(outputs.size()));
     }
     if (driver::launches_on(device)) {
         const driver::Titled titled(call.op);

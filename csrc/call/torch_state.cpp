@@ -69,9 +69,11 @@ struct TorchState {
     Question is_grad_enabled, is_autocasting, is_neg;
     Question is_transforming, is_tracing;  // functorch, torch.jit.trace
     Variable dual_level, has_modes;        // forward-mode derivatives, dispatch modes
+    Variable has_profiler;
     Question is_inference, is_zero, is_view;
     Property requires_grad, is_leaf;
     PyObject* increment_version = nullptr;
+    PyObject* record_function = nullptr;  // the class
     PyTypeObject* tensor = nullptr;
     PyTypeObject* parameter = nullptr;
 } torch_state;
@@ -97,6 +99,25 @@ bool is_in_mode() { return torch_state.dual_level.changed() || torch_state.has_m
 
 bool is_watched() { return is_in_mode() || torch_state.is_transforming.yes() || torch_state.is_tracing.yes(); }
 
+bool is_profiled() { return torch_state.has_profiler.changed(); }
+
+Profiled::Profiled(PyObject* name, PyObject* const* arguments, Py_ssize_t count) {
+    const py::object given = checked(PyTuple_New(count));
+    for (Py_ssize_t i = 0; i < count; ++i) PyTuple_SET_ITEM(given.ptr(), i, Py_NewRef(arguments[i]));
+    PyObject* const of[] = {name, given.ptr()};
+    record_ = checked(PyObject_Vectorcall(torch_state.record_function, of, 2, nullptr));
+    record_.attr("__enter__")();
+}
+
+Profiled::~Profiled() {
+    PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+    PyErr_Fetch(&type, &value, &traceback);  // the kernel's, which is on its way
+    PyObject* left = PyObject_CallMethod(record_.ptr(), "__exit__", "OOO", Py_None, Py_None, Py_None);
+    if (left == nullptr) PyErr_WriteUnraisable(record_.ptr());
+    Py_XDECREF(left);
+    PyErr_Restore(type, value, traceback);
+}
+
 bool is_tensor(PyObject* o) { return Py_TYPE(o) == torch_state.tensor || Py_TYPE(o) == torch_state.parameter; }
 
 bool is_plain(PyObject* o) { return is_tensor(o) && !torch_state.is_neg.yes(o) && !torch_state.is_zero.yes(o); }
@@ -118,7 +139,8 @@ namespace {
 
 void set_torch_state(py::object is_grad_enabled, py::object is_transforming, py::object is_autocasting,
                      py::object is_tracing, const py::module_& forward_ad, const py::module_& dispatch_modes,
-                     py::object tensor, py::object parameter, py::object increment_version) {
+                     const py::module_& profiler, py::object tensor, py::object parameter, py::object increment_version,
+                     py::object record_function) {
     torch_state = {Question(std::move(is_grad_enabled)),
                    Question(std::move(is_autocasting)),
                    Question(tensor.attr("is_neg")),
@@ -126,12 +148,14 @@ void set_torch_state(py::object is_grad_enabled, py::object is_transforming, py:
                    Question(std::move(is_tracing)),
                    Variable(forward_ad, "_current_level", PyLong_FromLong(-1)),
                    Variable(dispatch_modes, "_is_in_torch_dispatch_mode", Py_False),
+                   Variable(profiler, "_is_profiler_enabled", Py_False),
                    Question(tensor.attr("is_inference")),
                    Question(tensor.attr("_is_zerotensor")),
                    Question(tensor.attr("_is_view")),
                    Property(tensor, "requires_grad"),
                    Property(tensor, "is_leaf"),
                    increment_version.release().ptr(),
+                   record_function.release().ptr(),
                    reinterpret_cast<PyTypeObject*>(tensor.release().ptr()),
                    reinterpret_cast<PyTypeObject*>(parameter.release().ptr())};
 }
@@ -142,8 +166,9 @@ void register_torch_state(py::handle module) {
     auto m = py::reinterpret_borrow<py::module_>(module);
     using py::arg;
     m.def("set_torch_state", &set_torch_state, arg("is_grad_enabled"), arg("is_transforming"), arg("is_autocasting"),
-          arg("is_tracing"), arg("forward_ad"), arg("dispatch_modes"), arg("tensor"), arg("parameter"),
-          arg("increment_version"), "torch's functions, modules and types that direct ops ask.");
+          arg("is_tracing"), arg("forward_ad"), arg("dispatch_modes"), arg("profiler"), arg("tensor"), arg("parameter"),
+          arg("increment_version"), arg("record_function"),
+          "torch's functions, modules and types that direct ops ask.");
 }
 
 }  // namespace nk

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <string>
 
-#include "call/trace.h"
+#include "context/context.h"
 #include "driver/kernel.h"
 #include "plan/columns_cuda.h"
 #include "tensor/scratch.h"

@@ -1,6 +1,6 @@
 #include "cuda/elementwise.h"
 
-#include "call/trace.h"
+#include "context/context.h"
 #include "driver/kernel.h"
 #include "plan/elementwise_cuda.h"
 

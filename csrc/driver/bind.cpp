@@ -8,6 +8,7 @@
 #include "bindings.h"
 #include "driver/cuda_hooks.h"
 #include "driver/launch.h"
+#include "driver/stand_in.h"
 
 namespace py = pybind11;
 
@@ -65,14 +66,9 @@ void register_driver(py::handle module) {
     driver::set_kernel_dir(default_kernel_dir());
     m.def("set_kernel_dir", &driver::set_kernel_dir, py::arg("path"),
           "Load CUDA kernels from this folder instead of _cuda beside the module.");
-    m.def(
-        "set_driver_table",
-        [](uintptr_t address) { driver::replace_table(reinterpret_cast<const driver::DriverTable*>(address)); },
-        py::arg("address"),
-        "Launch through the DriverTable at this address, on CPU tensors, instead of CUDA's driver; 0: the driver "
-        "again.");
-    m.def("set_driver_library", &driver::replace_library, py::arg("path"),
-          "The same with the functions that a library exports under the names of CUDA's driver API.");
+    m.def("load_stand_in", &driver::load_stand_in, py::arg("path"), py::arg("set_option"), py::arg("take_launch"),
+          "Load the library that launches within emulate(): it exports the functions of CUDA's driver API, and two of "
+          "these names, which set an option and take a launch off the record.");
     m.def("cuda_info", &cuda_info,
           "What there is of CUDA: driver version or None, devices, kernel folder, fatbins, and what is missing (or "
           "None).");

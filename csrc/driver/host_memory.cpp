@@ -9,6 +9,7 @@ namespace nk::driver {
 namespace {
 
 void* add(const TensorView& view, Contents contents) {
+    if (!is_emulated()) return nullptr;
     const DriverTable* t = table();
     const auto [begin, end] = extent(view);
     if (view.numel() == 0 || t == nullptr || t->cuMemHostRegister_v2 == nullptr) return nullptr;
@@ -28,6 +29,6 @@ void remove(void* memory) {
 
 }  // namespace
 
-void listen_to_host_memory(bool listen) { host_memory_listener = {listen ? add : nullptr, remove}; }
+void listen_to_host_memory() { host_memory_listener = {add, remove}; }
 
 }  // namespace nk::driver

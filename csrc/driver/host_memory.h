@@ -3,7 +3,7 @@
 
 namespace nk::driver {
 
-// Whether the driver in force is to be told of the host's memory that a call works on.
-void listen_to_host_memory(bool listen);
+// From now on the emulator is told of the host's memory that a call within emulate() works on.
+void listen_to_host_memory();
 
 }  // namespace nk::driver

@@ -4,9 +4,11 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
+#include "driver/stand_in.h"
 #include "tensor/check.h"
 
 namespace nk::driver {
@@ -33,9 +35,8 @@ struct DeviceState {
 
 std::mutex mutex;
 std::string dir;
-// By table: CUDA's own and the one that stands for it keep their modules while the other is in force.
+// By table: CUDA's own and the emulator's.
 std::map<std::pair<const DriverTable*, int>, std::unique_ptr<DeviceState>> devices;
-unsigned devices_generation = 0;
 
 #define NK_DRIVER_CALL(op, what, call)                                                                   \
     do {                                                                                                 \
@@ -61,8 +62,7 @@ const DriverTable& need_table(const char* op) {
 // Needs the mutex.
 DeviceState& state(const char* op, int index) {
     const DriverTable& t = need_table(op);
-    if (devices_generation != generation()) devices.clear(), devices_generation = generation();
-    std::unique_ptr<DeviceState>& s = devices[{table(), index}];
+    std::unique_ptr<DeviceState>& s = devices[{&t, index}];
     if (s != nullptr) return *s;
     auto fresh = std::make_unique<DeviceState>();
     const std::string what = concat("device cuda:", index);
@@ -131,6 +131,29 @@ LoadedFunction& find_function(const DriverTable& t, DeviceState& s, const Launch
     return f;
 }
 
+// Measures a launch for a trace that wants times: what the stream did before is waited for, and then the launch itself.
+class TimedLaunch {
+  public:
+    TimedLaunch(const DriverTable& t, Stream stream) : table_(t), stream_(stream) {
+        if (!trace::times()) return;
+        wait();
+        timed_.emplace(trace::last());
+    }
+    ~TimedLaunch() {
+        if (timed_) wait();
+    }
+    TimedLaunch(const TimedLaunch&) = delete;
+    TimedLaunch& operator=(const TimedLaunch&) = delete;
+
+  private:
+    void wait() const {
+        if (table_.cuStreamSynchronize != nullptr) table_.cuStreamSynchronize(stream_);
+    }
+    const DriverTable& table_;
+    Stream stream_;
+    std::optional<trace::Timed> timed_;  // destroyed after the wait
+};
+
 std::string launch_text(const Launch& l, Describe describe, const void* context) {
     return concat("kernel ", l.kernel, " <<<(", l.grid[0], ", ", l.grid[1], ", ", l.grid[2], "), (", l.block[0], ", ",
                   l.block[1], ", ", l.block[2], "), ", l.shared, " bytes>>> on ", to_string(l.device),
@@ -173,6 +196,8 @@ void launch(const Launch& given, void** arguments, Describe describe, const void
                        t.cuFuncSetAttribute(f.function, kMaxDynamicShared, static_cast<int>(what.shared)));
         f.shared = what.shared;
     }
+    const EmulatedLaunch emulated;
+    const TimedLaunch timed(t, what.stream);
     const Result r = t.cuLaunchKernel(f.function, what.grid[0], what.grid[1], what.grid[2], what.block[0],
                                       what.block[1], what.block[2], what.shared, what.stream, arguments, nullptr);
     if (r != 0) fail(what.op, launch_text(what, describe, context), "cuLaunchKernel", r, __LINE__);

@@ -28,8 +28,8 @@ int device_count();
 // Throws RuntimeError when there is no such device. Read once per device.
 const DeviceInfo& device_info(int index);
 
-// Whether tensors there are worked on by kernels launched here: on CUDA, and on the CPU when the table was replaced.
-inline bool launches_on(Device device) { return device.kind == Device::cuda || replaced(); }
+// Whether tensors there are worked on by kernels launched here: on CUDA, and on the CPU within emulate().
+inline bool launches_on(Device device) { return device.kind == Device::cuda || is_emulated(); }
 
 // What messages call the op whose kernels are launched within the scope; null: as each launch says.
 extern thread_local const char* title;
@@ -45,7 +45,7 @@ struct Launch {
     unsigned grid[3] = {1, 1, 1};
     unsigned block[3] = {1, 1, 1};
     unsigned shared = 0;  // dynamic shared memory, bytes
-    Device device = {};   // of the tensors; a CPU device means device 0 of a replaced table
+    Device device = {};   // of the tensors; a CPU device means the emulator's
     Stream stream = nullptr;
 };
 

@@ -1,11 +1,13 @@
 // The CUDA driver API as a table of function pointers. Nothing here needs CUDA's headers or a driver to build:
 // the few types are declared below, and the table is filled from libcuda.so.1 when it is first asked for.
-// The whole table can be replaced, so that an emulator can stand in for the driver.
+// A second table, an emulator's, stands in for it within `emulate()`.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
+
+#include "context/context.h"
 
 namespace nk::driver {
 
@@ -50,10 +52,11 @@ enum FunctionAttribute : int { kMaxDynamicShared = 8 };
     X(cuMemHostRegister_v2, (void* memory, size_t bytes, unsigned flags))                                        \
     X(cuMemHostUnregister, (void* memory))
 
-// Those that a driver may lack (this one came with CUDA 13); null then.
-#define NK_DRIVER_OPTIONAL(X) \
-    X(cuMemDiscardBatchAsync, \
-      (uint64_t* addresses, size_t* bytes, size_t count, unsigned long long flags, Stream stream))
+// Those that a driver may lack (the first came with CUDA 13, the emulator has no streams to wait for); null then.
+#define NK_DRIVER_OPTIONAL(X)                                                                      \
+    X(cuMemDiscardBatchAsync,                                                                      \
+      (uint64_t* addresses, size_t* bytes, size_t count, unsigned long long flags, Stream stream)) \
+    X(cuStreamSynchronize, (Stream stream))
 
 struct DriverTable {
 #define NK_MEMBER(name, arguments) Result(*name) arguments = nullptr;
@@ -62,20 +65,15 @@ struct DriverTable {
 #undef NK_MEMBER
 };
 
-// The table in force, initialised; null when there is no driver, and then `why_not()` says why.
+// The table in force in the running context, initialised; null when there is no driver, and then `why_not()` says why.
+// Needs the interpreter lock.
 const DriverTable* table();
 const std::string& why_not();
 
-// Puts another table in the place of the driver's, of which nothing is loaded yet; null: the driver's again.
-void replace_table(const DriverTable* table);
+// Whether the emulator's is in force: kernels then work on the host's memory.
+inline bool is_emulated() { return context::settings().emulates(); }
 
-// The same with the functions of a library that exports them, as libcuda.so.1 does. Throws when it can't be loaded.
-void replace_library(const std::string& path);
-
-// Whether another table is in force: kernels then work on the host's memory.
-bool replaced();
-
-// How often the table was replaced: caches of what came from an older table compare it.
-unsigned generation();
+// Fills a table from a library that exports CUDA's functions; says what is missing, or nothing.
+std::string resolve(void* library, DriverTable& to);
 
 }  // namespace nk::driver

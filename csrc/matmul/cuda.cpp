@@ -2,7 +2,7 @@
 #include <array>
 #include <numeric>
 
-#include "call/trace.h"
+#include "context/context.h"
 #include "driver/cuda_hooks.h"
 #include "driver/kernel.h"
 #include "kernels/activation.h"

@@ -1,6 +1,6 @@
 // layer_norm and rms_norm on CUDA: the rows' kernels (kernels/cuda/normalization/rows.h), and for the gradients of
 // weight and bias sums over the rows.
-#include "call/trace.h"
+#include "context/context.h"
 #include "cuda/columns.h"
 #include "driver/kernel.h"
 #include "normalization/plan_cuda.h"

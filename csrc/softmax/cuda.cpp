@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <string>
 
-#include "call/trace.h"
+#include "context/context.h"
 #include "driver/kernel.h"
 #include "softmax/plan_cuda.h"
 #include "softmax/problem.h"

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from types import ModuleType
 
 import torch
 
 from .. import _C
 from . import emulation
+from .context import block, enter, leave, set_backend, set_process_backend
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,14 @@ BACKENDS: dict[str, Backend] = {
     for b in (Backend("cpu", lambda: None), Backend("cuda", _cuda_missing), Backend("triton", _triton_missing))
 }
 
-
-class _State:
-    chosen = "auto"
-
-
-state = _State()
+_lock = threading.Lock()
 
 
 class backend:
     """Choose the backend: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"triton"``.
 
-    ``neurokern.backend("triton")`` sets it for the process; ``with neurokern.backend("triton"):`` for a block.
+    ``neurokern.backend("triton")`` sets it for the process, or to the end of the block that it stands in; ``with
+    neurokern.backend("triton"):`` for a block, in the thread or task that enters it.
 
     Raises:
         ValueError: no backend has that name.
@@ -70,28 +67,61 @@ class backend:
         if name != "auto" and name not in BACKENDS:
             names = ", ".join(["auto", *BACKENDS])
             raise ValueError(f"neurokern.backend: name is {name!r}, expected one of {names}")
-        self._previous = state.chosen
-        _choose(name)
+        _check(name)
+        self.name = name
+        self._thread = threading.get_ident()
+        self._outer: backend | None = None  # the process's choice before this one
+        self._entered = False
+        self._in_block = _C.in_block()
+        self._before = ""
+        if self._in_block:
+            self._before = set_backend(name)
+        else:
+            _process.follow(self)
 
     def __enter__(self) -> backend:
+        # only a statement sets it outside of its block
+        if self._in_block:
+            set_backend(self._before)
+        else:
+            _process.withdraw(self)
+        self._block = enter(backend=self.name)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _choose(self._previous)
+        leave(self._block)
 
 
-def _choose(name: str) -> None:
-    emulation.apply(name)
+class _Process:
+    """The choice for the process: of the last statement, as far as those made since have turned out to be blocks'."""
+
+    def __init__(self) -> None:
+        self.last: backend | None = None
+
+    def follow(self, choice: backend) -> None:
+        with _lock:
+            if self.last is not None and self.last._thread == choice._thread:
+                self.last._outer = None  # it was a statement, which stays
+            choice._outer, self.last = self.last, choice
+            set_process_backend(choice.name)
+
+    def withdraw(self, choice: backend) -> None:
+        with _lock:
+            choice._entered = True
+            while self.last is not None and self.last._entered:
+                self.last = self.last._outer
+            set_process_backend("auto" if self.last is None else self.last.name)
+
+
+_process = _Process()
+
+
+def _check(name: str) -> None:
     why = None if name == "auto" else BACKENDS[name].missing()
     if why is not None:
-        emulation.apply(state.chosen)
         raise RuntimeError(f"neurokern.backend: {name} can't run here: {why}")
-    _C.set_backend(name, _triton() if name == "triton" else None)
-    state.chosen = name
-
-
-def _triton() -> ModuleType:
-    return importlib.import_module("neurokern.backends.triton")
+    if name == "triton":
+        _C.set_triton(importlib.import_module("neurokern.backends.triton"))
 
 
 @contextmanager
@@ -110,16 +140,9 @@ def emulate(*, check: bool = True, count: bool = True, threads: int = 0, shuffle
     """
     if (why := emulation.missing()) is not None:
         raise RuntimeError(f"neurokern.emulate: {why}")
+    _C.load_stand_in(str(emulation.LIBRARY), "emuSetOption", "emuTakeLaunch")
     options = dict.fromkeys(("memory", "shared", "global"), check)
     options |= {"count": count, "threads": threads, "shuffle": shuffle}
-    outer = emulation.state.options
-    emulation.set_options(options)
-    emulation.state.depth += 1
-    before = state.chosen
-    try:
-        _choose("cuda")
+    with block(backend="cuda", emulator=[(name, int(value)) for name, value in options.items()]):
+        _check("cuda")
         yield
-    finally:
-        emulation.state.depth -= 1
-        emulation.set_options(outer)
-        _choose(before)

@@ -1,4 +1,4 @@
-"""The emulator in the place of CUDA's driver: which library it is, when the launcher uses it, what it counted."""
+"""The emulator in the place of CUDA's driver: which library it is, its options, what it counted."""
 
 from __future__ import annotations
 
@@ -31,18 +31,6 @@ class Emulated:
     counters: dict[str, int]
 
 
-class _State:
-    depth: int = 0  # of emulate() blocks
-    applied: bool = False  # the launcher uses the emulator
-    recording: bool = False
-
-    def __init__(self) -> None:
-        self.options = {"memory": 1, "shared": 1, "global": 1, "count": 1, "threads": 0, "shuffle": 0}
-
-
-state = _State()
-
-
 def missing() -> str | None:
     """Why there is no emulator, or None."""
     return None if LIBRARY.exists() else f"built without the emulator ({LIBRARY.name})"
@@ -60,35 +48,15 @@ def set_option(name: str, value: int) -> None:
         raise ValueError(f"neurokern.emulate: no option {name!r}")
 
 
-def set_options(options: dict[str, int]) -> None:
-    """Those of the `emulate()` block that begins, or goes on."""
-    for name, value in options.items():
-        set_option(name, int(value))
-    state.options = options
-
-
 def record(on: bool) -> None:
-    """Keep what each launch counts for `take()`."""
+    """Keep what each launch counts for `take()`, of whichever thread."""
     if missing() is None:
         take()
         set_option("record", int(on))
-        state.recording = on
-
-
-def apply(backend: str) -> None:
-    """Within `emulate()` the backend "cuda" launches on the emulator; the others do not."""
-    wanted = state.depth > 0 and backend == "cuda"
-    if wanted and not state.applied:
-        _C.set_driver_library(str(LIBRARY))
-    elif state.applied and not wanted:
-        _C.set_driver_table(0)
-    state.applied = wanted
 
 
 def take() -> list[Emulated]:
     """The launches since the last call, while they are recorded."""
-    if not state.recording:
-        return []
     name, numbers = ctypes.create_string_buffer(512), (ctypes.c_uint64 * 64)()
     found = []
     while count := library().emuTakeLaunch(name, len(name), numbers, len(numbers)):

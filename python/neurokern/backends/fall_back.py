@@ -11,24 +11,15 @@ from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
 from . import choice
-from .trace import record
-
-
-class _State:
-    strict = False
-
-
-state = _State()
+from .context import block, chosen, is_strict
+from .trace import record, timed
 
 
 @contextmanager
 def strict() -> Iterator[None]:
-    """Within the block, a step down to another backend or to torch is a RuntimeError."""
-    before, state.strict = state.strict, True
-    try:
+    """Within the block, a step down to another backend or to torch is a RuntimeError, in the thread that enters it."""
+    with block(strict=True):
         yield
-    finally:
-        state.strict = before
 
 
 _FLOATS = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
@@ -78,18 +69,21 @@ def why_not_ours(op: str, *tensors: Any) -> str | None:
     if (reason := why_watched(*tensors)) is not None:
         return reason
     reason = why_unknown(*tensors)
-    if reason is not None and choice.state.chosen != "auto":
-        raise RuntimeError(f"neurokern.{op}: backend {choice.state.chosen!r} was asked for, but {reason}")
+    if reason is not None and (name := chosen()) != "auto":
+        raise RuntimeError(f"neurokern.{op}: backend {name!r} was asked for, but {reason}")
     return reason
 
 
 def to_torch(op: str, reason: str, torch_call: Callable[[], Any]) -> Any:
     """Run torch's own op, saying why; an error under ``strict()``."""
-    if state.strict:
+    if is_strict():
         raise RuntimeError(f"neurokern.{op}: would fall back to torch: {reason}")
-    record(op, "torch", op, reason=reason)
-    try:
+    if is_dynamo_compiling():
+        record(op, "torch", op, reason=f"{reason} (decided while compiling)")
         return torch_call()
+    try:
+        with timed(op, "torch", op, reason=reason):
+            return torch_call()
     except Exception as error:
         if str(error).startswith("neurokern.") or type(error).__module__ != "builtins":
             raise

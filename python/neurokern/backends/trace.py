@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import _C
-from . import emulation
+from .context import block
+from .emulation import COUNTERS
 
 
 @dataclass(frozen=True)
@@ -21,64 +23,27 @@ class Launch:
     plan: str = ""
     reason: str = ""
     counters: dict[str, int] | None = field(default=None, compare=False)  # what the emulator counted
+    seconds: float | None = field(default=None, compare=False)  # of trace(times=True)
 
 
-class _State:
-    launches: list[Launch] | None = None  # of the innermost `trace()`
+class _Log(_C.TraceLog):
+    """The extension's side of a `TraceList`."""
 
-
-state = _State()
-
-
-@contextmanager
-def trace() -> Iterator[list[Launch]]:
-    """Record every launch within the block: yields a list of `Launch`, filled as the block runs.
-
-    Blocks nest: an inner block's launches belong to the outer list too.
-    """
-    outer, mine = state.launches, TraceList()
-    if outer is not None:
-        outer.collect()
-    state.launches = mine
-    _C.trace_start(True)
-    emulation.record(True)
-    try:
-        yield mine
-    finally:
-        mine.collect()
-        state.launches = outer
-        if outer is None:
-            _C.trace_start(False)
-            emulation.record(False)
-        else:
-            outer.extend(mine)
-
-
-def _launched(row: Launch) -> bool:
-    """Whether a kernel ran for it on CUDA; an empty tensor has none."""
-    return row.backend == "cuda" and row.plan != "empty"
-
-
-def _with_counters(rows: list[Launch]) -> list[Launch]:
-    """Each row with the sum of what the emulator counted for its kernel and for those that finish its work."""
-    emulated = emulation.take()
-    counted = []
-    for i, row in enumerate(rows):
-        following = next((r.kernel for r in rows[i + 1 :] if _launched(r)), None)
-        mine = []
-        while emulated and _launched(row) and not (mine and emulated[0].kernel == following):
-            mine.append(emulated.pop(0).counters)
-        total = {name: sum(c[name] for c in mine) for name in mine[0]} if mine else None
-        counted.append(replace(row, counters=total))
-    return counted
+    rows: TraceList
 
 
 class TraceList(list):
     """A list of launches that fetches what the extension has recorded before it is read."""
 
+    def __init__(self, times: bool) -> None:
+        super().__init__()
+        self.log = _Log(times)
+        self.log.rows = self
+
     def collect(self) -> None:
-        if state.launches is self:
-            self.extend(_with_counters([Launch(*row) for row in _C.trace_take()]))
+        for *texts, seconds, counted in self.log.take():
+            counters = None if counted is None else dict(zip(COUNTERS, counted, strict=True))
+            self.append(Launch(*texts, seconds=seconds, counters=counters))
 
     def __iter__(self) -> Iterator[Launch]:
         self.collect()
@@ -93,8 +58,44 @@ class TraceList(list):
         return super().__getitem__(index)
 
 
-def record(op: str, backend_name: str, kernel: str, plan: str = "", reason: str = "") -> None:
-    """Add a launch that the extension did not make itself."""
-    if state.launches is not None:
-        state.launches.collect()
-        list.append(state.launches, Launch(op, backend_name, kernel, plan, reason))
+@contextmanager
+def trace(*, times: bool = False) -> Iterator[list[Launch]]:
+    """Record every launch within the block: yields a list of `Launch`, filled as the block runs.
+
+    It is the launches of the thread or task that enters the block, with those of backward passes through what was
+    computed in it, whichever thread they run in. Blocks nest: an inner block's launches belong to the outer list too.
+
+    Args:
+        times: measure each launch, too, in ``Launch.seconds``: on CUDA by waiting for it, which slows a program down.
+    """
+    outer, mine = _C.running_log(), TraceList(times)
+    if outer is not None:
+        outer.rows.collect()
+    with block(log=mine.log):
+        try:
+            yield mine
+        finally:
+            mine.collect()
+    if outer is not None:
+        outer.rows.collect()
+        outer.rows.extend(mine)
+
+
+def record(op: str, backend_name: str, kernel: str, plan: str = "", reason: str = "", seconds: float = -1.0) -> None:
+    """Add a launch that the extension did not make itself; ``seconds`` below zero: not measured."""
+    _C.trace_record(op, backend_name, kernel, plan, reason, seconds)
+
+
+record._dynamo_marked_constant = True  # type: ignore[attr-defined]  # dynamo calls it, as it traces
+
+
+@contextmanager
+def timed(op: str, backend_name: str, kernel: str, plan: str = "", reason: str = "") -> Iterator[None]:
+    """`record` what the block does, measured where the trace wants times."""
+    if not _C.trace_times():
+        record(op, backend_name, kernel, plan, reason)
+        yield
+        return
+    start = time.perf_counter()
+    yield
+    record(op, backend_name, kernel, plan, reason, time.perf_counter() - start)

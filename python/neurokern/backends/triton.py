@@ -6,12 +6,15 @@ Each function takes the outputs first, None for one that is not wanted, and then
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import _C
 from ..kernels.triton import activation as _activation
 from ..kernels.triton import matmul as _matmul
 from ..kernels.triton import normalization as _normalization
@@ -34,7 +37,21 @@ _GATED = {
 
 
 def _recorded(op: str, function: Any, *args: Any, **options: Any) -> None:
+    times = _C.trace_times()
+    if times:
+        _wait(args)
+        start = time.perf_counter()
     function(*args, record=partial(record, op, "triton"), **options)
+    if times:
+        _wait(args)
+        _C.trace_took(time.perf_counter() - start)
+
+
+def _wait(args: Iterable[Any]) -> None:
+    """For what a GPU still has to do, of one of the tensors among the arguments."""
+    device = next(a.device for a in args if isinstance(a, Tensor))
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _rounded(x: Tensor, act: str, p0: float, derivative: bool = True) -> float:

@@ -20,11 +20,13 @@ from torch.autograd.graph import increment_version
 from torch.compiler import is_dynamo_compiling
 
 from .. import _C
+from ..backends.context import adopted
 from ..backends.fall_back import to_torch, why_not_ours, why_watched
 from .autocast import autocast
 from .kept import safe_from_writes
 from .on_import import on_import
 from .parameters import as_parameter, symbolic_as_tensors
+from .profiler import FORMULAS
 from .registry import register_symbolic, run_symbolic
 from .subclass import not_plain
 from .tensors import PLAIN, materialized, recording
@@ -41,7 +43,7 @@ _TRACED = """
 def otherwise(*args):
     return OPS[{name!r}].otherwise(*args)
 
-class Recorded(Function):
+class {function}(Function):
     @staticmethod
     def forward(ctx, *args):
         return OPS[{name!r}].forward(ctx, *args)
@@ -165,7 +167,7 @@ class Op:
         self.wants = self.tensors > 1
         self.run, self.run_recorded = self._registered(entry["flops"])
         self.run_backward = self._registered_backward(entry["backward_flops"]) if self.backward else None
-        self.function = self._made("Recorded") if self.formula is not None else None
+        self.function = self._made() if self.formula is not None else None
         self.call = self._call(home, constants)
         OPS[self.name] = self
         if _tracer_is_there:
@@ -205,6 +207,8 @@ class Op:
             return register_symbolic(schema, partial(body, kernel, count), partial(fake, count), flops)
 
         run = registered(self.name, getattr(_C, self.entry), self.returns)
+        if flops is not None:
+            FORMULAS[self.name] = FORMULAS[f"{self.name}_recorded"] = lambda shapes: flops(*shapes)
         if not hidden:
             return run, run
         return run, registered(f"{self.name}_recorded", _C.recorded[self.entry], len(self.outputs))
@@ -243,10 +247,18 @@ class Op:
             made = [tensors[0].new_empty(0) if t is None else t for t in made]
             return tuple(t.clone() if any(t is u for u in tensors) else t for t in made)
 
+        if flops is not None:
+            FORMULAS[self.backward] = lambda shapes: flops(*shapes, self._wanted(shapes))
+
         given = ", ".join([*gs, *saved, *parameters, *wants])
         outputs = f"({', '.join(['Tensor'] * self.tensors)})" if self.wants else "Tensor"
         made = register_symbolic(f"{self.backward}({given}) -> {outputs}", body, fake, flops)
         return _backwards.setdefault(self.backward, made)
+
+    def _wanted(self, shapes: Sequence[Any]) -> list[bool]:
+        """Which gradients a call of backward was asked for, by what was saved for it."""
+        saved = dict(zip(self.saves, shapes[self.returns :], strict=False))
+        return [all(s for save, s in saved.items() if i in save.wanted_by) for i in range(self.tensors)]
 
     def _like_tensors(self, *args: Any) -> Any:
         saved = {s.index: t for s, t in zip(self.saves, args[self.returns :], strict=False) if not s.output}
@@ -259,12 +271,12 @@ class Op:
 
     # ---- autograd ----
 
-    def _made(self, what: str) -> Any:
-        """One of the things of `_TRACED`."""
+    def _made(self, what: str = "") -> Any:
+        """``otherwise`` of `_TRACED`, or the Function."""
         made: dict[str, Any] = {}
-        exec(_TRACED.format(name=self.name), globals(), made)
-        made["Recorded"].__name__ = made["Recorded"].__qualname__ = self.name.title().replace("_", "")
-        return made[what]
+        function = self.name.title().replace("_", "")  # its node is called by it: LinearBackward
+        exec(_TRACED.format(name=self.name, function=function), globals(), made)
+        return made[what or function]
 
     def forward(self, ctx: Any, *args: Any) -> Any:
         """What the Function does where the call in C does not: tracing, subclasses."""
@@ -278,7 +290,7 @@ class Op:
         out = (out,) if isinstance(out, Tensor) else tuple(out)
         saved = [(out if s.output else args)[s.index] if k else None for s, k in zip(self.saves, kept, strict=True)]
         ctx.save_for_backward(*saved)
-        ctx.spec = args[self.tensors :]
+        ctx.spec = (*args[self.tensors :], None if is_dynamo_compiling() else _C.captured_block())
         if self.writes:
             ctx.mark_dirty(args[0])
         attached = 0 if is_dynamo_compiling() else self.attached
@@ -290,7 +302,14 @@ class Op:
         return self.formula(*g, *attached, *[None] * (self.attached - len(attached)), *rest)
 
     def gradients(self, ctx: Any, *g: Any) -> Any:
-        """A gradient for each tensor, None for each parameter; of formulas where these get a graph or are watched."""
+        """A gradient for each tensor, None for each parameter, in the context of the call that made the node."""
+        if is_dynamo_compiling() or ctx.spec[-1] is None:
+            return self._gradients(ctx, *g)
+        with adopted(ctx.spec[-1]):
+            return self._gradients(ctx, *g)
+
+    def _gradients(self, ctx: Any, *g: Any) -> Any:
+        """Of formulas where the gradients get a graph or are watched."""
         saved = ctx.saved_tensors
         given = len(ctx.needs_input_grad)
         needs = [*ctx.needs_input_grad, *[False] * self.tensors]  # the last that are None are left out
@@ -327,10 +346,10 @@ class Op:
             saves=masks,
             keeps=self.keeps,
             wants=self.wants,
-            autocasts=self.autocast is not None,
             writes=self.writes,
             label=-1 if self.label is None else self.label,
             otherwise=self.otherwise,
+            autocast=None if self.autocast is None else partial(_autocast, self.autocast),
         )
         if self.function is not None:
             made: Any = _Answering(
@@ -394,6 +413,10 @@ class Op:
         made = x.resolve_neg()
         self.run(made, *args)
         return x.copy_(made)
+
+
+def _autocast(rule: str, *tensors: Any) -> tuple[Any, ...]:
+    return autocast(rule, tensors)
 
 
 def _each_once(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:

@@ -34,9 +34,11 @@ _C.set_torch_state(
     torch._C._is_tracing,
     torch.autograd.forward_ad,
     torch.utils._python_dispatch,
+    torch.autograd.profiler,
     torch.Tensor,
     torch.nn.Parameter,
     torch._C._increment_version,
+    torch._C._profiler._RecordFunctionFast,
 )
 _C.set_guards(_TensorGuards, make_guard)
 

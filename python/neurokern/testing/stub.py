@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from .. import _C
 
@@ -33,6 +34,19 @@ _PLAIN = {
 }
 
 
+def _signature(function: Any) -> str:
+    signature = function.__doc__.partition("\n")[0]
+    for long, short in _PLAIN.items():
+        signature = signature.replace(long, short)
+    return re.sub(r"std::vector<.*?> > ?>?", "Sequence[Any]", signature)
+
+
+def _class(kind: type) -> list[str]:
+    methods = [f for n, f in sorted(vars(kind).items()) if n == "__init__" or not n.startswith("_")]
+    signatures = (re.sub(r"self: [\w.]+", "self", _signature(f)) for f in methods)
+    return [f"class {kind.__name__}:", *(f"    def {s}: ..." for s in signatures)]
+
+
 def text() -> str:
     """The whole file."""
     lines = []
@@ -40,11 +54,10 @@ def text() -> str:
         function = getattr(_C, name)
         if name.startswith("__") or not callable(function):
             continue
-        signature = function.__doc__.partition("\n")[0]
-        for long, short in _PLAIN.items():
-            signature = signature.replace(long, short)
-        signature = re.sub(r"std::vector<.*?> > ?>?", "Sequence[Any]", signature)
-        lines.append(f"def {signature}: ...")
+        if isinstance(function, type):
+            lines += _class(function)
+            continue
+        lines.append(f"def {_signature(function)}: ...")
     return HEAD + "\n".join(lines) + "\n"
 
 

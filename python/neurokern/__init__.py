@@ -2,7 +2,8 @@
 
 ``from neurokern import nn`` has the names, arguments and state_dict of ``torch.nn``; ``neurokern.functional`` the
 signatures of ``torch.nn.functional``, plus fused forms. ``backend()``, ``trace()`` and ``strict()``
-choose, show and enforce what runs; ``emulate()`` runs the CUDA kernels on a machine without a GPU.
+choose, show and enforce what runs; ``patch()`` puts our layers into a model, and ``report()`` says what it left;
+``emulate()`` runs the CUDA kernels on a machine without a GPU.
 """
 
 import torch as _torch  # noqa: F401  (first: its OpenMP runtime is the one that the kernels share)
@@ -11,7 +12,23 @@ from . import functional, nn
 from .backends.choice import backend, emulate
 from .backends.fall_back import strict
 from .backends.trace import Launch, trace
+from .nn.layer_table import register_layer, unregister_layer
 from .nn.patch import patch, unpatch
+from .nn.report import Report, report
 
 __version__ = "0.1.0"
-__all__ = ["Launch", "backend", "emulate", "functional", "nn", "patch", "strict", "trace", "unpatch"]
+__all__ = [
+    "Launch",
+    "Report",
+    "backend",
+    "emulate",
+    "functional",
+    "nn",
+    "patch",
+    "register_layer",
+    "report",
+    "strict",
+    "trace",
+    "unpatch",
+    "unregister_layer",
+]

@@ -2,62 +2,68 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TypeVar
 
 import torch
-from torch.nn.utils.parametrize import is_parametrized
 
 from .. import nn
+from . import hugging_face  # noqa: F401  (tells the table of transformers' layers)
+from .layer_table import leave, register_layer, replaced, restored
+from .report import report
+from .transformer import TransformerEncoderLayer
 
 M = TypeVar("M", bound=torch.nn.Module)
 
-
-def _pairs() -> dict[type, type]:
-    """torch's class -> ours, for the layers that both have."""
-    return {getattr(torch.nn, n): getattr(nn, n) for n in nn.NATIVE if hasattr(torch.nn, n)}
-
-
-def _swap(model: M, classes: dict[type, type]) -> M:
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"neurokern.patch: argument model is a {type(model).__name__}, expected a torch.nn.Module")
-    for module in model.modules():
-        kind = type(module)
-        if is_parametrized(module) and kind.__base__ in classes:
-            # torch made a class for this one module: the same again upon the other base
-            own = {n: v for n, v in vars(kind).items() if n not in ("__dict__", "__weakref__")}
-            module.__class__ = type(kind.__name__, (classes[kind.__base__],), own)
-        elif kind in classes:
-            module.__class__ = classes[kind]
-    return model
+for _name in sorted(nn.NATIVE):
+    if hasattr(torch.nn, _name):
+        register_layer(getattr(torch.nn, _name), getattr(nn, _name))
+register_layer(torch.nn.TransformerEncoderLayer, TransformerEncoderLayer)
+leave(
+    torch.nn.modules.linear.NonDynamicallyQuantizableLinear,
+    "never called: torch.nn.MultiheadAttention reads its parameters",
+)
 
 
-def _scriptable(layer: M) -> M:
-    """What torch.jit.script compiles, and puts into the place of the layer: torch's own, of the same parameters."""
-    theirs = next((t for t, ours in _pairs().items() if ours is type(layer)), None)
-    if theirs is not None:
-        layer = copy.copy(layer)
-        layer.__class__ = theirs
-    return layer
+def patch(model: M, *, verbose: bool = False) -> M:
+    """Let every layer of ``model`` that we have, too, run on our kernels; returns the model.
 
-
-for _ours in _pairs().values():
-    _ours.__prepare_scriptable__ = _scriptable
-
-
-def patch(model: M) -> M:
-    """Let every layer of ``model`` that torch and we both have run on our kernels; returns the model.
+    Taken are torch.nn's layers that `neurokern.nn.NATIVE` names, those of transformers that compute the same (Conv1D,
+    activations, RMS norms), what `register_layer` was told of, and subclasses of all of them that have no forward of
+    their own, with parametrizations or sharded by FSDP, too. `report` says what was left, and why.
 
     The modules stay the same objects, with their parameters, buffers, hooks and training mode; only the class changes.
-    Subclasses of torch's layers with a forward of their own are left alone; parametrized layers are none. `unpatch`
+    An encoder layer of torch calls its layers then, instead of one fused kernel of torch for all of them. `unpatch`
     undoes it, as it must be before what looks for torch's very classes (torch.ao.quantization passes over ours).
+
+    Args:
+        model: changed in place.
+        verbose: print the `report`.
 
     Raises:
         TypeError: model is not a torch.nn.Module.
     """
-    return _swap(model, _pairs())
+    for module in _modules("patch", model):
+        kind, _ = replaced(module)
+        if kind is not None:
+            module.__class__ = kind
+    if verbose:
+        print(report(model))
+    return model
 
 
 def unpatch(model: M) -> M:
-    """Give every layer that is ours its torch.nn class back; returns the model."""
-    return _swap(model, {ours: theirs for theirs, ours in _pairs().items()})
+    """Give every layer that is ours the class back that it had; returns the model.
+
+    Raises:
+        TypeError: model is not a torch.nn.Module.
+    """
+    for module in _modules("unpatch", model):
+        if (kind := restored(type(module))) is not type(module):
+            module.__class__ = kind
+    return model
+
+
+def _modules(function: str, model: torch.nn.Module) -> list[torch.nn.Module]:
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"neurokern.{function}: argument model is a {type(model).__name__}, expected a torch.nn.Module")
+    return list(model.modules())

@@ -91,6 +91,14 @@ def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
     return celu(input, alpha, True)
 
 
+def check_approximate(op: str, approximate: str) -> None:
+    """Raise what torch does where it is neither "none" nor "tanh"."""
+    if not isinstance(approximate, str):
+        raise TypeError(f"neurokern.{op}: argument approximate is {approximate!r}, expected a str")
+    if approximate not in ("none", "tanh"):
+        raise RuntimeError(f"neurokern.{op}: argument approximate is {approximate!r}, expected 'none' or 'tanh'")
+
+
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x * Phi(x); ``approximate="tanh"`` for the tanh form. Source: Hendrycks and Gimpel 2016.
 
@@ -99,11 +107,9 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """
     if approximate == "none":
         return unary(input, "gelu", 0.0, 0.0)
-    if approximate == "tanh":
-        return unary(input, "gelu_tanh", 0.0, 0.0)
-    if not isinstance(approximate, str):
-        raise TypeError(f"neurokern.gelu: argument approximate is {approximate!r}, expected a str")
-    raise RuntimeError(f"neurokern.gelu: argument approximate is {approximate!r}, expected 'none' or 'tanh'")
+    if approximate != "tanh":
+        check_approximate("gelu", approximate)
+    return unary(input, "gelu_tanh", 0.0, 0.0)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -212,7 +218,13 @@ def tanh(input: Tensor) -> Tensor:
 
 
 def squared_relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """max(x, 0) ** 2. Source: So et al. 2021 (Primer)."""
+    """max(x, 0) ** 2. Source: So et al. 2021 (Primer).
+
+    Raises:
+        TypeError: inplace is no bool.
+    """
+    if type(inplace) is not bool:
+        raise TypeError(f"neurokern.squared_relu: argument inplace is {inplace!r}, expected a bool")
     return (unary_ if inplace else unary)(input, "squared_relu", 0.0, 0.0)
 
 
@@ -269,8 +281,7 @@ def swiglu(input: Tensor, dim: int = -1) -> Tensor:
 
 def geglu(input: Tensor, dim: int = -1, approximate: str = "none") -> Tensor:
     """gelu(a) * b for the halves a, b of x along dim. Source: Shazeer 2020. Errors as `glu` and `gelu`."""
-    if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
-        raise RuntimeError(f"neurokern.geglu: argument approximate is {approximate!r}, expected 'none' or 'tanh'")
+    check_approximate("geglu", approximate)
     return _glu(input, dim, "geglu" if approximate == "none" else "geglu_tanh")
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import functional as F
+from ..functional.activation import check_approximate
 
 __all__ = [
     "CELU",
@@ -211,6 +212,8 @@ class SquaredReLU(torch.nn.Module):
     """max(x, 0) ** 2, any shape. Source: So et al. 2021 (Primer)."""
 
     def __init__(self, inplace: bool = False) -> None:
+        if not isinstance(inplace, bool):
+            raise TypeError(f"neurokern.SquaredReLU: argument inplace is {inplace!r}, expected a bool")
         super().__init__()
         self.inplace = inplace
 
@@ -223,6 +226,8 @@ class SquaredReLU(torch.nn.Module):
 
 class _GatedUnit(torch.nn.Module):
     def __init__(self, dim: int = -1) -> None:
+        if not isinstance(dim, int) or isinstance(dim, bool):
+            raise TypeError(f"neurokern.{type(self).__name__}: argument dim is {dim!r}, expected an int")
         super().__init__()
         self.dim = dim
 
@@ -241,6 +246,7 @@ class GeGLU(_GatedUnit):
     """gelu(a) * b for the halves a, b of the input along dim: [..., 2 D] -> [..., D]. Source: Shazeer 2020."""
 
     def __init__(self, dim: int = -1, approximate: str = "none") -> None:
+        check_approximate("GeGLU", approximate)
         super().__init__(dim)
         self.approximate = approximate
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import functional as F
-from ..functional.activation_name import Activation, parse_activation
+from ..functional.activation_name import Activation, is_name, name_of, parse_activation
 
 __all__ = [
     "Bilinear",
@@ -47,9 +47,10 @@ class LinearActivation(Linear):
     Args:
         in_features, out_features, bias, device, dtype: as torch.nn.Linear.
         activation: a name of ``neurokern.functional`` ("relu", "gelu", "gelu_tanh", "silu", ...), or
-            (name, parameters...) with the parameters in torch's order, as in ("leaky_relu", 0.2).
+            (name, parameters...) with the parameters in torch's order, as in ("leaky_relu", 0.2); None: there is none.
 
     Raises:
+        TypeError: bias is no bool, activation no name (a function or a module, for instance).
         ValueError: no activation has that name.
     """
 
@@ -58,10 +59,21 @@ class LinearActivation(Linear):
         in_features: int,
         out_features: int,
         bias: bool = True,
-        activation: Activation = "relu",
         device: Any = None,
         dtype: Any = None,
+        *,
+        activation: Activation = "relu",
     ) -> None:
+        # torch takes anything for a bias, and a name there would be a layer with another activation
+        if not isinstance(bias, bool):
+            name = bias if is_name(bias) else name_of(bias)
+            hint = "" if name is None else f"; pass activation={name!r}"
+            raise TypeError(f"neurokern.LinearActivation: argument bias is {bias!r}, expected a bool{hint}")
+        if is_name(device):
+            raise TypeError(
+                f"neurokern.LinearActivation: argument device is {device!r}, expected a device; "
+                f"pass activation={device!r}"
+            )
         parse_activation("LinearActivation", activation)
         super().__init__(in_features, out_features, bias, device, dtype)
         self.activation = activation

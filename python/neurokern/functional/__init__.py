@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType as _Module
 from typing import Any
 
 import torch as _torch
@@ -15,7 +16,13 @@ from .matmul import *  # noqa: F403
 from .normalization import *  # noqa: F403
 from .softmax import *  # noqa: F403
 
-__all__ = sorted(name for m in (_activation, _normalizations, _products, _softmaxes) for name in m.__all__)
+#: names of the functions that run on our kernels
+NATIVE: frozenset[str] = frozenset(
+    name for m in (_activation, _normalizations, _products, _softmaxes) for name in m.__all__
+)
+
+_theirs = vars(_torch.nn.functional)
+__all__ = sorted({*NATIVE, "NATIVE", *(n for n, v in _theirs.items() if n[0] != "_" and not isinstance(v, _Module))})
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,11 @@
-"""torch.nn on our kernels: layers of the same names, arguments and state_dict; every other name is torch.nn's own."""
+"""torch.nn on our kernels: layers of the same names, arguments and state_dict; every other name is torch.nn's own.
+
+So are its modules, ``neurokern.nn.utils`` for instance; ``neurokern.nn.functional`` is neurokern.functional.
+"""
 
 from __future__ import annotations
 
+import sys as _sys
 from typing import Any
 
 import torch as _torch
@@ -15,15 +19,19 @@ from .activation import *  # noqa: F403
 from .matmul import *  # noqa: F403
 from .normalization import *  # noqa: F403
 from .softmax import *  # noqa: F403
+from .submodules import install as _install
 
 #: names of the classes that run on our kernels
 NATIVE: frozenset[str] = frozenset(name for m in (_activation, _matmul, _normalization, _softmax) for name in m.__all__)
 
-__all__ = sorted((*NATIVE, "NATIVE", "functional"))
+_install(functional, {name: globals()[name] for name in NATIVE})
+
+__all__ = sorted({*NATIVE, "NATIVE", "functional", *(name for name in dir(_torch.nn) if not name.startswith("_"))})
 
 
 def __getattr__(name: str) -> Any:
-    return getattr(_torch.nn, name)
+    module = _sys.modules.get(f"{__name__}.{name}")
+    return getattr(_torch.nn, name) if module is None else module
 
 
 def __dir__() -> list[str]:

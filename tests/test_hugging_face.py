@@ -216,9 +216,11 @@ NORMS = {
     "llama.modeling_llama.LlamaRMSNorm": True,
     "mistral.modeling_mistral.MistralRMSNorm": True,
     "t5.modeling_t5.T5LayerNorm": True,
+    "longt5.modeling_longt5.LongT5LayerNorm": True,
     "olmo2.modeling_olmo2.Olmo2RMSNorm": True,
     "moshi.modeling_moshi.MoshiRMSNorm": True,
     "mamba2.modeling_mamba2.MambaRMSNormGated": False,  # takes a gate
+    "cohere.modeling_cohere.CohereLayerNorm": False,  # subtracts the mean
     "gemma.modeling_gemma.GemmaRMSNorm": False,  # scales by 1 + weight
 }
 

@@ -85,9 +85,11 @@ def _eps(module: Module) -> float | None:
 
 def _why_no_rms_norm(module: Module) -> str | None:
     """None where a copy of the module, of numbers that we choose, computes what `RMSNorm` does."""
+    if module._modules:
+        return "a container"
     others = set(module._parameters) - {"weight"}
     weight, eps = module._parameters.get("weight"), _eps(module)
-    if others or module._buffers or module._modules or not isinstance(eps, float):
+    if others or module._buffers or not isinstance(eps, float):
         return "more than an RMS norm with a weight and an eps"
     if weight is not None and weight.dim() != 1:
         return f"a weight of {weight.dim()} dimensions"
@@ -115,9 +117,15 @@ def _why_no_rms_norm(module: Module) -> str | None:
 
 
 def _find_norm(kind: type) -> Entry | None:
-    if kind.__module__.startswith("transformers") and kind.__name__.endswith(("RMSNorm", "T5LayerNorm")):
-        return Entry(RMSNorm, _why_no_rms_norm)
-    return None
+    """T5's is called a LayerNorm, and so are those of models made after it."""
+    of_torch = issubclass(kind, torch.nn.LayerNorm | torch.nn.RMSNorm)
+    if (
+        of_torch
+        or not kind.__module__.startswith("transformers")
+        or not kind.__name__.endswith(("RMSNorm", "LayerNorm"))
+    ):
+        return None
+    return Entry(RMSNorm, _why_no_rms_norm)
 
 
 FINDERS.append(_find_norm)

@@ -73,7 +73,18 @@ def linear_bad(make: Maker) -> Iterator[BadCall]:
     yield BadCall("a list for a tensor", ([1.0], make(2, 3)), says=("input", "list"))
     yield BadCall("K differs", (make(2, 3), make(4, 5)), says=("weight", "[4, 5]", "[2, 3]"))
     yield BadCall("0-d input", (make(), make(4, 5)), says=("weight", "[4, 5]", "[]"))
-    yield BadCall("a bias that doesn't fit", (make(2, 3), make(4, 3), make(5)), says=("[5]",))
+    yield BadCall(
+        "a bias that doesn't fit", (make(2, 3), make(4, 3), make(5)), says=("argument bias", "[5]", "expected [4]")
+    )
+    yield BadCall("a bias of as many as rows", (make(5, 3), make(4, 3), make(5)), says=("argument bias", "[5]"))
+    yield BadCall("a bias of more dimensions", (make(2, 3), make(4, 3), make(2, 2, 4)), says=("argument bias", "[2, 2"))
+    yield BadCall("a vector and a bias", (make(3), make(4, 3), make(5)), says=("argument bias", "[5]"))
+    yield BadCall("a weight of one row and a bias", (make(2, 3), make(3), make(5)), says=("argument bias", "[5]"))
+    yield BadCall(
+        "a bias that broadcasts, of another dtype",
+        (make(2, 3), make(4, 3), make(2, 4).half()),
+        says=("argument bias", "float16"),
+    )
     yield BadCall("a weight of 3 dimensions", (make(2, 3), make(4, 3, 3)), says=("weight", "[4, 3, 3]"))
     yield BadCall("a weight of another dtype", (make(2, 3), make(4, 3).double()), says=("weight", "float64"))
     yield BadCall("a bias of another dtype", (make(2, 3), make(4, 3), make(4).half()), says=("bias", "float16"))
@@ -202,6 +213,7 @@ def fused_bad(make: Maker, act: str) -> Iterator[BadCall]:
         ("residual", "float64"),
         RuntimeError,
     )
+    yield BadCall("a bias that doesn't fit", (x, w, make(5)), kw, ("neurokern.linear:", "bias", "[5]", "expected [4]"))
     yield BadCall("no such activation", (x, w, b), {"activation": "reul"}, ("activation", "'reul'"))
     yield BadCall("a parameter too many", (x, w, b), {"activation": ("relu", 0.5)}, ("activation", "'relu'"))
     yield BadCall("K differs", (x, make(4, 5), b), kw, ("weight", "[4, 5]"))

@@ -178,6 +178,20 @@ def _activation_gradients(
     return gx, gw, gb, g if wants[3] else None
 
 
+def _expanded(name: str, t: Tensor, x: Tensor, shape: Shape, expected: str) -> Tensor:
+    """The argument of that name as the output's shape, or a RuntimeError that names it."""
+    if t.dtype != x.dtype or t.device != x.device:
+        what = ("dtype", t.dtype, x.dtype) if t.dtype != x.dtype else ("device", t.device, x.device)
+        kind, found, wanted = (str(w).removeprefix("torch.") for w in what)
+        raise RuntimeError(f"neurokern.linear: argument {name} has {kind} {found}, expected {wanted} as argument input")
+    try:
+        return t.expand(shape)
+    except RuntimeError:
+        raise RuntimeError(
+            f"neurokern.linear: argument {name} has shape {list(t.shape)}, expected {expected}"
+        ) from None
+
+
 def _as_torch_takes(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *activation: Any) -> Any:
     """A weight of one row, a bias or residual that broadcasts."""
     run = linear_activation if activation else linear
@@ -186,20 +200,21 @@ def _as_torch_takes(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Te
     if weight.dim() == 1:
         if residual is not None:
             return x, weight, bias, residual, *activation
+        if bias is not None and bias.dim() and bias.shape != (1,) and not activation:
+            bias = _expanded("bias", bias, x, x.shape[:-1], f"one that broadcasts to {list(x.shape[:-1])}").unsqueeze(
+                -1
+            )
         return run(x, weight.unsqueeze(0), bias, None, *activation).squeeze(-1)
-    shape = (*x.shape[:-1], weight.shape[0])
-    if bias is not None and bias.shape != shape[-1:] and residual is None and not activation:
-        bias, residual = None, bias
-        while residual.dim() > len(shape) and residual.shape[0] == 1:
-            residual = residual.squeeze(0)
-    if residual is not None and residual.shape != shape:
-        try:
-            residual = residual.expand(shape)
-        except RuntimeError:
-            raise RuntimeError(
-                f"neurokern.linear: argument residual has shape {list(residual.shape)}, "
-                f"expected one that broadcasts to {list(shape)}"
-            ) from None
+    shape, n = (*x.shape[:-1], weight.shape[0]), weight.shape[0]
+    fits = f"one that broadcasts to {list(shape)}"
+    if bias is not None and bias.shape != shape[-1:]:
+        if residual is not None or activation:
+            raise RuntimeError(f"neurokern.linear: argument bias has shape {list(bias.shape)}, expected [{n}]")
+        while bias.dim() > len(shape) and bias.shape[0] == 1:
+            bias = bias.squeeze(0)
+        bias, residual = None, _expanded("bias", bias, x, shape, f"[{n}] or {fits}" if x.dim() > 1 else fits)
+    elif residual is not None and residual.shape != shape:
+        residual = _expanded("residual", residual, x, shape, fits)
     return x, weight, bias, residual, *activation
 
 

@@ -61,7 +61,7 @@ format: setup  ## let ruff and clang-format change the files
 	@$(BIN)/ruff format .
 	@$(if $(CXX_FILES),$(BIN)/clang-format -i $(CXX_FILES))
 
-bench: build  ## every CPU suite against torch (about 25 minutes; ARGS="matmul --quick" for less)
+bench: build  ## whole models and every CPU suite against torch (about 45 minutes; ARGS="models --quick" for less)
 	@$(BIN)/neurokern bench $(ARGS)
 
 gpu:  ## build for this machine's GPU, test and benchmark on it (10 minutes, no network; records go to OUT)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from neurokern.bench import main as bench_main
 from neurokern.bench.cases import Case, Pool, arguments, calls, errors
-from neurokern.bench.console import Failure
+from neurokern.bench.console import Failure, duration
 from neurokern.bench.machine import last_level_cache
 from neurokern.bench.main import Options
 from neurokern.bench.report import geometric_mean, missed
@@ -215,11 +215,41 @@ def test_the_command_runs_prints_and_enforces(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench_main, "SUITES", (slow,))
     monkeypatch.setattr("neurokern.bench.report.SUITES", (slow,))
     file = tmp_path / "records.jsonl"
-    bench_main.bench(Options(quick=True, threads="1", file=file))
+    bench_main.bench(Options("activation", quick=True, threads="1", file=file))
     assert "slow on purpose" in capsys.readouterr().out
-    with pytest.raises(Failure, match="bounds missed"):
-        bench_main.bench(Options(quick=True, threads="1", enforce=True))
+    with pytest.raises(Failure, match="targets missed"):
+        bench_main.bench(Options("activation", quick=True, threads="1", enforce=True))
     assert len(file.read_text().splitlines()) == 1
+
+
+def test_an_interrupted_run_prints_and_keeps_what_was_measured(monkeypatch, tmp_path, capsys):
+    def interrupted(x):
+        raise KeyboardInterrupt
+
+    some = Suite(
+        "tiny", "own suite", "activation", Bound(1.0, 0.5), lambda *_: [case(torch.relu), case(interrupted, n=9)]
+    )
+    monkeypatch.setattr(bench_main, "SUITES", (some,))
+    monkeypatch.setattr("neurokern.bench.report.SUITES", (some,))
+    file = tmp_path / "records.jsonl"
+    assert main(["bench", "activation", "--quick", "--threads", "1", "--json", str(file)]) == 130
+    captured = capsys.readouterr()
+    assert "relu 1000 f32 forward, 1 thread" in captured.out
+    assert "own suite" in captured.out
+    assert captured.err == "neurokern: interrupted after 1 of 2 measurements\n"
+    assert len(file.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "seconds,says",
+    [
+        (0.0, "0 ns"), (3.21e-10, "0.32 ns"), (7.77e-8, "77.7 ns"), (9.996e-7, "1.00 us"), (1.2345e-3, "1.23 ms"),
+        (1234e-6, "1.23 ms"), (0.99951, "1.00 s"), (12.34, "12.3 s"), (1234.5, "1234 s"), (-2e-3, "-2.00 ms"),
+        (9.999e-6, "10.0 us"),
+    ],
+)  # fmt: skip
+def test_durations_have_a_unit_and_three_digits(seconds, says):
+    assert duration(seconds) == says
 
 
 def test_cases_left_out_for_time_are_told_and_have_no_table(capsys):

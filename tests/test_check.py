@@ -20,6 +20,13 @@ def test_check_judges_an_op_and_prints_its_errors(capsys):
     assert re.search(r"relu .*cpu.* 0\.00 / 0\.00 .*right", out)
 
 
+def test_check_gives_no_error_of_torchs_where_torch_is_the_reference(capsys):
+    assert main(["check", "--op", "tanh", "--backend", "cpu", "--dtype", "f64"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"tanh .*cpu.* \d+\.\d\d / reference", out)
+    assert "in f64, torch's own result is what ours is compared with" in out
+
+
 def test_check_fails_when_a_kernel_is_wrong(capsys, monkeypatch):
     import neurokern.functional as F
     from neurokern.functional import activation
@@ -36,7 +43,11 @@ def test_check_fails_when_a_kernel_is_wrong(capsys, monkeypatch):
     [
         (["check", "--op", "rellu"], "did you mean 'relu'"),
         (["check", "--backend", "cudda"], "did you mean 'cuda'"),
+        (["check", "--backend", "gpu"], "did you mean 'cuda'? There are cpu, cuda, triton"),
         (["check", "--dtype", "f33"], "did you mean"),
+        (["check", "--dtype", "float32"], "did you mean 'f32'"),
+        (["check", "--dtype", "torch.bfloat16"], "did you mean 'bf16'"),
+        (["check", "--dtype", "int"], "there are bf16, f16, f32, f64"),
     ],
 )
 def test_check_suggests_the_name_that_was_meant(capsys, arguments, says):

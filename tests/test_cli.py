@@ -9,6 +9,9 @@ import sys
 import neurokern
 import pytest
 import torch
+from neurokern.bench import statement as statement_module
+from neurokern.bench.runner import kernels_of
+from neurokern.bench.timing import Effort, paired
 from neurokern.cli import main
 
 
@@ -48,7 +51,7 @@ def test_info_says_why_cuda_is_missing_where_there_is_no_driver(capsys):
         (["time", "1", "--threads", "100000"], "--threads is '100000', expected numbers from 1 to "),
         (["time", "1", "--nothing"], "(see neurokern time --help)"),
         (["time", "1", "--backend", "cdua"], "'cuda'"),
-        (["time", "1", "--device", "gpu"], "cpu"),
+        (["time", "1", "--device", "gpu"], "did you mean 'cuda'? There are cpu, cuda"),
     ],
 )
 def test_a_wrong_call_is_one_line_on_stderr_and_exit_code_2(capsys, arguments, says):
@@ -116,4 +119,74 @@ class TestTime:
 
     def test_an_error_of_the_statement_is_one_line(self, capsys):
         assert main(["time", "F.relu(y)"]) == 1
-        assert capsys.readouterr().err == "neurokern: NameError: name 'y' is not defined\n"
+        err = capsys.readouterr().err
+        assert err.startswith("neurokern: NameError: name 'y' is not defined; define it with -s")
+        assert err.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        "statement,kernel",
+        [
+            ("F.layer_norm(x, (5,))", "layer_norm"),
+            ("layer_norm(x, (5,))", "layer_norm"),
+            ("[softmax(row, -1) for row in x]", "softmax"),
+            ("LayerNorm(5)(x)", "layer_norm"),
+            ("neurokern.functional.relu(x)", "relu"),
+            ("neurokern.nn.ReLU()(x)", "relu"),
+            ("neurokern.patch(torch.nn.ReLU())(x)", "relu"),
+        ],
+    )
+    def test_every_name_of_ours_is_known_on_both_sides(self, monkeypatch, capsys, statement, kernel):
+        sides = []
+        monkeypatch.setattr(statement_module, "paired", lambda a, b, *_: (sides.extend((*a, *b)), brief(a, b))[1])
+        assert main(["time", statement, "-s", "x = randn(3, 5)"]) == 0
+        assert f"cpu:{kernel}" in capsys.readouterr().out
+        assert kernels_of(sides[0]) != ""
+        assert kernels_of(sides[1]) == "", "torch's side runs ours"
+
+    @pytest.mark.parametrize(
+        "statement,says",
+        [
+            ("F.cross_entropy(x, x)", "cross_entropy is torch's on both sides"),
+            ("torch.relu(x)", "call them as F.relu(x)"),
+            ("x + 1", "operators of tensors are torch's"),
+            ("F.relu", "call them as F.relu(x)"),
+        ],
+    )
+    def test_where_none_of_ours_ran_it_says_why(self, monkeypatch, capsys, statement, says):
+        monkeypatch.setattr(statement_module, "paired", lambda a, b, *_: brief(a, b))
+        assert main(["time", statement, "-s", "x = randn(3, 5)"]) == 0
+        assert says in capsys.readouterr().out
+
+    def test_a_bare_name_that_torch_lacks_asks_for_a_statement(self, capsys):
+        assert main(["time", "swiglu(x)", "-s", "x = randn(4, 6)"]) == 1
+        assert (
+            capsys.readouterr().err
+            == "neurokern: torch has no swiglu: give a statement for torch's side with --torch\n"
+        )
+
+
+def brief(ours, theirs):
+    return paired(ours, theirs, effort=Effort(3, 1e-5, 0.01))
+
+
+def test_a_command_that_is_interrupted_shows_what_it_has_and_exits_with_130(capsys, monkeypatch):
+    from neurokern.cli import check
+
+    compared = check._compare
+
+    def once(spec, *more):
+        if spec.id != "relu":
+            raise KeyboardInterrupt
+        return compared(spec, *more)
+
+    monkeypatch.setattr(check, "_compare", once)
+    assert main(["check", "--op", "relu", "--op", "relu6", "--dtype", "f32", "--backend", "cpu"]) == 130
+    captured = capsys.readouterr()
+    assert re.search(r"relu .* 0\.00 / 0\.00", captured.out)
+    assert captured.err.startswith("neurokern: interrupted after 1 of 2")
+
+
+@pytest.mark.parametrize("command", [["check", "--op", "relu", "--dtype", "f32"], ["bench", "--minutes", "1e-9"]])
+def test_long_commands_say_at_first_how_long_they_take(capsys, command):
+    main(command)
+    assert re.search(r"about \d+ (seconds|minutes?)", "".join(capsys.readouterr().out.splitlines()[:2]))

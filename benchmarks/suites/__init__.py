@@ -1,4 +1,4 @@
-"""What is measured, and what ratio to torch is asked of it: lists of cases, installed as ``neurokern.bench.suites``."""
+"""What is measured, and its target ratio to torch: lists of cases, installed as ``neurokern.bench.suites``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Suite:
-    """A list of cases and its bound on the CPU (there is none on a GPU)."""
+    """A list of cases and its targets on the CPU (there are none on a GPU)."""
 
     name: str
     title: str

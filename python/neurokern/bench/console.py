@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,18 +28,50 @@ class Failure(Exception):
         self.code = code
 
 
+# what people write for names of ours
+_MEANT = {
+    "gpu": "cuda", "nvidia": "cuda", "x86": "cpu", "host": "cpu", "default": "auto", "double": "f64", "half": "f16",
+    "bfloat16": "bf16", "brain": "bf16", **{f"{w}{n}": f"f{n}" for w in ("float", "fp") for n in (16, 32, 64)},
+}  # fmt: skip
+_FEW = 8  # choices that a message lists all
+
+
 def pick(what: str, name: str, known: Iterable[str]) -> str:
     """The name, if it is a known one.
 
     Raises:
-        Failure: it isn't; the message suggests the nearest.
+        Failure: it isn't; the message suggests what was meant, and lists the choices where they are few.
     """
     names = sorted(known)
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, 1, 0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-    raise Failure(f"no {what} {name!r}; {hint}", 2)
+    low = name.lower().removeprefix("torch.")
+    meant = [n for n in (low, _MEANT.get(low)) if n in names] or difflib.get_close_matches(low, names, 1, 0.5)
+    hints = [f"did you mean {meant[0]!r}?"] if meant else []
+    if len(names) <= _FEW or not meant:
+        hints.append(f"{'T' if meant else 't'}here {'are' if len(names) > 1 else 'is'} {', '.join(names)}")
+    raise Failure(f"no {what} {name!r}; {' '.join(hints)}", 2)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them, with three significant digits."""
+    if not math.isfinite(seconds):
+        return str(seconds)
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
+        value = float(f"{abs(seconds) / size:.3g}")
+        if value >= 1 or unit == "ns":
+            break
+    digits = max(0, 3 - len(str(int(value)))) if value else 0
+    return f"{'-' if seconds < 0 and value else ''}{abs(seconds) / size if unit == 's' else value:.{digits}f} {unit}"
+
+
+def roughly(seconds: float) -> str:
+    """How long something takes, for people: "about 20 seconds", "about 3 minutes"."""
+    if seconds < 50:
+        n = max(5, 5 * round(seconds / 5))
+        return f"about {n} seconds"
+    n = max(1, round(seconds / 60))
+    return f"about {n} minute{'s' if n > 1 else ''}"
 
 
 def say(text: str = "", style: str | None = None) -> None:

@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,17 @@ import torch
 
 from ..backends.choice import BACKENDS
 from .cases import Case
-from .console import Failure, pick, progress, say, table
+from .console import Failure, pick, progress, roughly, say, table
 from .machine import DTYPES, commit
+from .models import Plan, models_missing, show_models
 from .plot import check_plot, draw
 from .report import show_cases, show_summary, slowest
 from .runner import Record, Run
 from .suites import SUITES, Suite
+from .suites import models as networks
 from .timing import FULL, QUICK
+
+DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -39,27 +43,32 @@ class Options:
     plot: Path | None = None
     backend: str = "auto"
     minutes: float = math.inf
+    compiled: bool = False
 
 
 def chosen_cases(o: Options) -> list[tuple[Suite, list[Case]]]:
-    """The suites and cases that the options ask for.
+    """The suites and cases that the options ask for; models have suites of their own (`chosen_models`).
 
     Raises:
-        Failure: no family, suite or dtype has that name, or nothing is left.
+        Failure: no family, suite or dtype has that name.
     """
     if o.family is not None:
-        pick("family", o.family, {s.family for s in SUITES})
+        pick("family", o.family, {networks.NAME, *(s.family for s in SUITES)})
     for name in o.suites:
-        pick("suite", name, (s.name for s in SUITES))
+        pick("suite", name, (networks.NAME, *(s.name for s in SUITES)))
     if o.dtype is not None:
         pick("dtype", o.dtype, DTYPES)
-    pick("device", o.device, ("cpu", "cuda"))
+    pick("device", o.device, DEVICES)
     suites = [s for s in SUITES if o.family in (None, s.family) and (not o.suites or s.name in o.suites)]
     found = [(s, [c for c in s.cases(o.device, o.quick) if o.dtype in (None, c.dtype)]) for s in suites]
-    found = [(s, cases) for s, cases in found if cases]
-    if not found:
-        raise Failure("no case fits these options (see neurokern bench --list)", 2)
-    return found
+    return [(s, cases) for s, cases in found if cases]
+
+
+def chosen_models(o: Options) -> list[networks.Model]:
+    """The models that the options ask for; none on a GPU, or where torch's is the only backend."""
+    if o.device != "cpu" or o.family not in (None, networks.NAME) or (o.suites and networks.NAME not in o.suites):
+        return []
+    return [m for m in networks.chosen(o.quick) if o.dtype in (None, *networks.DTYPES)]
 
 
 def thread_counts(o: Options) -> list[int]:
@@ -125,56 +134,101 @@ def bench(o: Options) -> list[Record]:
     """Measure our kernels against torch, print, and return the records.
 
     Raises:
-        Failure: wrong options; a case failed; with `enforce`, a bound is missed.
+        Failure: wrong options; a case failed; with `enforce`, a target is missed.
     """
     # whatever is wrong is found before an hour of measuring, not after it, and the files last: no wrong call makes any
     if o.plot is not None:
         check_plot(o.plot)
     if not o.minutes > 0:
         raise Failure(f"--minutes is {o.minutes:g}, expected a number above zero", 2)
-    chosen, threads = chosen_cases(o), thread_counts(o)
+    chosen, models, threads = chosen_cases(o), chosen_models(o), thread_counts(o)
+    if not chosen and not models:
+        raise Failure("no case fits these options (see neurokern bench --list)", 2)
     check_device(o.device)
     check_backend(o.backend)
+    missing = models_missing() if models else None
+    if missing is not None and not chosen:
+        raise Failure(missing)
     check_writable("--json", o.file)
     check_writable("--plot", o.plot)
     effort = QUICK if o.quick else FULL
     run = Run(o.device, threads, effort, o.file, o.backend, seconds=60 * o.minutes)
     say(f"neurokern against torch {torch.__version__} on {o.device}, commit {commit() or 'unknown'}, seed {run.seed}")
-    records: list[Record] = []
-    with progress() as bars:
-        for suite, some in chosen:
-            bar = bars.add_task(suite.title, total=len(some) * len(run.threads), status="")
+    if missing is not None:
+        say(f"models left out: {missing}", "yellow")
+    plan = Plan(o, models if missing is None else [])
+    total = sum(len(some) for _, some in chosen) * len(threads) + plan.measurements(threads)
+    took = min(seconds_of_cases(chosen, o.quick) * len(threads) + plan.seconds(threads), 60 * o.minutes)
+    say(f"{total} measurements: {roughly(took)} on two cores; Ctrl-C ends early and prints what was measured")
+    stopped = False
+    try:
+        _measure(run, plan, chosen, o, total)
+    except KeyboardInterrupt:
+        stopped = True
+    missed = _show(run, chosen, o)
+    if missing is not None:
+        missed.append(f"models left out: {missing}")
+    if stopped:
+        raise Failure(f"interrupted after {len(run.records)} of {total} measurements", 130)
+    if o.plot is not None:
+        draw(run.records, o.plot)
+    failures = sum(r["failed"] is not None for r in run.records)
+    if failures:
+        raise Failure(f"{failures} of {len(run.records)} cases failed")
+    if o.enforce and missed:
+        raise Failure(f"{len(missed)} targets missed")
+    return run.records
 
-            def told(text: str, bar: int = bar) -> None:
+
+def seconds_of_cases(chosen: Sequence[tuple[Suite, list[Case]]], quick: bool) -> float:
+    """What the cases take at one number of threads, about: measured on two cores."""
+    return sum(len(cases) for _, cases in chosen) * (0.35 if quick else 0.65)
+
+
+def _measure(run: Run, plan: Plan, chosen: Sequence[tuple[Suite, list[Case]]], o: Options, total: int) -> None:
+    """All of it, the models first, under a bar for each part and one for the whole."""
+    with progress() as bars:
+        whole = bars.add_task("all", total=total, status="")
+
+        def bar_of(title: str, count: int) -> Callable[[str], None]:
+            bar = bars.add_task(title, total=count, status="")
+
+            def told(text: str) -> None:
                 bars.update(bar, status=text)
                 bars.advance(bar)
+                bars.advance(whole)
 
-            mine = run.suite(suite, some, told)
-            records += mine
+            return told
+
+        if plan.models:
+            plan.measure(run, bar_of(networks.NAME, plan.measurements(run.threads)))
+        for suite, some in chosen:
+            mine = run.suite(suite, some, bar_of(suite.title, len(some) * len(run.threads)))
             if o.cases:
                 show_cases(suite.title, mine)
+
+
+def _show(run: Run, chosen: Sequence[tuple[Suite, list[Case]]], o: Options) -> list[str]:
+    """The tables of what was measured; returns the targets missed, in words."""
+    models = [r for r in run.records if r["suite"] == networks.NAME]
+    cases = [r for r in run.records if r["suite"] != networks.NAME]
+    missed = show_models(models, o.cases, o.quick)
     if not o.cases:
         for suite, _ in chosen:
-            mine = [r for r in records if r["suite"] == suite.name]
-            show_cases(f"{suite.title}: slowest against torch", slowest(mine))
-    missed = show_summary(records, o.device, o.quick)
+            show_cases(f"{suite.title}: slowest against torch", slowest([r for r in cases if r["suite"] == suite.name]))
+    if cases or not models:
+        missed += show_summary(cases, o.device, o.quick)
     if run.left_out:
         missed.append(f"{run.left_out} cases left out: the time was up")
         say(f"  {missed[-1]}", "red")
-    if o.plot is not None:
-        draw(records, o.plot)
-    failures = sum(r["failed"] is not None for r in records)
-    if failures:
-        raise Failure(f"{failures} of {len(records)} cases failed")
-    if o.enforce and missed:
-        raise Failure(f"{len(missed)} bounds missed")
-    return records
+    return missed
 
 
 def list_suites() -> None:
     """Print what there is to measure."""
     rows = [(s.name, s.title, s.family, len(s.cases("cpu", False)), s.bound.mean, s.bound.worst) for s in SUITES]
-    table("suites", ("name", "what", "family", ">cases", ">mean asked", ">worst asked"), rows)
+    rows.insert(0, (networks.NAME, networks.TITLE, networks.NAME, len(networks.chosen(False)), "", networks.LEAST))
+    table("suites", ("name", "what", "family", ">cases", ">target mean", ">target of each case"), rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -186,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(name, default=getattr(Options, name[2:]))
     parser.add_argument("--json", dest="file", type=Path)
     parser.add_argument("--minutes", type=float, default=math.inf)
-    for flag in ("--quick", "--enforce", "--cases"):
+    for flag in ("--quick", "--enforce", "--cases", "--compiled"):
         parser.add_argument(flag, action="store_true")
     try:
         bench(Options(**vars(parser.parse_args(arguments))))

@@ -57,7 +57,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
     where = first["machine"].get("gpu") or first["machine"]["cpu"]
     counts = " and ".join(map(str, sorted({r["threads"] for r in done})))
     threads = f", {counts} threads" if first["device"] == "cpu" else ""
-    axes.set_xlabel("times faster than torch (bar: geometric mean, dots: asked for)")
+    axes.set_xlabel("times faster than torch (bar: geometric mean, dotted: target)")
     axes.set_title(f"{where}{threads}, torch {first['versions']['torch']}, {first['date'][:10]}", fontsize=10)
     axes.grid(axis="x", which="major", color="#dddddd", lw=0.6)
     axes.set_axisbelow(True)

@@ -1,11 +1,11 @@
-"""Tables of a run: every suite beside its bound, the slowest cases, failures."""
+"""Tables of a run: every suite beside its targets, the slowest cases, failures."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 
-from .console import say, table
+from .console import duration, say, table
 from .runner import Record
 from .suites import SUITES, Suite
 
@@ -23,7 +23,7 @@ def name_of(record: Record) -> str:
 
 
 def missed(suite: Suite, records: Sequence[Record]) -> list[str]:
-    """What of the suite's bound these records miss, in words."""
+    """The targets of the suite that these records miss, in words."""
     done = [r["ratio"] for r in records if not r["failed"]]
     words = [f"{name_of(r)}: {r['failed']}" for r in records if r["failed"]]
     if done and geometric_mean(done) < suite.bound.mean:
@@ -55,14 +55,13 @@ def show_cases(title: str, records: Sequence[Record]) -> None:
             continue
         rows.append((
             name_of(r),
-            f"{r['ours_us']:.1f} ± {r['ours_iqr_us'] / 2:.1f}",
-            f"{r['torch_us']:.1f} ± {r['torch_iqr_us'] / 2:.1f}",
+            *(f"{duration(1e-6 * r[f'{w}_us'])} ± {duration(5e-7 * r[f'{w}_iqr_us'])}" for w in ("ours", "torch")),
             f"{r['ratio']:.2f}",
             _figure(r),
             f"{100 * r['share']:.0f} % of {r['share_of']}",
             f"{_error(r['error_ulps'])} / {_error(r['torch_error_ulps'])}",
         ))  # fmt: skip
-    columns = ("case", ">ours us", ">torch us", ">ratio", ">speed", ">of the peak", ">error ulps, ours / torch")
+    columns = ("case", ">ours", ">torch", ">ratio", ">speed", ">of the peak", ">error ulps, ours / torch")
     table(title, columns, rows)
 
 
@@ -73,7 +72,7 @@ def slowest(records: Sequence[Record], n: int = 3) -> list[Record]:
 
 
 def show_summary(records: Sequence[Record], device: str, quick: bool) -> list[str]:
-    """The table of suites; returns what misses its bound, in words."""
+    """The table of suites; returns the targets missed, in words."""
     rows, styles, words = [], [], []
     for suite in SUITES:
         mine = [r for r in records if r["suite"] == suite.name]
@@ -97,7 +96,7 @@ def show_summary(records: Sequence[Record], device: str, quick: bool) -> list[st
         ))  # fmt: skip
         styles.append("red" if misses else "green")
     title = f"times faster than torch on {device}" + (" (quick)" if quick else "")
-    columns = ("suite", ">cases", ">mean", ">asked", ">worst", ">asked", ">below", "worst case", "bound")
+    columns = ("suite", ">cases", ">mean", ">target", ">worst", ">target", ">below", "worst case", "targets")
     table(title, columns, rows, styles)
     for line in words:
         say(f"  {line}", "red")

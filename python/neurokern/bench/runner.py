@@ -36,6 +36,9 @@ class Run:
         chosen: backend to run ours on.
         seed: of the random data; a fresh one when None. It stands in every record.
         seconds: no case is begun after so many; `left_out` counts those.
+
+    Attributes:
+        records: all so far, also when a run is broken off.
     """
 
     def __init__(
@@ -54,30 +57,29 @@ class Run:
         self.chosen = chosen
         self.seed = secrets.randbelow(1 << 31) if seed is None else seed
         self.left_out = 0
-        self._deadline = time.monotonic() + seconds
+        self.records: list[Record] = []
+        self.deadline = time.monotonic() + seconds
         self._file = file
         self._pool = Pool(self.seed, device)
         self._peaks = Peaks(device)
-        self._common = {"date": stamp(), "seed": self.seed, "device": device, "backend": chosen, **describe(device)}
+        self.common = {"date": stamp(), "seed": self.seed, "device": device, "backend": chosen, **describe(device)}
 
     def suite(self, suite: Suite, cases: Sequence[Case], told: Told = lambda _: None) -> list[Record]:
         """Measure cases of a suite at every number of threads; `told` hears each case's name before it starts."""
-        records = []
+        before = len(self.records)
         for threads in self.threads:
             with with_threads(threads), backend(self.chosen):
                 for case in cases:
-                    if time.monotonic() > self._deadline:
+                    if time.monotonic() > self.deadline:
                         self.left_out += 1
                         continue
                     told(f"{case.name}, {threads} threads")
-                    record = self._measure(suite, case, threads)
-                    records.append(record)
-                    self._write(record)
-        return records
+                    self.add(self._measure(suite, case, threads))
+        return self.records[before:]
 
     def _measure(self, suite: Suite, case: Case, threads: int) -> Record:
         record: Record = {
-            **self._common, "date": stamp(), "suite": suite.name, "family": suite.family, "op": case.op,
+            **self.common, "date": stamp(), "suite": suite.name, "family": suite.family, "op": case.op,
             "case": case.label, "dtype": case.dtype, "direction": case.direction, "threads": threads, "failed": None,
         }  # fmt: skip
         try:
@@ -114,7 +116,9 @@ class Run:
         figures["gbps"] = moved / ours * 1e-9
         return figures
 
-    def _write(self, record: Record) -> None:
+    def add(self, record: Record) -> None:
+        """Keep a record, and append it to the file."""
+        self.records.append(record)
         if self._file is None:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from ..bench.console import Failure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 well, 1 failed, 2 called wrongly)."""
+    """Run the command line; returns the exit code (0: success, 1: failure, 2: wrong usage, 130: interrupted)."""
     try:
         import typer
     except ImportError:

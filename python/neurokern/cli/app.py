@@ -10,7 +10,7 @@ import typer
 
 app = typer.Typer(
     name="neurokern",
-    help="Hand-written kernels for neural networks: what is here, is it right, is it fast, does it train.",
+    help="Hand-written kernels for neural networks: what this machine has, correctness, speed, training.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -29,14 +29,14 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None: ...
 
 
 @app.command()
 def info() -> None:
-    """Show what this machine offers: processor, threads, backends (and why one is missing), compiled kernels."""
+    """Show the processor, threads, backends (and why one is unavailable) and compiled kernels of this machine."""
     from .info import run
 
     run()
@@ -44,17 +44,17 @@ def info() -> None:
 
 @app.command()
 def check(
-    op: Annotated[list[str] | None, typer.Option("--op", help="Only this op (may be given more than once).")] = None,
-    backend: Annotated[str | None, typer.Option(help="cpu, cuda or triton; default: all that can run here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="f32, f64, bf16 or f16; default: all.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the random inputs; default: a fresh one.")] = None,
+    op: Annotated[list[str] | None, typer.Option("--op", help="Only this op (repeat for several).")] = None,
+    backend: Annotated[str | None, typer.Option(help="cpu, cuda or triton; default: all that are available.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="f32, f64, bf16 or f16; default: all four.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random inputs; default: a new one.")] = None,
     counters: Annotated[
-        bool, typer.Option("--counters", help="Instead, count what each CUDA kernel does on the emulator.")
+        bool, typer.Option("--counters", help="Count what each CUDA kernel does on the emulator, instead of comparing.")
     ] = False,
 ) -> None:
-    """Compare every op with float64 on fresh random inputs, and its error with torch's own.
+    """Compare every op with float64 on new random inputs, and its error with torch's.
 
-    Ends with a non-zero exit code when an op is wrong.
+    Takes about two minutes. Exits with 1 when an op is wrong.
     """
     from ..bench.console import Failure
     from .check import count, run
@@ -69,21 +69,33 @@ def check(
 
 @app.command()
 def bench(
-    family: Annotated[str | None, typer.Argument(help="A family, such as matmul or softmax; default: all.")] = None,
-    suite: Annotated[list[str] | None, typer.Option(help="Only this suite (may be given more than once).")] = None,
+    family: Annotated[
+        str | None, typer.Argument(help="A family, such as models, matmul or softmax; default: all.")
+    ] = None,
+    suite: Annotated[list[str] | None, typer.Option(help="Only this suite (repeat for several; see --list).")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[str | None, typer.Option(help="Only f32, bf16 or f16.")] = None,
-    backend: Annotated[str, typer.Option(help="Backend of ours: auto, cpu, cuda or triton.")] = "auto",
-    threads: Annotated[str | None, typer.Option(help="Numbers of CPU threads, as in 1,2 (the default).")] = None,
-    json: Annotated[Path | None, typer.Option(help="Append one JSON line per case to this file.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer shapes and repetitions: about three minutes.")] = False,
-    enforce: Annotated[bool, typer.Option("--enforce", help="Fail when a suite misses its bounds.")] = False,
+    backend: Annotated[str, typer.Option(help="Backend for our kernels: auto, cpu, cuda or triton.")] = "auto",
+    threads: Annotated[str | None, typer.Option(help="CPU threads to measure with, such as 1,2 (the default).")] = None,
+    json: Annotated[Path | None, typer.Option(help="Append one JSON line per measurement to this file.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer shapes and repetitions: about six minutes, half of them for models.")
+    ] = False,
+    enforce: Annotated[bool, typer.Option("--enforce", help="Exit with 1 when a target is missed.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the ratios into this PNG or SVG file.")] = None,
-    cases: Annotated[bool, typer.Option("--cases", help="Print every case, not only the slowest of a suite.")] = False,
-    list_: Annotated[bool, typer.Option("--list", help="List the suites and leave.")] = False,
-    minutes: Annotated[float | None, typer.Option(help="Begin no further case after so many minutes.")] = None,
+    cases: Annotated[
+        bool, typer.Option("--cases", help="Print every case, not only the slowest of each suite.")
+    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the suites and exit.")] = False,
+    minutes: Annotated[float | None, typer.Option(help="Start no new measurement after this many minutes.")] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="Measure models with torch.compile, too (minutes more for each model).")
+    ] = False,
 ) -> None:
-    """Measure our kernels against torch, the two taking turns in one run (see benchmarks/protocol.md)."""
+    """Measure our kernels against torch, alternating between the two in one run (see benchmarks/protocol.md).
+
+    Whole models come first (about 20 minutes; needs transformers), then single ops (about 25 minutes).
+    """
     from ..bench import main as machinery
 
     if list_:
@@ -92,29 +104,30 @@ def bench(
     limit = math.inf if minutes is None else minutes
     machinery.bench(
         machinery.Options(
-            family, suite or (), device, dtype, threads, json, quick, enforce, cases, plot, backend, limit
+            family, suite or (), device, dtype, threads, json, quick, enforce, cases, plot, backend, limit, compiled
         )
     )
 
 
 @app.command("time")
 def time_(
-    statement: Annotated[str, typer.Argument(help="Python code, as in 'F.relu(x)' or 'layer(x)'.")],
+    statement: Annotated[str, typer.Argument(help="Python code, such as 'F.relu(x)' or 'layer(x)'.")],
     setup: Annotated[
         list[str] | None,
         typer.Option(
-            "--setup", "-s", help="Code that runs before, as in 'x = randn(300, 1000)' (more than once: lines)."
+            "--setup", "-s", help="Code that runs first, such as 'x = randn(300, 1000)' (repeat for several lines)."
         ),
     ] = None,
-    torch: Annotated[str | None, typer.Option(help="Another statement for torch's side.")] = None,
-    device: Annotated[str, typer.Option(help="Whose clock: cpu or cuda.")] = "cpu",
-    threads: Annotated[str, typer.Option(help="Numbers of CPU threads, as in 1,2.")] = "1",
-    backend: Annotated[str, typer.Option(help="Backend of ours: auto, cpu, cuda or triton.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of torch's random numbers in the setup.")] = 0,
+    torch: Annotated[str | None, typer.Option(help="Statement for torch, if not the same one.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda: the device that the work runs on.")] = "cpu",
+    threads: Annotated[str, typer.Option(help="CPU threads to measure with, such as 1,2.")] = "1",
+    backend: Annotated[str, typer.Option(help="Backend for our kernels: auto, cpu, cuda or triton.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers in the setup.")] = 0,
 ) -> None:
-    """Time a statement on our functions and on torch's, the two taking turns.
+    """Time a statement with our functions and with torch's, alternating between the two.
 
-    The code knows torch, randn, F (neurokern.functional, then torch's functions) and nn (neurokern.nn, then torch.nn).
+    F is neurokern.functional on one side and torch.nn.functional on the other; nn is neurokern.nn and torch.nn;
+    neurokern.patch(model) patches on our side only. Functions, layers and torch's names work without a prefix, too.
     """
     from ..bench.main import numbers
     from ..bench.statement import time_statement
@@ -125,13 +138,13 @@ def time_(
 @app.command()
 def demo(
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs for every network, instead of each one's own.")
+        int | None, typer.Option(min=1, help="Epochs to train each network for; default: its own number.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of initial weights and batch order.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights and the order of batches.")] = 0,
 ) -> None:
-    """Train real networks on our kernels and on torch.nn, side by side, and compare.
+    """Train two small networks on real data, with our kernels and with torch.nn side by side, and compare.
 
-    Ends with a non-zero exit code when accuracy or agreement misses its bound.
+    Takes about 20 seconds. Exits with 1 when accuracy or agreement misses its target.
     """
     from .demo import run
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import torch
 
 from ..backends import emulation
-from ..bench.console import Failure, progress, say, table
+from ..bench.console import Failure, progress, roughly, say, table
 from ..testing import OpSpec, Target, evaluate
 from ..testing.run import cotangents, samples_of
 from ..testing.spec import Maker
 
 SECTOR = 32
+SECONDS = 0.1  # that an op takes in a dtype, on two cores
 
 
 def count(
@@ -23,6 +24,7 @@ def count(
     with its gradients.
     """
     target = Target("cuda", emulated=True)
+    say(f"{len(specs)} ops on the emulator: {roughly(SECONDS * len(specs) * len(dtypes))}")
     sums: dict[str, Counter[str]] = {}
     used: dict[str, set[str]] = {}
     with progress() as bars:
@@ -49,9 +51,9 @@ def count(
 
 
 def ratio(c: Counter[str], direction: str) -> str:
-    """Bytes of the sectors that were touched over the bytes that were asked for."""
-    asked = c[f"global bytes {direction}"]
-    return f"{SECTOR * c[f'global sectors {direction}'] / asked:.3f}" if asked else ""
+    """Bytes of the sectors that were touched over the bytes that were requested."""
+    requested = c[f"global bytes {direction}"]
+    return f"{SECTOR * c[f'global sectors {direction}'] / requested:.3f}" if requested else ""
 
 
 def run(specs: Sequence[OpSpec], dtypes: Sequence[torch.dtype], seed: int) -> None:
@@ -74,7 +76,7 @@ def run(specs: Sequence[OpSpec], dtypes: Sequence[torch.dtype], seed: int) -> No
         ],
     )
     table(
-        f"memory: bytes asked for, 32-byte sectors touched, their bytes over those asked for (seed {seed})",
+        f"memory: bytes requested, 32-byte sectors touched, their bytes over those requested (seed {seed})",
         (
             "kernel", ">bytes read", ">sectors", ">ratio", ">bytes written", ">sectors", ">ratio", ">shared bytes",
             ">bank conflicts", ">async bytes", ">barriers",

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from ..backends.trace import trace
-from ..bench.console import Failure, progress, say, table
+from ..bench.console import Failure, duration, progress, roughly, say, table
 
 SIDES = ("ours", "torch")
+SECONDS = 0.05  # that an epoch of both takes, on two cores
 
 
 @dataclass
@@ -75,20 +76,20 @@ def show(results: list[Result]) -> None:
     """The closing table."""
     rows = []
     for r in results:
-        ours, theirs = (1e3 * statistics.median(r.seconds[s]) for s in SIDES)
+        ours, theirs = (duration(statistics.median(r.seconds[s])) for s in SIDES)
         rows.append((
             f"{r.example.NAME} ({r.example.DATA})",
             f"{r.accuracy['ours']:.4f} / {r.accuracy['torch']:.4f}",
             f"{r.example.ACCURACY}",
-            f"{ours:.2f} ms",
-            f"{theirs:.2f} ms",
+            ours,
+            theirs,
             f"{r.ratio:.2f}",
             f"{r.difference:.1e}",
             f"{r.example.AGREEMENT:.0e}",
         ))  # fmt: skip
     columns = (
-        "network", ">accuracy, ours / torch", ">least", ">epoch, ours", ">epoch, torch.nn", ">times faster",
-        ">loss difference", ">most",
+        "network", ">accuracy, ours / torch", ">at least", ">epoch, ours", ">epoch, torch.nn", ">times faster",
+        ">loss difference", ">at most",
     )  # fmt: skip
     table(f"trained side by side, {torch.get_num_threads()} threads, torch {torch.__version__}", columns, rows)
     table("kernels that ran", ("network", "kernels"), [(r.example.NAME, ", ".join(r.kernels)) for r in results])
@@ -103,13 +104,14 @@ def run(epochs: int | None, seed: int) -> None:
     try:
         import sklearn  # noqa: F401
     except ImportError:
-        raise Failure("the demo's data come with scikit-learn: pip install neurokern[demo]") from None
+        raise Failure("the demo needs scikit-learn's data sets: pip install neurokern[demo]") from None
     from ..examples import mlp, perceptron
 
+    examples = [(e, e.EPOCHS if epochs is None else epochs) for e in (perceptron, mlp)]
+    say(f"{len(examples)} networks, trained on both sides: {roughly(5 + SECONDS * sum(n for _, n in examples))}")
     results = []
     with progress() as bars:
-        for example in (perceptron, mlp):
-            count = example.EPOCHS if epochs is None else epochs
+        for example, count in examples:
             bar = bars.add_task(f"{example.NAME} on {example.DATA}", total=count, status="")
 
             def tick(r: Result, bar: int = bar) -> None:
@@ -121,4 +123,4 @@ def run(epochs: int | None, seed: int) -> None:
     words = [w for r in results for w in r.misses()]
     if words:
         raise Failure("; ".join(words))
-    say("Accuracy and agreement are within their bounds.", "green")
+    say("Accuracy and agreement meet their targets.", "green")

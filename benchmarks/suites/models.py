@@ -1,0 +1,105 @@
+"""Whole models of `transformers`, from their configurations with random weights: what users of a model gain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NAME, TITLE = "models", "whole models: forward, training, generation"
+DTYPES = ("f32", "bf16")
+PROMPT, NEW_TOKENS = 32, 24
+
+#: least ratio to torch of every measurement, and of some
+LEAST = 1.0
+LEAST_OF = {("GPT-2 small", "training step", "f32"): 1.4}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model and what it is given.
+
+    Attributes:
+        kind: name of the class in `transformers`; `config`: of its configuration, with `options`.
+        batch: sequences or images of the forward pass and the training step.
+        label: the shape in words.
+        inputs: (batch, length) -> the arguments, drawn afresh, with labels.
+        length: of the sequences.
+        generates: whether it is a decoder.
+    """
+
+    name: str
+    kind: str
+    config: str
+    batch: int
+    label: str
+    inputs: Callable[[Any, int, int], dict[str, Tensor]]
+    length: int = 0
+    generates: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def make(self) -> torch.nn.Module:
+        """The model in float32, with random weights."""
+        import transformers
+
+        transformers.logging.set_verbosity_error()  # of each model it says how the loss was chosen
+        config = getattr(transformers, self.config)(**self.options)
+        return getattr(transformers, self.kind)(config)
+
+    def draw(self, config: Any, batch: int | None = None) -> dict[str, Tensor]:
+        """Random inputs with labels; of one sequence or image where `batch` is 1."""
+        return self.inputs(config, batch or self.batch, self.length)
+
+    def prompt(self, config: Any) -> dict[str, Tensor]:
+        """What it is to continue, one sequence."""
+        given = self.inputs(config, 1, PROMPT)
+        return {k: v for k, v in given.items() if k in ("input_ids", "input_features")}
+
+
+def _tokens(config: Any, batch: int, length: int) -> dict[str, Tensor]:
+    ids = torch.randint(config.vocab_size, (batch, length))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+
+
+def _classified(config: Any, batch: int, length: int) -> dict[str, Tensor]:
+    return {**_tokens(config, batch, length), "labels": torch.randint(config.num_labels, (batch,))}
+
+
+def _images(config: Any, batch: int, length: int) -> dict[str, Tensor]:
+    pixels = torch.randn(batch, 3, config.image_size, config.image_size)
+    return {"pixel_values": pixels, "labels": torch.randint(config.num_labels, (batch,))}
+
+
+def _speech(config: Any, batch: int, length: int) -> dict[str, Tensor]:
+    features = torch.randn(batch, config.num_mel_bins, 2 * config.max_source_positions)
+    return {"input_features": features, "labels": torch.randint(config.vocab_size, (batch, length))}
+
+
+MODELS = (
+    Model("BERT-base", "BertForSequenceClassification", "BertConfig", 4, "4 x 128 tokens", _classified, 128),
+    Model("GPT-2 small", "GPT2LMHeadModel", "GPT2Config", 2, "2 x 128 tokens", _tokens, 128, True),
+    Model(
+        "Llama, 8 layers", "LlamaForCausalLM", "LlamaConfig", 2, "2 x 128 tokens", _tokens, 128, True,
+        {
+            "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 8, "num_attention_heads": 12,
+            "num_key_value_heads": 4, "vocab_size": 32000, "max_position_embeddings": 2048,
+        },
+    ),
+    Model("ViT-B/16", "ViTForImageClassification", "ViTConfig", 2, "2 images", _images),
+    # the defaults of its configuration are those of Whisper-tiny
+    Model(
+        "Whisper-base", "WhisperForConditionalGeneration", "WhisperConfig", 1, "30 s, 64 tokens", _speech, 64, True,
+        {
+            "d_model": 512, "encoder_layers": 6, "decoder_layers": 6, "encoder_attention_heads": 8,
+            "decoder_attention_heads": 8, "encoder_ffn_dim": 2048, "decoder_ffn_dim": 2048,
+        },
+    ),
+)  # fmt: skip
+
+
+def chosen(quick: bool) -> list[Model]:
+    """All models, or the two that are the soonest done."""
+    return list(MODELS[:2] if quick else MODELS)

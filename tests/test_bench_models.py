@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,6 +51,34 @@ def test_a_tiny_model_is_measured_from_end_to_end(tiny, tmp_path, capsys):
         assert r["loss_difference"] < (1e-5 if r["dtype"] == "f32" else 5e-2)
     by_what = {r["what"]: r["seconds"][OURS] for r in records if r["dtype"] == "f32"}
     assert by_what["step with AdamW"] > by_what["training step"] > by_what["forward"]
+
+
+def test_the_share_of_our_kernels_is_that_of_the_launches_that_are_timed(tiny, monkeypatch, capsys):
+    @contextmanager
+    def timed(times):
+        assert times
+        yield [SimpleNamespace(backend="cpu", seconds=1e-5), SimpleNamespace(backend="torch", seconds=1e9)] * 3
+
+    monkeypatch.setattr(models, "trace", timed)
+    assert models.kernel_seconds(lambda: None) == pytest.approx(3e-5)
+    monkeypatch.setattr(models, "WHAT", ("training step",))
+    assert main(["bench", "models", "--quick", "--threads", "1", "--dtype", "f32"]) == 0
+    out = capsys.readouterr().out
+    assert "kernels" in out
+    assert re.search(r" \d+ % ", out)
+
+
+@pytest.mark.slow
+def test_compiled_variants_are_measured_where_wanted(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "WHAT", ("forward",))
+    monkeypatch.setattr(suite, "MODELS", (replace(TINY, options=TINY.options | {"n_layer": 1}),))
+    file = tmp_path / "records.jsonl"
+    wanted = ["--compiled", "--dtype", "f32", "--threads", "1", "--json", str(file)]
+    assert main(["bench", "models", "--quick", *wanted]) == 0
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [r["failed"] for r in records] == [None]
+    names = {OURS, TORCH, f"{OURS}, compiled", f"{TORCH}, compiled"}
+    assert all(set(r["seconds"]) == set(r["ratios"]) == names for r in records)
 
 
 def test_ours_runs_our_kernels_on_the_same_parameters_and_torchs_none(tiny):

@@ -186,6 +186,24 @@ def test_a_command_that_is_interrupted_shows_what_it_has_and_exits_with_130(caps
     assert captured.err.startswith("neurokern: interrupted after 1 of 2")
 
 
+def test_an_interrupted_demo_shows_the_networks_that_are_done(capsys, monkeypatch, examples):
+    from neurokern.cli import demo
+
+    trained, done = demo.train, []
+
+    def once(example, *more):
+        if done:
+            raise KeyboardInterrupt
+        done.append(example)
+        return trained(example, *more)
+
+    monkeypatch.setattr(demo, "train", once)
+    assert main(["demo", "--epochs", "1"]) == 130
+    captured = capsys.readouterr()
+    assert "perceptron (breast cancer)" in captured.out
+    assert captured.err == "neurokern: interrupted after 1 of 2 networks\n"
+
+
 @pytest.mark.parametrize("command", [["check", "--op", "relu", "--dtype", "f32"], ["bench", "--minutes", "1e-9"]])
 def test_long_commands_say_at_first_how_long_they_take(capsys, command):
     main(command)

@@ -216,7 +216,7 @@ def _show(run: Run, chosen: Sequence[tuple[Suite, list[Case]]], o: Options) -> l
     if not o.cases:
         for suite, _ in chosen:
             show_cases(f"{suite.title}: slowest against torch", slowest([r for r in cases if r["suite"] == suite.name]))
-    if cases or not models:
+    if cases:
         missed += show_summary(cases, o.device, o.quick)
     if run.left_out:
         missed.append(f"{run.left_out} cases left out: the time was up")

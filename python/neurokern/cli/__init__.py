@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"neurokern: {error}", file=sys.stderr)
         return 1
     except Exception as error:
+        if type(error).__name__ == "Abort":  # Ctrl-C, in older releases of typer
+            return 130
         # the parser's own errors, whichever copy of click typer brings: a wrong option, a missing value
         if not hasattr(error, "format_message"):
             raise

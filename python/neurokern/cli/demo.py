@@ -109,7 +109,23 @@ def run(epochs: int | None, seed: int) -> None:
 
     examples = [(e, e.EPOCHS if epochs is None else epochs) for e in (perceptron, mlp)]
     say(f"{len(examples)} networks, trained on both sides: {roughly(5 + SECONDS * sum(n for _, n in examples))}")
-    results = []
+    results, stopped = [], False
+    try:
+        _train_all(examples, seed, results)
+    except KeyboardInterrupt:
+        stopped = True
+    if results:
+        show(results)
+    if stopped:
+        raise Failure(f"interrupted after {len(results)} of {len(examples)} networks", 130)
+    words = [w for r in results for w in r.misses()]
+    if words:
+        raise Failure("; ".join(words))
+    say("Accuracy and agreement meet their targets.", "green")
+
+
+def _train_all(examples: list[tuple[ModuleType, int]], seed: int, results: list[Result]) -> None:
+    """Train each network on both sides, under a bar of its epochs; results are added as they come."""
     with progress() as bars:
         for example, count in examples:
             bar = bars.add_task(f"{example.NAME} on {example.DATA}", total=count, status="")
@@ -119,8 +135,3 @@ def run(epochs: int | None, seed: int) -> None:
                 bars.advance(bar)
 
             results.append(train(example, count, seed, tick))
-    show(results)
-    words = [w for r in results for w in r.misses()]
-    if words:
-        raise Failure("; ".join(words))
-    say("Accuracy and agreement meet their targets.", "green")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import faulthandler
+import math
 import mmap
 import re
 import secrets
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..bench.console import duration, progress, say
 from .ptx import HEADER, emulator
 
 BODIES = (
@@ -107,12 +109,12 @@ def load(text: bytes) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m neurokern.testing.fuzz", description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long")
-    parser.add_argument("--seed", type=int, help="of the changes; default: a fresh one")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to run")
+    parser.add_argument("--seed", type=int, help="of the changes; default: a new one")
     options = parser.parse_args(arguments)
     seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
     at_hand = Path(tempfile.gettempdir()) / f"neurokern-fuzz-{seed}.ptx"
-    print(f"seed {seed}; the text at hand is in {at_hand}", flush=True)
+    say(f"seed {seed}; the text at hand is in {at_hand}; this takes {duration(options.seconds)}")
     generator = np.random.default_rng(seed)
     originals = texts()
     assert all(load(text) == 0 for text in originals)
@@ -121,22 +123,29 @@ def main(arguments: list[str] | None = None) -> int:
     at_hand.write_bytes(bytes(SPACE))
     with at_hand.open("r+b") as file:
         place = mmap.mmap(file.fileno(), SPACE)  # it outlives a crash, and costs no system call
-    while time.monotonic() < end:
-        if count % 1000 == 0:
-            faulthandler.dump_traceback_later(20, exit=True)
-        text = mangled(originals[count % len(originals)], generator)
-        place[: len(text) + 1] = text + b"\0"
-        code = load(text)
-        count, refused = count + 1, refused + (code != 0)
-        if code not in EXPECTED:
-            odd += 1
-            kept = at_hand.with_suffix(f".{odd}.ptx")
-            kept.write_bytes(text)
-            print(f"code {code}, the text is in {kept}", flush=True)
+    interrupted = False
+    try:
+        with progress() as bars:
+            bar = bars.add_task("seconds", total=math.ceil(options.seconds), status="")
+            while (left := end - time.monotonic()) > 0:
+                if count % 1000 == 0:
+                    bars.update(bar, completed=int(options.seconds - left), status=f"{count} texts")
+                    faulthandler.dump_traceback_later(20, exit=True)
+                text = mangled(originals[count % len(originals)], generator)
+                place[: len(text) + 1] = text + b"\0"
+                code = load(text)
+                count, refused = count + 1, refused + (code != 0)
+                if code not in EXPECTED:
+                    odd += 1
+                    kept = at_hand.with_suffix(f".{odd}.ptx")
+                    kept.write_bytes(text)
+                    say(f"code {code}, the text is in {kept}")
+    except KeyboardInterrupt:
+        interrupted = True
     faulthandler.cancel_dump_traceback_later()
     at_hand.unlink()
-    print(f"{count} texts, {refused} refused, {odd} with an unexpected answer, no crash")
-    return int(odd > 0)
+    say(f"{count} texts, {refused} refused, {odd} with an unexpected answer, no crash")
+    return 130 if interrupted else int(odd > 0)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def test_info_names_versions_level_and_every_backend(capsys):
     assert torch.__version__ in out
     assert neurokern._C.cpu_level() in out
     for name in ("cpu", "cuda", "triton"):
-        assert re.search(rf"backend {name} .*(ready|not here: \w+)", out)
+        assert re.search(rf"backend {name} .*(ready|unavailable: \w+)", out)
     assert "CUDA kernels" in out
 
 
@@ -31,7 +31,7 @@ def test_info_says_why_cuda_is_missing_where_there_is_no_driver(capsys):
         pytest.skip("this machine has a GPU")
     main(["info"])
     line = next(text for text in capsys.readouterr().out.splitlines() if "backend cuda" in text)
-    assert "not here:" in line
+    assert "unavailable:" in line
     assert "ready" not in line
 
 

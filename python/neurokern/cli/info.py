@@ -49,12 +49,12 @@ def facts() -> list[tuple[str, str]]:
         ("torch", torch.__version__),
         ("triton", _version_of("triton")),
         ("processor", _C.cpu_model().strip()),
-        ("CPU kernels", f"{_C.cpu_level()} (this machine has {', '.join(levels)}; NEUROKERN_CPU_LEVEL chooses)"),
+        ("CPU kernels", f"{_C.cpu_level()} (this machine has {', '.join(levels)}; choose with NEUROKERN_CPU_LEVEL)"),
         ("CPU threads", f"{_C.cpu_threads()} (torch.set_num_threads)"),
     ]
     for b in BACKENDS.values():
         why = b.missing()
-        rows.append((f"backend {b.name}", "ready" if why is None else f"not here: {why}"))
+        rows.append((f"backend {b.name}", "ready" if why is None else f"unavailable: {why}"))
     if torch.cuda.is_available():
         rows += [(f"GPU {i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
     rows.append(("CUDA kernels", cuda_kernels()))
@@ -70,4 +70,4 @@ def _version_of(package: str) -> str:
 
 def run() -> None:
     """Print it."""
-    table("neurokern", ["what", "here"], facts())
+    table("neurokern", ["item", "value"], facts())

@@ -101,6 +101,19 @@ def test_a_model_that_fails_is_a_row_and_the_next_is_measured(tiny, monkeypatch,
     assert "1 of 6 cases failed" in captured.err
 
 
+@pytest.mark.parametrize("ratio,rounds", [(0.99, 4), (0.5, 2), (2.0, 2)])
+def test_a_measurement_near_its_target_is_repeated(tiny, monkeypatch, tmp_path, ratio, rounds):
+    def turns(steps, *_):
+        return models.Turns({v: [[1.0 if v == OURS else ratio]] * 2 for v in steps})
+
+    monkeypatch.setattr(models, "in_turns", turns)
+    monkeypatch.setattr(models, "WHAT", ("forward",))
+    file = tmp_path / "records.jsonl"
+    assert main(["bench", "models", "--threads", "1", "--dtype", "f32", "--json", str(file)]) == 0
+    (record,) = (json.loads(line) for line in file.read_text().splitlines())
+    assert (record["ratio"], record["pairs"]) == (ratio, rounds)
+
+
 def test_without_transformers_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
     assert main(["bench", "models"]) == 1

@@ -23,7 +23,6 @@ void run_prelu(const Call& call, Output& y, const Input& x, const Input& w) {
                                cost_of(Activation::relu, cpu::Pass::backward, x->dtype),
                                {&y.view, &x.view, &w.view}};
             e.reads_one = true;
-            e.soon = true;  // with a gradient, too, nothing was lost by it
             cpu::run(call.entry(), "prelu", e);
         },
         [&] { cuda::prelu(y, x, w); });

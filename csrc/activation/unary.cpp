@@ -25,7 +25,6 @@ void run_unary(const Call& call, PyObject* object, const TensorView& y, const Te
         call, y.device, {object},
         [&] {
             Elementwise e = elementwise(Pass::forward, a, p0, p1, y.dtype, {&y}, {&x});
-            e.soon = !call.recorded && bits == nullptr;
             if (bits != nullptr)
                 e.bits = bits,
                 e.kernel = cpu::table().activation.keeping[static_cast<int>(a)][static_cast<int>(y.dtype)];

@@ -20,6 +20,9 @@ void register_cpu(py::handle module) {
         "set_cpu_level", [](const char* name) { cpu::set_level(name); }, py::arg("name"),
         "Use the kernels of this instruction set (scalar, avx2, avx512, avx512bf16); ValueError if the machine lacks "
         "it.");
+    m.def(
+        "cpu_last_level_cache", [] { return cpu::last_level_cache(); },
+        "Bytes of the processor's largest cache; 32 MiB where it does not say.");
     m.def("cpu_threads", [] { return cpu::max_threads(); }, "Threads that a kernel may use.");
 }
 

@@ -2,6 +2,7 @@
 
 #include <cpuid.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -30,7 +31,26 @@ Level read() {
     return Level::avx512bf16;
 }
 
+// Leaf 4 of Intel's processors and 0x8000001d of AMD's describe one cache each subleaf, in the same words.
+int64_t largest_cache(uint32_t leaf) {
+    int64_t largest = 0;
+    uint32_t a, b, c, d;
+    for (uint32_t i = 0; i < 16 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 31) != 0; ++i) {
+        const int64_t line = (b & 0xfff) + 1, partitions = (b >> 12 & 0x3ff) + 1, ways = (b >> 22) + 1;
+        largest = std::max(largest, line * partitions * ways * (int64_t{c} + 1));
+    }
+    return largest;
+}
+
 }  // namespace
+
+int64_t last_level_cache() {
+    static const int64_t bytes = [] {
+        const int64_t found = std::max(largest_cache(4), largest_cache(0x8000001d));
+        return found > 0 ? found : int64_t{32} << 20;
+    }();
+    return bytes;
+}
 
 const char* name_of(Level level) { return kNames[static_cast<int>(level)]; }
 

@@ -4,10 +4,12 @@
 #include <cstring>
 
 #include "call/run.h"
+#include "cpu/cpuid.h"
 #include "cpu/repeated_operand.h"
 #include "cpu/strided_copy.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
+#include "plan/stores_cpu.h"
 #include "tensor/check.h"
 #include "tensor/index_space.h"
 
@@ -20,7 +22,6 @@ constexpr int kBlock = 512;        // elements that pass through the stack at a 
 constexpr int64_t kLongRow = 64;   // shorter rows that must be gathered are, several at a time
 constexpr int64_t kRowOfOne = 16;  // rows with one value of an input each are not worth a buffer from here on
 constexpr int64_t kOwnRow = 1024;  // from so long rows on an input that repeats is read where it lies
-constexpr int64_t kStreamBytes = int64_t{4} << 20;  // size of an output from which it passes by the caches
 constexpr int64_t kAheadFrom = int64_t{256} << 10;  // size of an input from which it is fetched ahead
 constexpr int64_t kAhead = 4096;                    // bytes, so that the next page is looked up in time
 constexpr double kRegion = 10000.0;                 // nanoseconds of work that pay for waking a thread
@@ -46,23 +47,13 @@ Run part_of(const Run& r, const Elementwise& e, int64_t begin, int64_t n, int si
     return part;
 }
 
-// Whether outputs of so many bytes go past the caches, which saves reading their lines before they are overwritten. In
-// place they are in the cache anyway.
-bool goes_past(const Elementwise& e, int64_t bytes) {
-    // One core gains by what it need not read; several are bound by memory itself, which an output in cache spares.
-    const int threads = e.soon ? threads_for(e.tensor[0]->numel(), e.cost) : 1;
-    if (bytes < kStreamBytes * threads) return false;
-    for (int t = 0; t < e.outs; ++t)
-        for (int j = 0; j < e.ins; ++j)
-            if (e.tensor[t]->data == e.tensor[e.outs + j]->data) return false;
-    return true;
-}
+bool goes_past(const Elementwise& e) { return plan::goes_past(e.tensor, e.outs, e.ins, last_level_cache()); }
 
 Run start(const Elementwise& e, int64_t n, int64_t bytes) {
     Run r;
     r.n = n;
     r.ahead = bytes >= kAheadFrom ? kAhead : 0;
-    r.past = goes_past(e, bytes);
+    r.past = bytes >= kAheadFrom && goes_past(e);
     r.p[0] = e.p[0];
     r.p[1] = e.p[1];
     r.bits = e.bits;
@@ -374,8 +365,11 @@ void run(const char* op, const char* kernel, const Elementwise& e) {
     run_on_cpu(
         op, kernel, static_cast<double>(n) * e.cost,
         [&] {
+            const TensorView& out = *e.tensor[0];
+            const bool runs = contiguous || (out.is_contiguous() && out.shape[out.ndim - 1] >= e.long_row);
+            const bool past = runs && goes_past(e);
             return concat(name_of(table().level), contiguous ? ", contiguous, " : ", strided, ", threads_for(n, e.cost),
-                          " threads");
+                          " threads", past ? plan::kPastCaches : "");
         },
         [&] { contiguous ? run_contiguous(e, n) : run_strided(e); });
 }

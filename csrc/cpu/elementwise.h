@@ -15,7 +15,6 @@ struct Elementwise {
     double p[2];
     double cost;  // nanoseconds per element on one thread, roughly: decides on threads
     const TensorView* tensor[kMaxOperands];
-    bool soon = false;              // outputs are read soon, as in inference: they stay in cache up to a larger size
     bool reads_one = false;         // of the last input, where it is repeated, the kernel reads but one value
     int64_t long_row = 64;          // elements; contiguous rows from so long on go to the kernel as they are
     unsigned char* bits = nullptr;  // of a kernel that keeps or reads them; only with run_contiguous and a new output

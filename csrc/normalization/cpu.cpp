@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "call/run.h"
+#include "cpu/cpuid.h"
 #include "cpu/elementwise.h"
 #include "cpu/rows.h"
 #include "cpu/table.h"
@@ -10,13 +11,11 @@
 #include "cpu/workspace.h"
 #include "normalization/plan_cpu.h"
 #include "normalization/problem.h"
+#include "plan/stores_cpu.h"
 
 namespace nk::normalization {
 
 namespace {
-
-constexpr int64_t kStreamBytes = int64_t{8} << 20;  // output that passes by the caches
-constexpr int64_t kLongRow = 4096;                  // bytes; shorter rows are streamed only if they are whole lines
 
 // A weight or bias as n contiguous elements.
 struct Parameter {
@@ -52,12 +51,12 @@ void each_piece(const cpu::RowSet* (&rows)[N], int64_t begin, int64_t end, int64
 }
 
 template <class F>
-void run_on_threads(const char* op, int64_t rows, int64_t n, bool gathers, double cost, int threads, F f) {
+void run_on_threads(const char* op, int64_t rows, int64_t n, bool gathers, double cost, int threads, bool past, F f) {
     run_on_cpu(
         op, op, static_cast<double>(rows * n) * cost,
         [&] {
             return concat(cpu::name_of(cpu::table().level), ", ", gathers ? "gathered rows" : "rows", " of ", n, ", ",
-                          threads, " threads");
+                          threads, " threads", past ? plan::kPastCaches : "");
         },
         [&] { cpu::parallel(threads, f); });
 }
@@ -71,16 +70,18 @@ char* at(const TensorView* t, int64_t i) {  // element i of contiguous statistic
 void forward_cpu(const Forward& p) {
     const cpu::RowSet y(p.y, p.row_dims), x(p.x, p.row_dims);
     const int d = static_cast<int>(p.x.dtype);
-    const int64_t n = x.length, bytes = x.count * n * x.size;
+    const int64_t n = x.length;
     const auto& table = cpu::table().normalization;
     const auto kernel = (p.rms ? table.rms_norm : table.layer_norm)[d];
     const double cost = cost_of(p.x.dtype, false);
     const int threads = static_cast<int>(std::clamp<int64_t>(x.count, 1, cpu::threads_for(x.count * n, cost)));
     const bool as_is = y.contiguous() && x.contiguous();
     const Parameter weight(p.weight), bias(p.bias);
-    const bool stream = y.contiguous() && bytes >= kStreamBytes && (n * x.size >= kLongRow || n * x.size % 64 == 0);
+    const TensorView* const touched[] = {&p.y, &p.x};
+    const bool stream =
+        y.contiguous() && plan::is_row_of_lines(n * x.size) && plan::goes_past(touched, 1, 1, cpu::last_level_cache());
     const int64_t most = as_is ? x.count : cpu::rows_at_a_time(n, x.size);
-    run_on_threads(p.op(), x.count, n, !as_is, cost, threads, [&](int tid, int count) {
+    run_on_threads(p.op(), x.count, n, !as_is, cost, threads, stream, [&](int tid, int count) {
         cpu::RowBuffer to(y, true, most), from(x, false, most);
         const cpu::RowSet* sets[] = {&y, &x};
         each_piece(sets, x.count * tid / count, x.count * (tid + 1) / count, most, [&](int64_t first, int64_t rows) {
@@ -111,9 +112,10 @@ void backward_cpu(const Backward& p) {
     char* const gw = p.gw != nullptr ? workspace.get(2 * half) : nullptr;
     char* const gb = p.gb != nullptr ? workspace.get(2 * half) + half : nullptr;
     const int64_t most = as_is ? rows : cpu::rows_at_a_time(n, x.size);
-    const bool stream = p.gx != nullptr && gx.contiguous() && rows * n * x.size >= kStreamBytes &&
-                        reinterpret_cast<uintptr_t>(p.gx->data) % 64 == 0 && n * x.size % 64 == 0;
-    run_on_threads(p.op(), rows, n, !as_is, cost, threads, [&](int tid, int count) {
+    const TensorView* const touched[] = {p.gx, &p.g, &p.x};
+    const bool stream = p.gx != nullptr && gx.contiguous() && reinterpret_cast<uintptr_t>(p.gx->data) % 64 == 0 &&
+                        n * x.size % 64 == 0 && plan::goes_past(touched, 1, 2, cpu::last_level_cache());
+    run_on_threads(p.op(), rows, n, !as_is, cost, threads, stream, [&](int tid, int count) {
         cpu::RowBuffer to(gx, true, most), from_g(g, false, most), from_x(x, false, most);
         const cpu::RowSet* sets[] = {&gx, &g, &x};
         for (int64_t part = parts * tid / count; part < parts * (tid + 1) / count; ++part) {

@@ -2,10 +2,12 @@
 #include <vector>
 
 #include "call/run.h"
+#include "cpu/cpuid.h"
 #include "cpu/elementwise.h"
 #include "cpu/strided_copy.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
+#include "plan/stores_cpu.h"
 #include "softmax/plan_cpu.h"
 #include "softmax/problem.h"
 #include "tensor/check.h"
@@ -149,13 +151,14 @@ void softmax(const char* op, std::initializer_list<const TensorView*> tensors, i
     const Level level = table().level;
     p.cost = (p.tensors == 3 ? 0.5 : 0.8) * (out.dtype == DType::f64 ? 2 : 1) * (level == Level::scalar ? 15 : 1);
     const int64_t elements = p.outer.numel() * p.n;
-    p.stream = softmax_streams(elements, p.n, p.size) && out.data != p.tensor[1]->data;
+    p.stream = p.way == SoftmaxWay::rows && plan::is_row_of_lines(p.n * p.size) &&
+               plan::goes_past(p.tensor, 1, p.tensors - 1, last_level_cache());
     run_on_cpu(
         p.op, kSoftmaxNames[static_cast<int>(p.kind)], static_cast<double>(elements) * p.cost,
         [&] {
             constexpr const char* names[] = {"rows", "columns", "gathered rows"};
             return concat(name_of(level), ", ", names[static_cast<int>(p.way)], " of ", p.n, ", ",
-                          threads_for(elements, p.cost), " threads");
+                          threads_for(elements, p.cost), " threads", p.stream ? plan::kPastCaches : "");
         },
         [&] { run_on_threads(p); });
 }

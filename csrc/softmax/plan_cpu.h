@@ -11,9 +11,7 @@ namespace nk::cpu {
 // or gathered rows (anything else: some rows at a time pass through buffers, no tensor is copied).
 enum class SoftmaxWay { rows, columns, gathered };
 
-inline constexpr int64_t kFewColumns = 8;                  // fewer are gathered into rows instead
-inline constexpr int64_t kStreamBytes = int64_t{8} << 20;  // of output, from which it passes by the caches
-inline constexpr int64_t kLongRow = 4096;  // bytes; shorter rows are streamed only if they are whole lines
+inline constexpr int64_t kFewColumns = 8;  // fewer are gathered into rows instead
 
 // `outer`: all other dims; `step`: strides along the dim, whose length is n.
 inline SoftmaxWay softmax_way(const IndexSpace& outer, const int64_t* step, int64_t n) {
@@ -23,12 +21,6 @@ inline SoftmaxWay softmax_way(const IndexSpace& outer, const int64_t* step, int6
         across = across && outer.stride[t][0] == 1;
     }
     return along ? SoftmaxWay::rows : across ? SoftmaxWay::columns : SoftmaxWay::gathered;
-}
-
-// Whether an output of so many elements, of `size` bytes each, is written past the caches; a gradient often reads it
-// soon.
-inline bool softmax_streams(int64_t elements, int64_t n, int size) {
-    return elements * size >= kStreamBytes && (n * size >= kLongRow || n * size % 64 == 0);
 }
 
 }  // namespace nk::cpu

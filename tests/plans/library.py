@@ -1,4 +1,4 @@
-"""Compiles the CUDA plans of csrc/plan, which are pure functions, for tests to call."""
+"""Compiles the plans of csrc/plan, which are pure functions, for tests to call."""
 
 from __future__ import annotations
 
@@ -13,16 +13,26 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-@cache
-def load() -> ctypes.CDLL:
-    """The library; a second to compile, so once for each process."""
+def _compiled(source: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "plans.so"
         command = [os.environ.get("CXX", "g++"), "-std=c++20", "-O1", "-fPIC", "-shared", f"-I{ROOT}", f"-I{ROOT}/csrc"]
-        command += ["-o", str(target), str(HERE / "rows_and_elements.cpp")]
+        command += ["-o", str(target), str(HERE / source)]
         subprocess.run(command, check=True, capture_output=True, text=True)
-        library = ctypes.CDLL(str(target))
+        return ctypes.CDLL(str(target))
+
+
+@cache
+def load() -> ctypes.CDLL:
+    """The CUDA plans; a second to compile, so once for each process."""
+    library = _compiled("rows_and_elements.cpp")
     for name in ("elementwise_plan", "column_plan", "softmax_plan"):
         getattr(library, name).restype = ctypes.c_char_p
     library.fast_divide.restype = ctypes.c_uint32
     return library
+
+
+@cache
+def load_stores() -> ctypes.CDLL:
+    """Which stores of the CPU go past its caches."""
+    return _compiled("stores.cpp")

@@ -63,6 +63,12 @@ template <class S>
 inline constexpr int mask_lanes<mask<S>> = vec<S>::lanes;
 template <class M>
 inline constexpr int mask_lanes<two_masks<M>> = 2 * mask_lanes<M>;
+#if defined(NK_ISA_avx512)  // 64 bits in one store: half the instructions that shifting them together takes
+NK_HD __mmask32 joined(two_masks<mask<float>> m) { return _mm512_kunpackw(m.hi.m, m.lo.m); }
+NK_HD uint64_t pack(two_masks<two_masks<mask<float>>> m) {
+    return _cvtmask64_u64(_mm512_kunpackd(joined(m.hi), joined(m.lo)));
+}
+#endif
 template <class M>
 NK_HD uint64_t pack(two_masks<M> m) {
     return pack(m.lo) | pack(m.hi) << mask_lanes<M>;

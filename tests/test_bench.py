@@ -52,6 +52,37 @@ def test_paired_measures_a_call_far_beyond_its_budget_once():
     assert len(count) == 1
 
 
+def test_a_hot_case_has_one_buffer_set_and_a_cold_one_more_than_the_cache_holds():
+    n = 1 << 20
+    hot, cold = (len(calls(case(torch.relu, n=n, hot=h), Pool(0, "cpu"), "cpu")[0]) for h in (True, False))
+    assert hot == 1
+    assert cold * 2 * 4 * n >= last_level_cache()
+
+
+def test_recorded_and_backward_cases_time_their_part_alone():
+    both = {"forward": 0, "backward": 0}
+
+    class Counted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            both["forward"] += 1
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            both["backward"] += 1
+            return g
+
+    for way, counts in (("recorded", {"forward": 3, "backward": 0}), ("backward", {"forward": 0, "backward": 3})):
+        own = case(Counted.apply, **{way: True})
+        ours = calls(own, Pool(0, "cpu"), "cpu")[0]
+        both.update(forward=0, backward=0)
+        results = [ours[0]() for _ in range(3)]
+        assert both == counts, own.direction
+        assert way in own.direction
+        assert way == "backward" or results[0].requires_grad
+
+
 def test_buffer_sets_rotate_through_every_set():
     seen = []
     paired([lambda k=k: seen.append(k) for k in range(7)], [lambda: None] * 7, effort=BRIEF)

@@ -8,7 +8,7 @@ from functools import partial
 
 from neurokern.bench.cases import Case
 
-from . import activation, matmul, normalization, softmax
+from . import activation, large, matmul, normalization, softmax
 
 
 @dataclass(frozen=True)
@@ -50,5 +50,6 @@ SUITES = (
     ),
     Suite("softmax", "softmax family", "softmax", Bound(2.0, 1.0), softmax.softmaxes),
     Suite("normalization", "layer_norm and rms_norm", "normalization", Bound(1.5, 1.0), normalization.norms),
+    Suite("large", "1 to 64 MiB, hot and cold", "activation", Bound(1.2, 0.9), large.hot_and_cold),
     Suite("tiny", "one op on 64 elements, no gradient", "activation", Bound(0.7, 0.5), _tiny),
 )

@@ -31,6 +31,9 @@ class Case:
         scales: standard deviation of each argument's normal values.
         flops: of the forward pass; 0 where bytes are what counts.
         grad: time the gradients of all arguments too, from a random gradient of the result.
+        hot: call it with the same tensors again and again; else those that no cache keeps take turns.
+        recorded: time the forward pass that autograd records, by itself.
+        backward: time the gradients by themselves, of a result that is kept.
         reduces: results are sums of many terms: their error is told in units of a typical result.
     """
 
@@ -43,11 +46,16 @@ class Case:
     scales: tuple[float, ...]
     flops: float = 0.0
     grad: bool = False
+    hot: bool = False
+    recorded: bool = False
+    backward: bool = False
     reduces: bool = False
 
     @property
     def direction(self) -> str:
-        return "forward+backward" if self.grad else "forward"
+        if self.grad:
+            return "forward+backward"
+        return "backward" if self.backward else "recorded forward" if self.recorded else "forward"
 
     @property
     def name(self) -> str:
@@ -56,11 +64,11 @@ class Case:
     def bytes(self, out: Tensor) -> float:
         """Least traffic: each argument read and the result written once; with gradients, all of it three times."""
         elements = sum(math.prod(s) for s in self.shapes) + out.numel()
-        return elements * out.element_size() * (3 if self.grad else 1)
+        return elements * out.element_size() * (3 if self.grad else 2 if self.backward else 1)
 
     def work(self) -> float:
         """Operations of the timed call: a gradient costs two products for the one of the forward pass."""
-        return self.flops * (3 if self.grad else 1)
+        return self.flops * (3 if self.grad else 2 if self.backward else 1)
 
 
 class Pool:
@@ -90,11 +98,18 @@ class Pool:
 def arguments(case: Case, pool: Pool) -> list[Tensor]:
     """One buffer set."""
     drawn = [pool.draw(s, k, DTYPES[case.dtype]) for s, k in zip(case.shapes, case.scales, strict=True)]
-    return [t.requires_grad_(case.grad) for t in drawn]
+    return [t.requires_grad_(case.grad or case.recorded or case.backward) for t in drawn]
 
 
 def _step(function: Callable[..., Tensor], args: list[Tensor], g: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(function(*args), args, g)
+
+
+def _kept(function: Callable[..., Tensor], sets: list[list[Tensor]], grads: list[Tensor]) -> list[Callable[[], Any]]:
+    results = [function(*args) for args in sets]
+    return [
+        partial(torch.autograd.grad, y, a, g, retain_graph=True) for y, a, g in zip(results, sets, grads, strict=True)
+    ]
 
 
 def calls(case: Case, pool: Pool, device: str) -> tuple[list[Callable[[], Any]], list[Callable[[], Any]], Tensor]:
@@ -105,12 +120,14 @@ def calls(case: Case, pool: Pool, device: str) -> tuple[list[Callable[[], Any]],
     size = sum(t.numel() for t in [*args, out]) * out.element_size()
     cache = 4 * torch.cuda.get_device_properties(0).L2_cache_size if device == "cuda" else 2 * last_level_cache()
     count = 1
-    if size > RESIDENT or device == "cuda":
+    if not case.hot and (size > RESIDENT or device == "cuda"):
         count = max(1, min(MOST_SETS, -(-cache // size), MOST_BYTES // size))
     sets = [args, *(arguments(case, pool) for _ in range(count - 1))]
-    if not case.grad:
+    if not (case.grad or case.backward):
         return [partial(case.ours, *a) for a in sets], [partial(case.theirs, *a) for a in sets], out
     grads = [pool.draw(tuple(out.shape), 1.0, out.dtype) for _ in sets]
+    if case.backward:
+        return _kept(case.ours, sets, grads), _kept(case.theirs, sets, grads), out
     ours = [partial(_step, case.ours, a, g) for a, g in zip(sets, grads, strict=True)]
     return ours, [partial(_step, case.theirs, a, g) for a, g in zip(sets, grads, strict=True)], out
 

@@ -85,7 +85,7 @@ def _explained(error: Exception) -> str:
     """An error of the user's code in one line, with what to do where that is known."""
     text = f"{type(error).__name__}: {error}"
     name = error.name if isinstance(error, NameError) else None
-    if name in _sides()[0].functional.__all__ or name in _sides()[0].layers.NATIVE:
+    if name in _sides()[0].functional.NATIVE or name in _sides()[0].layers.NATIVE:
         text = f"torch has no {name}: give a statement for torch's side with --torch"
     elif name:
         text += f"; define it with -s, as in -s '{name} = randn(300, 1000)'"
@@ -95,7 +95,7 @@ def _explained(error: Exception) -> str:
 def _without_kernels(statement: CodeType, functional: Any) -> str:
     """Why a statement that ran may have run none of our kernels."""
     used = set(_names(statement))
-    theirs = sorted(n for n in used - {*functional.__all__} if callable(getattr(torch.nn.functional, n, None)))
+    theirs = sorted(n for n in used - {*functional.NATIVE} if callable(getattr(torch.nn.functional, n, None)))
     if theirs and "torch" not in used:
         return (
             f"none of our kernels ran: {', '.join(theirs)} {'are' if len(theirs) > 1 else 'is'} torch's on both sides"

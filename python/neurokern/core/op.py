@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.graph import increment_version
-from torch.compiler import is_dynamo_compiling
+from torch.compiler import is_dynamo_compiling, is_exporting
 
 from .. import _C
 from ..backends.context import adopted
@@ -99,6 +99,7 @@ def op(
     backward: str | None = None,
     gradients: Callable[..., Any] | None = None,
     formula: Callable[..., Any] | None = None,
+    torch_recorded: Callable[..., Any] | None = None,
     constants: str = "",
     integers: str = "",
     same_dtype: bool = False,
@@ -127,6 +128,7 @@ def op(
             gradient for each tensor; None: ``<entry>_backward`` where there is a formula.
         gradients: its fake, called as it without ``kept``; None: like the tensors, which must all be saved.
         formula: the same of differentiable functions, for second derivatives and batches of gradients.
+        torch_recorded: as ``torch``, of all outputs, where the user is not given all.
         constants: names of tensors and outputs that have no gradient.
         integers: names of tensors that are not floating.
         same_dtype: floating tensors of several dtypes, which torch takes here, have no kernel.
@@ -150,6 +152,7 @@ class Op:
         self.entry = entry["entry"] or self.name
         self.title = entry["title"] or self.name
         self.fake, self.torch, self.formula = entry["fake"], entry["torch"], entry["formula"]
+        self.torch_recorded = entry["torch_recorded"]
         self.gradients_fake, self.prepare, self.parameters = entry["gradients"], entry["prepare"], entry["parameters"]
         self.autocast, self.keeps, self.same_dtype = entry["autocast"], entry["keeps"], entry["same_dtype"]
         self.tensors = sum(a.is_tensor for a in self.arguments)
@@ -234,18 +237,11 @@ class Op:
             made = kernel(*tensors, *rest)
             if made is NotImplemented:  # more than one kernel's work
                 with torch.no_grad():
-                    made = self._formula(tensors[: self.returns], (), [*tensors[self.returns :], *args[count:]])
-            return returned(made, tensors)
+                    made = self.by_formula(tensors[: self.returns], (), [*tensors[self.returns :], *args[count:]])
+            return as_schema_has_it(made, tensors, self.wants)
 
         def fake(*args: Any) -> Any:
-            return returned((self.gradients_fake or self._like_tensors)(*args), args[:count])
-
-        def returned(made: Any, tensors: Sequence[Any]) -> Any:
-            """A schema has neither None nor an output that is an input."""
-            if not self.wants:
-                return made
-            made = [tensors[0].new_empty(0) if t is None else t for t in made]
-            return tuple(t.clone() if any(t is u for u in tensors) else t for t in made)
+            return as_schema_has_it((self.gradients_fake or self._like_tensors)(*args), args[:count], self.wants)
 
         if flops is not None:
             FORMULAS[self.backward] = lambda shapes: flops(*shapes, self._wanted(shapes))
@@ -298,7 +294,7 @@ class Op:
             ctx.set_materialize_grads(False)
         return out[0] if self.returns + attached == 1 else out[: self.returns + attached]
 
-    def _formula(self, g: Sequence[Any], attached: Sequence[Any], rest: Sequence[Any]) -> Any:
+    def by_formula(self, g: Sequence[Any], attached: Sequence[Any], rest: Sequence[Any]) -> Any:
         return self.formula(*g, *attached, *[None] * (self.attached - len(attached)), *rest)
 
     def gradients(self, ctx: Any, *g: Any) -> Any:
@@ -320,7 +316,7 @@ class Op:
         tensors = (*g, *saved)
         unusual = any(t is not None for t in attached) or (self.attached and any(t is None for t in g))
         if unusual or recording(*tensors) or why_watched(*tensors) is not None or self.run_backward is None:
-            made = self._formula(g, attached, [*saved, *parameters, *more])
+            made = self.by_formula(g, attached, [*saved, *parameters, *more])
         else:
             made = run_symbolic(self.run_backward, parameters, *tensors, *parameters, *more)
         made = made if isinstance(made, tuple | list) else (made,)
@@ -407,6 +403,8 @@ class Op:
 
     def write(self, x: Tensor, *args: Any) -> Tensor:
         """The op that writes to ``x``, where its memory holds the other sign, too; returns x."""
+        if is_exporting():  # what aten has no name for: an op of ours that writes, functionalized
+            return x.copy_(run_symbolic(OPS[self.name.removesuffix("_")].run, args, x, *args))
         if is_dynamo_compiling() or not x.is_neg():
             run_symbolic(self.run, args, x, *args)
             return x
@@ -417,6 +415,14 @@ class Op:
 
 def _autocast(rule: str, *tensors: Any) -> tuple[Any, ...]:
     return autocast(rule, tensors)
+
+
+def as_schema_has_it(made: Any, tensors: Sequence[Any], wants: bool) -> Any:
+    """The gradients of a backward: a schema has neither None nor an output that is an input."""
+    if not wants:
+        return made
+    made = [tensors[0].new_empty(0) if t is None else t for t in made]
+    return tuple(t.clone() if any(t is u for u in tensors) else t for t in made)
 
 
 def _each_once(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.compiler import is_dynamo_compiling
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from .. import _C
 from ..backends.fall_back import to_torch, why_not_ours
 from ..core.kept import Copied
-from ..core.op import op, refuse_in_place
+from ..core.op import OPS, op, refuse_in_place
 from ..core.subclass import not_plain
 from ..core.tensors import PLAIN, recording
 
@@ -95,12 +96,30 @@ def _vjp(f: Callable[..., Tensor], g: Tensor, *x: Tensor) -> tuple[Tensor, ...]:
     """The gradients of f at x by torch.func, which refuses the user's saved-tensor hooks: they rest meanwhile."""
     hooks = None if is_dynamo_compiling() else torch._C._autograd._top_saved_tensors_default_hooks(True)
     if hooks is None:
+        watched = not is_dynamo_compiling() and is_in_torch_dispatch_mode(include_infra_modes=True)
+        if watched and not torch._C._are_functorch_transforms_active():
+            return _vjp_by_autograd(f, g, *x)
         return torch.func.vjp(f, *x)[1](g)
     torch._C._autograd._pop_saved_tensors_default_hooks()
     try:
         return _vjp(f, g, *x)  # they nest
     finally:
         torch._C._autograd._push_saved_tensors_default_hooks(*hooks)
+
+
+def _vjp_by_autograd(f: Callable[..., Tensor], g: Tensor, *x: Tensor) -> tuple[Tensor, ...]:
+    """Where a dispatch mode looks on (a decomposition runs in one), which knows no tensors of torch.func's.
+
+    A mode is asked below autograd, which is let in again.
+    """
+    below = torch._C._dispatch_tls_is_dispatch_key_excluded(torch._C.DispatchKey.AutogradFunctionality)
+    excluded = torch._C._dispatch_tls_local_exclude_set()
+    for key in ("AutogradFunctionality", "AutogradOther", "ADInplaceOrView"):
+        excluded = excluded.remove(getattr(torch._C.DispatchKey, key))
+    create_graph = torch.is_grad_enabled() and not below
+    with torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), excluded), torch.enable_grad():
+        x = tuple(t if t.requires_grad else t.detach().requires_grad_() for t in x)
+        return torch.autograd.grad(f(*x), x, g, create_graph=create_graph)
 
 
 def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -226,7 +245,7 @@ class UnaryInplace(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, before: Tensor, act: str, p0: float, p1: float) -> Tensor:
-        torch.ops.neurokern.unary_(x, act, p0, p1)
+        OPS["unary_"].write(x, act, p0, p1)
         ctx.mark_dirty(x)
         ctx.save_for_backward(before)
         ctx.spec = (act, p0, p1)

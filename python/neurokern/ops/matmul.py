@@ -135,8 +135,15 @@ def linear_by_torch(
     p1: float = 0.0,
 ) -> Tensor:
     """`linear_activation` of torch's functions."""
-    y = TORCH[act](torch.nn.functional.linear(x, weight, bias), p0, p1)
-    return y if residual is None else y + residual
+    return _linear_recorded_by_torch(x, weight, bias, residual, act, p0, p1)[0]
+
+
+def _linear_recorded_by_torch(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, act: str, p0: float, p1: float
+) -> tuple[Tensor, Tensor]:
+    preact = torch.nn.functional.linear(x, weight, bias)
+    y = TORCH[act](preact, p0, p1)
+    return y if residual is None else y + residual, preact
 
 
 def _linear_gradients(
@@ -241,6 +248,7 @@ linear_activation = op(
     attached="preact",
     title="linear",
     saves="input:weight weight:input preact",
+    torch_recorded=_linear_recorded_by_torch,
     formula=_activation_gradients,
     **_LINEAR,
 )

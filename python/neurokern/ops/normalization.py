@@ -62,6 +62,18 @@ def _rms_norm_by_torch(x: Tensor, weight: Tensor | None, shape: Shape, eps: floa
     return _F.rms_norm(x, shape, weight, eps)
 
 
+def _layer_norm_recorded_by_torch(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Shape, eps: float
+) -> tuple[Tensor, ...]:
+    y, *statistics = torch.native_layer_norm(x, shape, weight, bias, eps)
+    return y, *(_wide(t).reshape(x.shape[: x.dim() - len(shape)]) for t in statistics)
+
+
+def _rms_norm_recorded_by_torch(x: Tensor, weight: Tensor | None, shape: Shape, eps: float) -> tuple[Tensor, ...]:
+    rstd = (_wide(x).square().mean(tuple(range(-len(shape), 0))) + eps).rsqrt()
+    return _rms_norm_by_torch(x, weight, shape, eps), rstd
+
+
 layer_norm = op(
     "layer_norm(Tensor input, Tensor? weight, Tensor? bias, int[] normalized_shape, float eps)"
     " -> (Tensor y, Tensor mean, Tensor rstd)",
@@ -71,6 +83,7 @@ layer_norm = op(
     gradients=lambda g, x, weight, mean, rstd, shape, eps, wants: _gradients_fake(x, shape, wants),
     formula=lambda g, x, weight, mean, rstd, shape, eps, wants: _gradients(g, x, weight, shape, eps, True, wants),
     torch=_layer_norm_by_torch,
+    torch_recorded=_layer_norm_recorded_by_torch,
     autocast="float32",
     same_dtype=True,
 )
@@ -82,6 +95,7 @@ rms_norm = op(
     gradients=lambda g, x, weight, rstd, shape, eps, wants: _gradients_fake(x, shape, wants),
     formula=lambda g, x, weight, rstd, shape, eps, wants: _gradients(g, x, weight, shape, eps, False, wants),
     torch=_rms_norm_by_torch,
+    torch_recorded=_rms_norm_recorded_by_torch,
     autocast="float32",
     same_dtype=True,
 )

@@ -13,51 +13,18 @@ import torch
 from neurokern import nn
 from neurokern.core.op import OPS
 from neurokern.core.registry import REGISTERED
-from neurokern.testing import Maker, OpSpec, all_specs, evaluate
-from neurokern.testing.run import cotangents
+from neurokern.testing import Maker, OpSpec, all_specs
+from neurokern.testing.calls import registered_calls
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import conv2d
-from torch.utils._python_dispatch import TorchDispatchMode
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++")
 
 
-class Recorder(TorchDispatchMode):
-    """Remembers the calls of our registered ops."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[str, tuple[Any, ...]]] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.namespace == "neurokern":
-            kept = tuple(a.detach().clone() if isinstance(a, Tensor) else a for a in args)
-            self.calls.append((func.overloadpacket.__name__, kept))
-        return func(*args, **(kwargs or {}))
-
-
-def exercised(spec: OpSpec, seed: int, dtype: torch.dtype = torch.float32) -> list[tuple[str, tuple[Any, ...]]]:
-    """Every registered op that forward, backward, double backward and in place call."""
-    make = Maker.seeded(seed, spec.id, "opcheck", dtype=dtype)
-    few = [s for s in spec.samples(make) if sum(t.numel() for t in s.args if isinstance(t, Tensor)) < 4000]
-    few = [s for s in few if not s.alone]  # torch's own ops differ from themselves there
-    with Recorder() as recorder:  # under a mode, ops pass through torch.ops.neurokern
-        with torch.no_grad():
-            spec.op(*few[0].args, **few[0].kwargs)
-        for sample in few:
-            evaluate(spec.op, sample, 1, cotangents(make, spec.torch, sample))
-        for sample in spec.smooth(make) if spec.smooth else ():
-            evaluate(spec.op, sample, 2, cotangents(make, spec.torch, sample))
-        if any(name.endswith("_") for name in spec.registered):
-            first = few[0]
-            spec.op(first.args[0].clone(), **first.kwargs, inplace=True)
-    return recorder.calls
-
-
 def test_opcheck(spec: OpSpec, seed: int) -> None:
     """Schema, fake against real outputs (strides too), no hidden aliasing: for every op that the spec exercises."""
-    calls = exercised(spec, seed)
+    calls = registered_calls(spec, seed)
     assert not {name for name, _ in calls} ^ set(spec.registered)
     seen: dict[str, int] = {}
     for name, args in calls:
@@ -102,7 +69,7 @@ def test_decompositions_are_right(spec: OpSpec, seed: int) -> None:
     """Each makes of aten ops alone what the kernel makes, for every op that the spec exercises."""
     table = torch.export.default_decompositions()
     seen: dict[str, int] = {}
-    for name, args in exercised(spec, seed, torch.float64):
+    for name, args in registered_calls(spec, seed, torch.float64):
         seen[name] = seen.get(name, 0) + 1
         if seen[name] > 3 or (name == "unary_backward2" and "hardsigmoid" in args):  # torch has no such derivative
             continue

@@ -23,12 +23,13 @@ from .. import _C
 from ..backends.context import adopted
 from ..backends.fall_back import to_torch, why_not_ours, why_watched
 from .autocast import autocast
+from .dims import elementwise
 from .kept import safe_from_writes
 from .on_import import on_import
 from .parameters import as_parameter, symbolic_as_tensors
 from .profiler import FORMULAS
 from .registry import register_symbolic, run_symbolic
-from .subclass import not_plain
+from .subclass import is_distributed, not_plain
 from .tensors import PLAIN, materialized, recording
 
 # what autograd looks up by name at each call of a Function
@@ -111,6 +112,7 @@ def op(
     backward_flops: Callable[..., int] | None = None,
     prepare: Callable[..., Any] | None = None,
     parameters: Callable[..., dict[str, str]] | None = None,
+    dims: Callable[..., Any] = elementwise,
 ) -> Callable[..., Any]:
     """Make an op of its entry; returns the function that a face calls, with all arguments by position.
 
@@ -138,6 +140,8 @@ def op(
         autocast: a rule of `core.autocast`.
         flops, backward_flops: what FlopCounterMode counts, of the arguments with shapes in the place of tensors.
         parameters: (arguments) -> how messages call parameters that have other names.
+        dims: (shape of the output or None, arguments with shapes in the place of tensors) -> (names of the dims of each
+            tensor, of each output[, of each gradient]): what DTensor may cut, see `core.sharding`.
         prepare: (arguments) -> arguments, on the long way, of what torch takes and the kernels don't; or a result.
     """
     home = sys._getframe(1).f_globals["__name__"]
@@ -152,7 +156,7 @@ class Op:
         self.entry = entry["entry"] or self.name
         self.title = entry["title"] or self.name
         self.fake, self.torch, self.formula = entry["fake"], entry["torch"], entry["formula"]
-        self.torch_recorded = entry["torch_recorded"]
+        self.torch_recorded, self.dims = entry["torch_recorded"], entry["dims"]
         self.gradients_fake, self.prepare, self.parameters = entry["gradients"], entry["prepare"], entry["parameters"]
         self.autocast, self.keeps, self.same_dtype = entry["autocast"], entry["keeps"], entry["same_dtype"]
         self.tensors = sum(a.is_tensor for a in self.arguments)
@@ -403,7 +407,8 @@ class Op:
 
     def write(self, x: Tensor, *args: Any) -> Tensor:
         """The op that writes to ``x``, where its memory holds the other sign, too; returns x."""
-        if is_exporting():  # what aten has no name for: an op of ours that writes, functionalized
+        # functionalized, aten has no name for what writes here; DTensor has none for what returns nothing
+        if is_exporting() or is_distributed(type(x)):
             return x.copy_(run_symbolic(OPS[self.name.removesuffix("_")].run, args, x, *args))
         if is_dynamo_compiling() or not x.is_neg():
             run_symbolic(self.run, args, x, *args)

@@ -18,9 +18,19 @@ from .tensors import PLAIN
 _WRAPS = Tensor.__torch_function__.__func__
 
 
+def is_distributed(kind: type) -> bool:
+    """Whether ``kind`` is DTensor, or a result that torch.distributed still waits for: they know registered ops."""
+    return kind.__module__.startswith("torch.distributed.")
+
+
+def _knows_ours(kind: type) -> bool:
+    """Whether ``kind`` is a class of torch's that takes registered ops as it takes torch's: tracers, too."""
+    return kind.__module__.startswith("torch._subclasses") or is_distributed(kind)
+
+
 def overrides_nothing(kind: type) -> bool:
     """Whether ``kind`` is a class of the user's that differs from Tensor in its name alone, as far as ops go."""
-    return issubclass(kind, Tensor) and kind not in PLAIN and not kind.__module__.startswith("torch._subclasses")
+    return issubclass(kind, Tensor) and kind not in PLAIN and not _knows_ours(kind)
 
 
 def upon_plain(ours: partial[Any]) -> Any:
@@ -49,7 +59,7 @@ def upon_plain(ours: partial[Any]) -> Any:
 def _overrides(a: Any) -> bool:
     """Whether a has a class that knows torch's functions or ops by themselves, and none of ours."""
     kind = type(a)
-    if kind in PLAIN or kind.__module__.startswith("torch._subclasses"):  # tracers know registered ops
+    if kind in PLAIN or _knows_ours(kind):
         return False
     if not issubclass(kind, Tensor):
         return hasattr(kind, "__torch_function__")

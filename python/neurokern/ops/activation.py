@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from .. import _C
 from ..backends.fall_back import to_torch, why_not_ours
+from ..core.dims import of, whole
 from ..core.kept import Copied
 from ..core.op import OPS, op, refuse_in_place
 from ..core.subclass import not_plain
@@ -310,6 +311,7 @@ glu = op(
     formula=_glu_gradient,
     torch=_glu_by_torch,
     label="kind",
+    dims=lambda y, x, dim, kind: ([names := whole(of(x, y), dim)], [names]),
 )
 
 # ---- PReLU ----
@@ -345,6 +347,7 @@ prelu = op(
     formula=_prelu_gradient,
     torch=torch.prelu,
     autocast="lower",
+    dims=lambda y, x, weight, *_: ([names := of(x), names[1:2] if weight.numel() > 1 else [None]], [names]),
 )
 # noise is one factor per element, 1 where x > 0 is passed through
 rrelu = op(

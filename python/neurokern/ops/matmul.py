@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.dims import of
 from ..core.op import op
 from .activation import TORCH, unary_gradient
 
@@ -103,6 +104,30 @@ def _matmul_gradients_fake(
         return _matmul_gradients(g, a, b, face, alpha, beta, wants)
 
 
+def _matmul_dims(y: Shape | None, a: Shape | None, b: Shape | None, residual: Shape | None, *_: Any) -> Any:
+    """Batches, rows and columns of matrices; what is broadcast stays whole, and so do vectors."""
+    if y is None:
+        y = _product_shape(a, b)
+    vectors = min(len(t) for t in (y, a, b) if t is not None) < 2 or (a is None and len(y) < len(b))
+    if vectors:
+        whole = [[None] * len(t or ()) for t in (a, b, residual)]
+        return whole, [[None] * len(y)], [[None] * len(y)] * 3
+    batch = of(y)[:-2]
+
+    def names(t: Shape | None, shape: Shape, *matrix: Any) -> list[Any]:
+        """Of a tensor that broadcasts to the shape."""
+        every = [*batch, *matrix]
+        size = shape if t is None else t
+        return [n if i == s else None for n, i, s in zip(every[-len(size) :], size, shape[-len(size) :], strict=True)]
+
+    k = a[-1] if a is not None else b[-2] if b is not None else 1
+    left, right = (*y[:-2], y[-2], k), (*y[:-2], k, y[-1])
+    tensors = [names(a, left, "m", "k"), names(b, right, "k", "n"), names(residual, y, "m", "n")]
+    rows = b is not None and len(b) == 2  # its gradient is one product, too
+    gradients = [[*batch, "m", "k"], ["k", "n"] if rows else [*batch, "k", "n"], [*batch, "m", "n"]]
+    return tensors, [[*batch, "m", "n"]], gradients
+
+
 # face: the torch function that it is
 matmul = op(
     "matmul(Tensor input, Tensor other, Tensor? residual, str face, Scalar alpha, Scalar beta) -> Tensor",
@@ -116,6 +141,7 @@ matmul = op(
     autocast="lower",
     flops=_matmul_flops,
     backward_flops=_matmul_backward_flops,
+    dims=_matmul_dims,
 )
 
 # ---- linear layers ----
@@ -225,6 +251,11 @@ def _as_torch_takes(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Te
     return x, weight, bias, residual, *activation
 
 
+def _linear_dims(y: Shape | None, x: Shape | None, k: str | None) -> tuple[list[Any], list[Any]]:
+    lead = of(x, y)[:-1]
+    return [[*lead, k], ["out", k], ["out"], [*lead, "out"]], [[*lead, "out"]] * 2
+
+
 _LINEAR = {
     "torch": linear_by_torch,
     "autocast": "lower",
@@ -238,6 +269,7 @@ linear = op(
     fake=_linear_fake,
     saves="input:weight weight:input",
     formula=_linear_gradients,
+    dims=lambda y, x, *_: _linear_dims(y, x, "k"),
     **_LINEAR,
 )
 linear_activation = op(
@@ -250,5 +282,7 @@ linear_activation = op(
     saves="input:weight weight:input preact",
     torch_recorded=_linear_recorded_by_torch,
     formula=_activation_gradients,
+    # a sum that is not whole yet has no activation
+    dims=lambda y, x, weight, bias, residual, act, *_: _linear_dims(y, x, "k" if act == "identity" else None),
     **_LINEAR,
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core.dims import of
 from ..core.op import op
 
 _F = torch.nn.functional
@@ -62,6 +64,12 @@ def _rms_norm_by_torch(x: Tensor, weight: Tensor | None, shape: Shape, eps: floa
     return _F.rms_norm(x, shape, weight, eps)
 
 
+def _dims(x: Shape, shape: Shape, statistics: int) -> tuple[list[Any], list[Any]]:
+    """Only the leading dims may be cut."""
+    rows, whole = of(x)[: len(x) - len(shape)], [None] * len(shape)
+    return [rows + whole, whole, whole], [rows + whole, *[rows] * statistics]
+
+
 def _layer_norm_recorded_by_torch(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Shape, eps: float
 ) -> tuple[Tensor, ...]:
@@ -84,6 +92,7 @@ layer_norm = op(
     formula=lambda g, x, weight, mean, rstd, shape, eps, wants: _gradients(g, x, weight, shape, eps, True, wants),
     torch=_layer_norm_by_torch,
     torch_recorded=_layer_norm_recorded_by_torch,
+    dims=lambda y, x, weight, bias, shape, *_: _dims(x, shape, 2),
     autocast="float32",
     same_dtype=True,
 )
@@ -96,6 +105,7 @@ rms_norm = op(
     formula=lambda g, x, weight, rstd, shape, eps, wants: _gradients(g, x, weight, shape, eps, False, wants),
     torch=_rms_norm_by_torch,
     torch_recorded=_rms_norm_recorded_by_torch,
+    dims=lambda y, x, weight, shape, *_: _dims(x, shape, 1),
     autocast="float32",
     same_dtype=True,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..core.dims import of, whole
 from ..core.op import op
 
 
@@ -32,4 +33,5 @@ softmax = op(
     torch=lambda x, dim, kind: getattr(torch.nn.functional, kind)(x, dim),
     label="kind",
     autocast="float32",
+    dims=lambda y, x, dim, kind: ([names := whole(of(x, y), dim)], [names]),
 )

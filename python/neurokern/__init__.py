@@ -12,7 +12,8 @@ from . import functional, nn
 from .backends.choice import backend, emulate
 from .backends.fall_back import strict
 from .backends.trace import Launch, trace
-from .core import decompose as _decompose  # noqa: F401  (these tell torch of the ops that are there now)
+from .core import checkpoint as _checkpoint  # noqa: F401  (these tell torch of the ops that are there now)
+from .core import decompose as _decompose  # noqa: F401
 from .core import sharding as _sharding  # noqa: F401
 from .nn.layer_table import register_layer, unregister_layer
 from .nn.patch import patch, unpatch

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
@@ -25,6 +28,16 @@ def is_compiling() -> bool:
     Other tracers show by the type of their tensors.
     """
     return is_dynamo_compiling() or is_in_torch_dispatch_mode(include_infra_modes=True)
+
+
+@contextmanager
+def above_autograd() -> Iterator[None]:
+    """In a dispatch mode, which is asked below autograd: ops go through it again, and composite ones in their parts."""
+    excluded = torch._C._dispatch_tls_local_exclude_set()
+    for key in ("AutogradFunctionality", "AutogradOther", "ADInplaceOrView"):
+        excluded = excluded.remove(getattr(torch._C.DispatchKey, key))
+    with torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), excluded):
+        yield
 
 
 def recording(*tensors: object) -> bool:

@@ -22,7 +22,7 @@ from ..core.dims import of, whole
 from ..core.kept import Copied
 from ..core.op import OPS, op, refuse_in_place
 from ..core.subclass import not_plain
-from ..core.tensors import PLAIN, recording
+from ..core.tensors import PLAIN, above_autograd, recording
 
 
 class Activation(NamedTuple):
@@ -109,16 +109,10 @@ def _vjp(f: Callable[..., Tensor], g: Tensor, *x: Tensor) -> tuple[Tensor, ...]:
 
 
 def _vjp_by_autograd(f: Callable[..., Tensor], g: Tensor, *x: Tensor) -> tuple[Tensor, ...]:
-    """Where a dispatch mode looks on (a decomposition runs in one), which knows no tensors of torch.func's.
-
-    A mode is asked below autograd, which is let in again.
-    """
+    """Where a dispatch mode looks on (a decomposition runs in one), which knows no tensors of torch.func's."""
     below = torch._C._dispatch_tls_is_dispatch_key_excluded(torch._C.DispatchKey.AutogradFunctionality)
-    excluded = torch._C._dispatch_tls_local_exclude_set()
-    for key in ("AutogradFunctionality", "AutogradOther", "ADInplaceOrView"):
-        excluded = excluded.remove(getattr(torch._C.DispatchKey, key))
     create_graph = torch.is_grad_enabled() and not below
-    with torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), excluded), torch.enable_grad():
+    with above_autograd(), torch.enable_grad():
         x = tuple(t if t.requires_grad else t.detach().requires_grad_() for t in x)
         return torch.autograd.grad(f(*x), x, g, create_graph=create_graph)
 

@@ -2,7 +2,7 @@
 
 ``from neurokern import nn`` has the names, arguments and state_dict of ``torch.nn``; ``neurokern.functional`` the
 signatures of ``torch.nn.functional``, plus fused forms. ``backend()``, ``trace()`` and ``strict()``
-choose, show and enforce what runs; ``patch()`` puts our layers into a model, and ``report()`` says what it left;
+choose, show and enforce what runs; ``patch()`` puts our layers into a model, and ``report()`` shows what it skipped;
 ``emulate()`` runs the CUDA kernels on a machine without a GPU.
 """
 

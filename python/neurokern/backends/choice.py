@@ -55,7 +55,7 @@ _lock = threading.Lock()
 class backend:
     """Choose the backend: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"triton"``.
 
-    ``neurokern.backend("triton")`` sets it for the process, or to the end of the block that it stands in; ``with
+    ``neurokern.backend("triton")`` sets it for the process, or until the end of the enclosing block; ``with
     neurokern.backend("triton"):`` for a block, in the thread or task that enters it.
 
     Raises:
@@ -126,14 +126,14 @@ def _check(name: str) -> None:
 
 @contextmanager
 def emulate(*, check: bool = True, count: bool = True, threads: int = 0, shuffle: int = 0) -> Iterator[None]:
-    """Within the block the backend is "cuda", and its kernels run on the CPU, from their PTX, on CPU tensors.
+    """Inside the block the backend is "cuda", and its kernels run on the CPU, from their PTX, on CPU tensors.
 
     Args:
-        check: look for accesses out of bounds, memory that was never written or whose copy has not arrived, races
-            and divergence; what is found raises RuntimeError with kernel, source line, block and thread.
+        check: detect accesses out of bounds, reads of uninitialized memory or before a copy has landed, races
+            and divergence; each raises RuntimeError with kernel, source line, block and thread.
         count: sectors and bank conflicts, too, for ``trace()``.
-        threads: how many, or 0 for all cores.
-        shuffle: a seed that permutes the order of blocks and warps; 0: as they are numbered.
+        threads: number of CPU threads, or 0 for all cores.
+        shuffle: a seed that permutes the order of blocks and warps; 0: in order.
 
     Raises:
         RuntimeError: this build has no emulator, or the processor lacks what it needs.

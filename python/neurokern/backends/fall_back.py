@@ -17,7 +17,7 @@ from .trace import record, timed
 
 @contextmanager
 def strict() -> Iterator[None]:
-    """Within the block, a step down to another backend or to torch is a RuntimeError, in the thread that enters it."""
+    """Inside the block, a fallback to another backend or to torch is a RuntimeError, in the thread that enters it."""
     with block(strict=True):
         yield
 

@@ -60,13 +60,13 @@ class TraceList(list):
 
 @contextmanager
 def trace(*, times: bool = False) -> Iterator[list[Launch]]:
-    """Record every launch within the block: yields a list of `Launch`, filled as the block runs.
+    """Record every launch inside the block: yields a list of `Launch`, filled as the block runs.
 
-    It is the launches of the thread or task that enters the block, with those of backward passes through what was
-    computed in it, whichever thread they run in. Blocks nest: an inner block's launches belong to the outer list too.
+    The list has the launches of the thread or task that enters the block, and those of backward passes through what
+    was computed in it, in any thread. Blocks nest: an inner block's launches are in the outer list, too.
 
     Args:
-        times: measure each launch, too, in ``Launch.seconds``: on CUDA by waiting for it, which slows a program down.
+        times: also measure each launch, in ``Launch.seconds``: on CUDA by waiting for it, which slows a program down.
     """
     outer, mine = _C.running_log(), TraceList(times)
     if outer is not None:

@@ -1,8 +1,8 @@
 """Activations with the signatures of ``torch.nn.functional``, and the gated units that it lacks.
 
 Every function takes float32, float64, float16 or bfloat16 of any shape and strides (other dtypes go to torch, and the
-trace says so), computes in at least float32 and rounds once. Kernels make gradients of the first and second
-order, torch's own formulas those beyond.
+trace says so), computes in at least float32 and rounds once. Kernels compute first and second derivatives, torch's own
+formulas higher ones.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _clamped_by_torch(input: Tensor, min_val: float, max_val: float, inplace: bo
 
 
 def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """In-place `hardtanh`, which takes min_val > max_val for max_val, as torch does."""
+    """In-place `hardtanh`; if min_val > max_val, the result is max_val, as in torch."""
     return _clamped(input, as_float("hardtanh", "min_val", min_val), as_float("hardtanh", "max_val", max_val), True)
 
 
@@ -221,7 +221,7 @@ def squared_relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0) ** 2. Source: So et al. 2021 (Primer).
 
     Raises:
-        TypeError: inplace is no bool.
+        TypeError: inplace is not a bool.
     """
     if type(inplace) is not bool:
         raise TypeError(f"neurokern.squared_relu: argument inplace is {inplace!r}, expected a bool")
@@ -234,7 +234,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     Source: He et al. 2015.
 
     Raises:
-        RuntimeError: weight is not of that size, or its dtype differs.
+        RuntimeError: weight has another size or dtype.
     """
     return _prelu(input, weight)
 
@@ -244,7 +244,7 @@ def rrelu(
 ) -> Tensor:
     """x where x > 0, else a * x with a drawn from U(lower, upper) for each element in training, their mean otherwise.
 
-    Source: Xu et al. 2015. The factors come from torch's generator, in another order than torch's own.
+    Source: Xu et al. 2015. The factors come from torch's generator, in a different order from torch's.
 
     Raises:
         RuntimeError: lower > upper, or one of them is not finite.

@@ -39,7 +39,7 @@ def linear(
         residual: broadcasts to the output [..., N].
 
     Raises:
-        RuntimeError: shapes, dtypes or devices do not fit.
+        RuntimeError: shapes, dtypes or devices do not match.
         ValueError: no activation has that name.
     """
     if activation is None:
@@ -51,7 +51,7 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     """Matrix product with torch.matmul's rules: vectors, matrices, and batches of them that broadcast.
 
     Raises:
-        RuntimeError: a 0-d argument, or sizes, dtypes or devices that do not fit.
+        RuntimeError: a 0-d argument, or sizes, dtypes or devices that do not match.
     """
     if out is not None:
         return _store("matmul", out, input, other, None, 1.0, 1.0)
@@ -87,10 +87,10 @@ def _wider(op: str, dtype: torch.dtype, *args: Tensor, out: Tensor | None, **kwa
 
 
 def bmm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None, *, out: Tensor | None = None) -> Tensor:
-    """Batched product [B, M, K] @ [B, K, N], no broadcasting; torch's own where there is an ``out_dtype``.
+    """Batched product [B, M, K] @ [B, K, N], no broadcasting; torch's own if ``out_dtype`` is given.
 
     Raises:
-        RuntimeError: an argument is not 3-d, or sizes, dtypes or devices do not fit.
+        RuntimeError: an argument is not 3-d, or sizes, dtypes or devices do not match.
     """
     if out_dtype is not None:
         return _wider("bmm", out_dtype, input, mat2, out=out)
@@ -100,10 +100,10 @@ def bmm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None, *, ou
 
 
 def mm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None, *, out: Tensor | None = None) -> Tensor:
-    """Product [M, K] @ [K, N]; torch's own where there is an ``out_dtype``.
+    """Product [M, K] @ [K, N]; torch's own if ``out_dtype`` is given.
 
     Raises:
-        RuntimeError: an argument is not 2-d, or sizes, dtypes or devices do not fit.
+        RuntimeError: an argument is not 2-d, or sizes, dtypes or devices do not match.
     """
     if out_dtype is not None:
         return _wider("mm", out_dtype, input, mat2, out=out)
@@ -122,12 +122,12 @@ def addmm(
     alpha: float = 1,
     out: Tensor | None = None,
 ) -> Tensor:
-    """beta * input + alpha * mat1 @ mat2; input broadcasts to [M, N], and is not read where beta is 0.
+    """beta * input + alpha * mat1 @ mat2; input broadcasts to [M, N], and is not read if beta is 0.
 
-    Where alpha is 0, mat1 and mat2 are not read. torch's own where there is an ``out_dtype``.
+    If alpha is 0, mat1 and mat2 are not read. torch's own if ``out_dtype`` is given.
 
     Raises:
-        RuntimeError: sizes, dtypes or devices do not fit.
+        RuntimeError: sizes, dtypes or devices do not match.
     """
     if input is None:
         raise TypeError("neurokern.addmm: argument input is a NoneType, expected a torch.Tensor")
@@ -159,7 +159,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
         bias: [O].
 
     Raises:
-        RuntimeError: shapes, dtypes or devices do not fit.
+        RuntimeError: shapes, dtypes or devices do not match.
     """
     arguments = [("input1", input1, False), ("input2", input2, False), ("weight", weight, False), ("bias", bias, True)]
 

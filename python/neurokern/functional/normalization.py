@@ -23,11 +23,11 @@ def layer_norm(
     Args:
         input: [..., *normalized_shape].
         normalized_shape: the sizes that mean and variance are taken over.
-        weight, bias: normalized_shape, of the dtype of input (others go to torch).
+        weight, bias: normalized_shape, with the dtype of input (others go to torch).
         eps: added to the variance.
 
     Raises:
-        RuntimeError: sizes, dtypes or devices do not fit.
+        RuntimeError: sizes, dtypes or devices do not match.
     """
     return _layer_norm(input, weight, bias, normalized_shape, eps)
 
@@ -40,11 +40,11 @@ def rms_norm(
     Args:
         input: [..., *normalized_shape].
         normalized_shape: the sizes that the mean is taken over.
-        weight: normalized_shape, of the dtype of input (others go to torch).
-        eps: None: that of the dtype it is computed in, float32's for 16 bits.
+        weight: normalized_shape, with the dtype of input (others go to torch).
+        eps: None: the machine epsilon of the dtype it is computed in, float32's for 16 bits.
 
     Raises:
-        RuntimeError: sizes, dtypes or devices do not fit.
+        RuntimeError: sizes, dtypes or devices do not match.
         ValueError: input has fewer dimensions than normalized_shape.
     """
     if eps is None:

@@ -1,6 +1,6 @@
-"""torch.nn on our kernels: layers of the same names, arguments and state_dict; every other name is torch.nn's own.
+"""torch.nn on our kernels: layers with the same names, arguments and state_dict; every other name is torch.nn's own.
 
-So are its modules, ``neurokern.nn.utils`` for instance; ``neurokern.nn.functional`` is neurokern.functional.
+Submodules such as ``neurokern.nn.utils`` are torch's, too; ``neurokern.nn.functional`` is neurokern.functional.
 """
 
 from __future__ import annotations

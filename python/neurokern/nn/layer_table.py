@@ -49,30 +49,30 @@ def register_layer(
     unless: Reason | None = None,
     replace: bool = False,
 ) -> Any:
-    """Let `neurokern.patch` put ``ours`` in the place of layers of ``theirs``, and of its subclasses with its forward.
+    """Let `neurokern.patch` replace layers of class ``theirs``, and of subclasses that inherit its forward.
 
         neurokern.register_layer(TheirNorm, OurNorm)      # a class: its methods go before theirs
-        neurokern.register_layer(TheirNorm, our_forward)  # a function (self, input): theirs in all but the forward
+        neurokern.register_layer(TheirNorm, our_forward)  # a function (self, input): replaces only the forward
 
-        @neurokern.register_layer("their_package.layers.Norm")  # not imported until somebody else does
+        @neurokern.register_layer("their_package.layers.Norm")  # need not be imported
         def forward(self, input):
             return F.rms_norm(input, input.shape[-1:], self.weight, self.eps)
 
-    The modules stay what they are, with the attributes that ``theirs`` gave them: ours has no ``__init__`` of its own
-    to rely on. Within a class, ``super().forward`` is theirs.
+    The modules stay the same objects, with the attributes that ``theirs`` gave them: the ``__init__`` of ``ours`` does
+    not run. In a class, ``super().forward`` is that of ``theirs``.
 
     Args:
         theirs: a subclass of torch.nn.Module, or its name "package.module.Class".
         ours: a class or a forward; None: returns a decorator.
-        unless: (module) -> why this one is to be left alone, which `neurokern.report` shows; None: take it.
-        replace: take the place of what is registered for theirs.
+        unless: (module) -> the reason to skip this one, which `neurokern.report` shows; None: patch it.
+        replace: replace an existing registration of theirs.
 
     Returns:
         ours, or the decorator.
 
     Raises:
-        TypeError: theirs is no class of modules, ours neither a class nor a function, or unless is no function.
-        ValueError: theirs has a layer already, or is a name without a dot.
+        TypeError: theirs is not a module class, ours neither a class nor a function, or unless not a function.
+        ValueError: theirs is registered already, or is a name without a dot.
     """
     if isinstance(theirs, str):
         if not all(part.isidentifier() for part in theirs.split(".")) or "." not in theirs:
@@ -113,14 +113,14 @@ def _layer(ours: Any) -> Any:
 
 
 def unregister_layer(theirs: type[Module] | str) -> None:
-    """Forget what takes the place of ``theirs``, if anything does. Modules that are patched stay so until `unpatch`."""
+    """Remove the registration of ``theirs``, if there is one. Patched modules stay patched until `unpatch`."""
     TABLE.pop(theirs, None)
     if isinstance(theirs, type):
         TABLE.pop(_called(theirs), None)
 
 
 def leave(theirs: type[Module] | str, reason: str) -> None:
-    """Let `neurokern.report` say why layers of a class are never taken."""
+    """Let `neurokern.report` say why layers of a class are never patched."""
     TABLE[theirs] = Entry(None, lambda module: reason)
 
 

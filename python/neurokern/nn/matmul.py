@@ -47,7 +47,7 @@ class LinearActivation(Linear):
     Args:
         in_features, out_features, bias, device, dtype: as torch.nn.Linear.
         activation: a name of ``neurokern.functional`` ("relu", "gelu", "gelu_tanh", "silu", ...), or
-            (name, parameters...) with the parameters in torch's order, as in ("leaky_relu", 0.2); None: there is none.
+            (name, parameters...) with the parameters in torch's order, as in ("leaky_relu", 0.2); None: no activation.
 
     Raises:
         TypeError: bias is no bool, activation no name (a function or a module, for instance).

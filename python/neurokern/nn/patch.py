@@ -25,15 +25,15 @@ leave(
 
 
 def patch(model: M, *, verbose: bool = False) -> M:
-    """Let every layer of ``model`` that we have, too, run on our kernels; returns the model.
+    """Run every layer of ``model`` that we have a kernel for on our kernels; returns the model.
 
-    Taken are torch.nn's layers that `neurokern.nn.NATIVE` names, those of transformers that compute the same (Conv1D,
-    activations, RMS norms), what `register_layer` was told of, and subclasses of all of them that have no forward of
-    their own, with parametrizations or sharded by FSDP, too. `report` says what was left, and why.
+    Patched are the torch.nn layers that `neurokern.nn.NATIVE` names, those of transformers that compute the same
+    (Conv1D, activations, RMS norms), classes added by `register_layer`, and subclasses of all of them that inherit
+    their forward, also parametrized or sharded by FSDP. `report` says what was not patched, and why.
 
     The modules stay the same objects, with their parameters, buffers, hooks and training mode; only the class changes.
-    An encoder layer of torch calls its layers then, instead of one fused kernel of torch for all of them. `unpatch`
-    undoes it, as it must be before what looks for torch's very classes (torch.ao.quantization passes over ours).
+    A patched torch.nn.TransformerEncoderLayer calls its layers instead of torch's fused kernel. Call `unpatch` before
+    using code that looks for torch's exact classes (torch.ao.quantization skips ours).
 
     Args:
         model: changed in place.
@@ -52,7 +52,7 @@ def patch(model: M, *, verbose: bool = False) -> M:
 
 
 def unpatch(model: M) -> M:
-    """Give every layer that is ours the class back that it had; returns the model.
+    """Give every patched layer its original class back; returns the model.
 
     Raises:
         TypeError: model is not a torch.nn.Module.

@@ -1,4 +1,4 @@
-"""What runs on our kernels in a model, what was left and why, and what each module takes of a step's time."""
+"""What runs on our kernels in a model, what doesn't and why, and each module's share of the time."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Row:
         name: its qualified name; "" for the model itself.
         kind: the name of its class.
         taken: whether its forward is ours.
-        reason: why it is left, or what is to be known of one that is taken; may be "".
+        reason: why it is not ours, or a remark if it is; may be "".
         calls: how often its forward ran while it was measured.
-        seconds: what it took of that, forward and backward, less what the modules within it took; None: not measured.
-        share: seconds as a part of those of all rows.
+        seconds: its time, forward and backward, without that of its submodules; None: not measured.
+        share: seconds as a fraction of those of all rows.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Row:
 
 
 class Report:
-    """`rows`, one for each module; ``str`` of it is a table of them where equal ones are one line with a count.
+    """`rows`, one for each module; ``str()`` gives a table that shows equal ones as one line with a count.
 
-    As a context manager it measures what runs within: the forward of each module, and the gradients of the ops that it
-    ran. Outside, the model is as it was. Hooks on a module keep torch.nn.TransformerEncoderLayer and
-    torch.nn.MultiheadAttention from their fused inference path, so what is measured of them there is the other one.
+    As a context manager it measures what runs inside: the forward of each module, and the gradients of the ops that it
+    ran. Its hooks are removed at the end. Hooks keep torch.nn.TransformerEncoderLayer and
+    torch.nn.MultiheadAttention from their fused inference path, so their regular path is measured.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -59,7 +59,7 @@ class Report:
 
     @property
     def share(self) -> float | None:
-        """The part of the modules' time that layers of ours took, 0 to 1; None where nothing was measured."""
+        """Our layers' fraction of the modules' time, 0 to 1; None if nothing was measured."""
         if self.seconds is None:
             return None
         return sum(r.share or 0.0 for r in self.rows if r.taken)
@@ -91,10 +91,10 @@ class Report:
 
 
 def report(model: torch.nn.Module) -> Report:
-    """What runs on our kernels in ``model``, and what was left and why.
+    """What runs on our kernels in ``model``, what doesn't, and why.
 
         print(neurokern.report(model))
-        with neurokern.report(model) as r:  # besides, what each module takes of a step
+        with neurokern.report(model) as r:  # also measures the time of each module
             model(x).sum().backward()
         print(r, r.share)
 

@@ -246,3 +246,21 @@ class TestFunctorch:
     def test_strict_objects(self) -> None:
         with neurokern.strict(), pytest.raises(RuntimeError, match="functorch"):
             torch.func.vmap(F.relu)(torch.randn(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "says"),
+    [
+        (nn.Linear(3, 4), (2, 5), r"neurokern\.linear"),
+        (nn.LinearActivation(3, 4, activation="gelu"), (2, 5), r"neurokern\.linear"),
+        (nn.LayerNorm(3), (2, 5), r"neurokern\.layer_norm"),
+        (nn.RMSNorm(3), (2, 5), r"neurokern\.rms_norm"),
+        (nn.PReLU(3), (2, 5), r"neurokern\.prelu"),
+        (nn.GLU(0), (3, 5), r"neurokern\.glu"),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, torch.nn.Module) else None,
+)
+def test_sizes_that_do_not_fit_are_refused_while_tracing(layer: torch.nn.Module, shape: Any, says: str) -> None:
+    """As torch's ops are: an exported program of a model that can't run would fail where it is loaded."""
+    with pytest.raises(RuntimeError, match=says):
+        torch.export.export(layer, (torch.randn(shape),))

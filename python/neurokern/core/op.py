@@ -203,6 +203,7 @@ class Op:
             return made[:count] if isinstance(made, tuple) and count > 1 else made[0] if type(made) is tuple else made
 
         def fake(count: int, *args: Any) -> Any:
+            self._refuse_as_torch(args)
             made = self.fake(*args)
             return made[:count] if isinstance(made, tuple) and count > 1 else made[0] if type(made) is tuple else made
 
@@ -219,6 +220,17 @@ class Op:
         if not hidden:
             return run, run
         return run, registered(f"{self.name}_recorded", _C.recorded[self.entry], len(self.outputs))
+
+    def _refuse_as_torch(self, args: Sequence[Any]) -> None:
+        """Raise where torch's own op refuses these fakes: what is traced says so, and not only the kernel, later."""
+        if self.writes or any(isinstance(p, Tensor) for p in args[self.tensors :]):  # fakes have no value to read
+            return
+        try:
+            self.torch(*args)
+        except Exception as error:
+            if type(error).__name__.startswith("GuardOnDataDependent"):  # a size that nobody knows yet
+                return
+            raise type(error)(f"neurokern.{self.called(args)}: {error}") from error
 
     def _registered_backward(self, flops: Callable[..., int] | None) -> Any:
         if self.backward in _backwards:  # of an op that differs in its forward alone

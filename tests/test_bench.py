@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -50,6 +51,20 @@ def test_paired_measures_a_call_far_beyond_its_budget_once():
     assert len(found.theirs) == 1
     assert found.theirs[0] >= 1.0
     assert len(count) == 1
+
+
+def test_paired_makes_equally_many_calls_of_both_sides_whatever_the_first_ones_took():
+    seen = []
+
+    def ours():
+        seen.append("a")
+        time.sleep(0.01 if seen.count("a") < 4 else 1e-4)
+
+    paired([ours], [lambda: seen.append("b") or time.sleep(2e-4)], effort=Effort(pairs=4, sample=2e-3, budget=1.0))
+    runs = ["".join(run) for _, run in itertools.groupby(reversed(seen))]
+    first, second, third = (len(run) for run in runs[:3])
+    assert first > 1
+    assert (second, third) == (2 * first, 2 * first)  # a b, b a, a b, b a
 
 
 def test_a_hot_case_has_one_buffer_set_and_a_cold_one_more_than_the_cache_holds():

@@ -5,11 +5,20 @@
 
 namespace nk::NK_ISA {
 
-// The lines that V::lanes elements at p lie in, on their way to the caches.
+// The lines that V::lanes elements at p lie in, on their way to L1.
 template <class V, class T>
 NK_HD void prefetch(const T* p) {
     constexpr int bytes = V::lanes * static_cast<int>(sizeof(T));
     for (int i = 0; i < bytes; i += 64) __builtin_prefetch(reinterpret_cast<const char*>(p) + i);
+}
+
+// The same on their way to L2, one line in two, of rows that follow one another: the machine's own prefetching brings
+// the others, and it stops only where a page ends. Into L1 they would wait for its few miss buffers, and the loads
+// behind them.
+template <class V, class T>
+NK_HD void prefetch_row(const T* p) {
+    constexpr int bytes = V::lanes * static_cast<int>(sizeof(T));
+    for (int i = 0; i < bytes; i += 128) __builtin_prefetch(reinterpret_cast<const char*>(p) + i, 0, 2);
 }
 
 template <class S>

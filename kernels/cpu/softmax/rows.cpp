@@ -213,31 +213,35 @@ struct Rows : Row<T> {
             return y * U(sign) * (g - U(sum));
     }
 
-    // y*(g - sum(g*y)), negated for softmin; g - exp(y)*sum(g) for log_softmax.
+    // y*(g - sum(g*y)), negated for softmin; g - exp(y)*sum(g) for log_softmax. What comes `ahead` is fetched.
+    template <bool Log>
+    static NK_HD void gradients(T* out, const T* g, const T* y, S sign, S sum, int64_t n, int64_t g_ahead,
+                                int64_t y_ahead, bool streaming) {
+        walk_out(
+            out, streaming, 0, n,
+            [&](int64_t i) {
+                prefetch_row<W>(y + i + y_ahead), prefetch_row<W>(g + i + g_ahead);
+                write(out + i, gradient<Log>(read(g + i), read(y + i), sign, sum), streaming);
+            },
+            [&](int64_t i, int w) {
+                write_some(out + i, gradient<Log>(read_some(g + i, w), read_some(y + i, w), sign, sum), w);
+            });
+    }
     template <bool Log>
     static NK_HD void backward_as(const cpu::SoftmaxRows& a) {
         const S sign = a.kind == cpu::SoftmaxKind::softmin ? -1 : 1;
-        for (int64_t r = 0, rows = 1; r < a.rows; r += rows) {
-            T* out = static_cast<T*>(a.out) + r * a.out_stride;
-            const T* y = static_cast<const T*>(a.x) + r * a.x_stride;
-            const T* g = static_cast<const T*>(a.g) + r * a.g_stride;
-            rows = count_together(a.n, a.rows - r);
+        const int64_t n = a.n, out_stride = a.out_stride, y_stride = a.x_stride, g_stride = a.g_stride;
+        const bool streaming = a.stream;
+        T* out = static_cast<T*>(a.out);
+        const T *y = static_cast<const T*>(a.x), *g = static_cast<const T*>(a.g);
+        const int most = count_together(n, a.rows);
+        for (int64_t left = a.rows; left > 0;) {
+            const int rows = static_cast<int>(min64(most, left));
+            left -= rows;
             S sum[kTogether];
-            for (int k = 0; k < rows; ++k) sum[k] = weight<Log>(g + k * a.g_stride, y + k * a.x_stride, a.n);
-            const int64_t y_ahead = rows * a.x_stride, g_ahead = rows * a.g_stride;
-            for (int k = 0; k < rows; ++k) {
-                const T *yr = y + k * a.x_stride, *gr = g + k * a.g_stride;
-                T* to = out + k * a.out_stride;
-                walk_out(
-                    to, a.stream, 0, a.n,
-                    [&](int64_t i) {
-                        prefetch<W>(yr + i + y_ahead), prefetch<W>(gr + i + g_ahead);
-                        write(to + i, gradient<Log>(read(gr + i), read(yr + i), sign, sum[k]), a.stream);
-                    },
-                    [&](int64_t i, int n) {
-                        write_some(to + i, gradient<Log>(read_some(gr + i, n), read_some(yr + i, n), sign, sum[k]), n);
-                    });
-            }
+            for (int k = 0; k < rows; ++k) sum[k] = weight<Log>(g + k * g_stride, y + k * y_stride, n);
+            for (int k = 0; k < rows; ++k, out += out_stride, g += g_stride, y += y_stride)
+                gradients<Log>(out, g, y, sign, sum[k], n, rows * g_stride, rows * y_stride, streaming);
         }
     }
     static void backward(const cpu::SoftmaxRows& a) {

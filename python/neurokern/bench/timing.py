@@ -2,7 +2,8 @@
 
 A sample is as many calls as take about a millisecond, each on the next of several buffer sets. Samples of the two
 alternate, and which goes first alternates too; the ratio is the median of the ratios of neighbouring samples, so that
-a slow spell of the machine falls on both sides of one pair and cancels.
+a slow spell of the machine falls on both sides of one pair and cancels. Both make equally many calls: the first of a
+sample finds the other side's data in the cache, and must not weigh more on one side than on the other.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 import torch
 
 Call = Callable[[], object]
+#: sides that differ by no more than this make equally many calls; beyond it, the slower one would take all the time
+MOST_APART = 8
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,8 @@ class _Side:
         return self._clock([self._calls[next(self._turn) % n] for _ in range(self.count)])
 
     def calibrate(self, seconds: float) -> None:
-        """Find how many calls last that long."""
-        while (took := self.sample() * self.count) < seconds and self.count < 100_000:
+        """Find how many calls last that long; one slow sample (page faults, a stranger) does not settle it."""
+        while (took := min(self.sample(), self.sample()) * self.count) < seconds and self.count < 100_000:
             self.count = min(100_000, max(2 * self.count, int(1.2 * self.count * seconds / max(took, 1e-8))))
 
 
@@ -131,6 +134,9 @@ def paired(
         deadline = time.perf_counter() + effort.budget
         for side in sides:
             side.calibrate(effort.sample)
+        most = max(side.count for side in sides)
+        for side in sides:
+            side.count = min(most, MOST_APART * side.count)
         for i in range(effort.pairs):
             if i >= (1 if sum(first) > effort.budget else 3) and time.perf_counter() > deadline:
                 break

@@ -1,6 +1,7 @@
 #include "cpu/elementwise.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "call/run.h"
@@ -10,6 +11,7 @@
 #include "cpu/table.h"
 #include "cpu/threads.h"
 #include "plan/stores_cpu.h"
+#include "plan/threads_cpu.h"
 #include "tensor/check.h"
 #include "tensor/index_space.h"
 
@@ -24,7 +26,6 @@ constexpr int64_t kRowOfOne = 16;  // rows with one value of an input each are n
 constexpr int64_t kOwnRow = 1024;  // from so long rows on an input that repeats is read where it lies
 constexpr int64_t kAheadFrom = int64_t{256} << 10;  // size of an input from which it is fetched ahead
 constexpr int64_t kAhead = 4096;                    // bytes, so that the next page is looked up in time
-constexpr double kRegion = 10000.0;                 // nanoseconds of work that pay for waking a thread
 
 bool is_one_value(const TensorView& t) {
     for (int d = 0; d < t.ndim; ++d)
@@ -281,9 +282,9 @@ bool run_repeated(const Elementwise& e, const IndexSpace& s) {
 }  // namespace
 
 int threads_for(int64_t elements, double cost) {
-    const double work = static_cast<double>(elements) * cost;
-    if (work < 2 * kRegion) return 1;
-    return static_cast<int>(std::min<double>(max_threads(), work / kRegion));
+    // libgomp read the variables when it was loaded
+    static const bool spinning = plan::spins(std::getenv("OMP_WAIT_POLICY"), std::getenv("GOMP_SPINCOUNT"));
+    return plan::threads_for(static_cast<double>(elements) * cost, max_threads(), spinning);
 }
 
 bool is_contiguous(const Elementwise& e) {

@@ -36,3 +36,8 @@ def load() -> ctypes.CDLL:
 def load_stores() -> ctypes.CDLL:
     """Which stores of the CPU go past its caches."""
     return _compiled("stores.cpp")
+
+
+def load_threads() -> ctypes.CDLL:
+    """How many threads share a piece of work on the CPU."""
+    return _compiled("threads.cpp")

@@ -13,8 +13,7 @@ NK_HD void prefetch(const T* p) {
 }
 
 // The same on their way to L2, one line in two, of rows that follow one another: the machine's own prefetching brings
-// the others, and it stops only where a page ends. Into L1 they would wait for its few miss buffers, and the loads
-// behind them.
+// the others, and stops where a page ends.
 template <class V, class T>
 NK_HD void prefetch_row(const T* p) {
     constexpr int bytes = V::lanes * static_cast<int>(sizeof(T));

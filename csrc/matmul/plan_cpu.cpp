@@ -17,6 +17,7 @@ constexpr int64_t kBlockBytes = 512 << 10;  // packed b: half of the second cach
 constexpr int64_t kSumBytes = 160 << 10;    // sums between blocks of k: some of the other half
 constexpr int64_t kOwnBytes = 800 << 10;    // of the second cache, for packed b and all sums
 constexpr int64_t kStripBytes = 4 << 20;    // packed b over all of k: last cache
+constexpr double kStream = 2048;            // bytes of a row of b that is worth a stream of its own
 constexpr int64_t kLastBytes = 16 << 20;    // of the last cache, a core's share
 // Next to no work for each output: what counts is that the rows of a tile, often 4 KiB apart, keep their places in the
 // first cache, and that a row is written in long pieces.
@@ -94,6 +95,9 @@ double block_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part,
     const int64_t kc_max = p.dtype == DType::f32 ? kDepthF32 : kDepthBytes / unit * (pairs ? 2 : 1);
     const int64_t blocks = std::max<int64_t>(1, ceil_div(part.k, kc_max));
     plan.kc = std::max<int64_t>(16, round_up(ceil_div(part.k, blocks), 16));
+    // Few rows wait for b: a few of its rows at a time are as many streams, which the hardware follows.
+    const double b_row = double(p.n) * size_of(p.dtype);
+    if (!plan.pack_b && part.m <= plan.mr && b_row >= kStream && b_row * double(p.k) > kBlockBytes) plan.kc = 16;
 
     double cost = double(panels * units) * step_cost(rows, vectors, plan.nv);
     cost += double(panels * ceil_div(vectors, plan.nv) * ceil_div(part.k, plan.kc)) * (kCall + rows * plan.nv);

@@ -82,8 +82,8 @@ void* new_by_exchange(Device device, DType dtype, int64_t* shape, int64_t* strid
 }
 
 // Large fresh memory in pages of 2 MiB, where the machine has them for the asking: one page fault instead of 512.
-// From the size on that NumPy does the same for its arrays.
-constexpr int64_t kHugeFrom = int64_t{4} << 20;
+// From the size on that malloc takes fresh pages each time; what is smaller lies in the heap, among memory in use.
+constexpr int64_t kHugeFrom = int64_t{32} << 20;
 void ask_for_huge_pages(void* data, int64_t bytes) {
 #ifdef MADV_HUGEPAGE
     constexpr uintptr_t page = 4096;

@@ -8,7 +8,9 @@ import neurokern.functional as F
 import pytest
 import torch
 from neurokern.core.autocast import autocast
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 CAST = torch.autocast("cpu", dtype=torch.bfloat16)
 
@@ -79,6 +81,45 @@ class TestWeights:
                 F.linear(x, w)
             F.linear(x, w).sum().backward()
         assert torch.allclose(w.grad, x.bfloat16().float().sum(0).expand(6, 4), rtol=2e-2, atol=2e-2)
+
+
+class TestWatched:
+    """The product that hands out torch's copy is no part of the model: whoever looks on must not meet it."""
+
+    def test_hooks_on_saved_tensors(self) -> None:
+        x, w, packed = torch.randn(3, 4), weight(), []
+
+        def pack(t: torch.Tensor) -> torch.Tensor:
+            packed.append(tuple(t.shape))
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), CAST:
+            F.linear(x, w)
+        assert packed == [(3, 4)]  # all that the weight's gradient needs
+
+    def test_fake_tensors(self) -> None:
+        with FakeTensorMode(), CAST:
+            assert F.linear(torch.randn(3, 4), weight()).dtype == torch.bfloat16
+        w = weight()
+        with CAST:
+            assert torch.equal(lowered(w)[0], w.bfloat16())
+
+    def test_functorch(self) -> None:
+        x, w = torch.randn(3, 4), torch.randn(6, 4)
+        with CAST:
+            g = torch.func.grad(lambda p: F.linear(x, p).float().sum())(w)
+        assert torch.allclose(g, x.sum(0).expand(6, 4), rtol=2e-2, atol=2e-2)
+
+    @pytest.mark.parametrize("reentrant", [True, False])
+    def test_checkpoints(self, reentrant: bool) -> None:
+        x, w = torch.randn(3, 4, requires_grad=True), weight()
+        grads = []
+        for linear in (F.linear, torch.nn.functional.linear):
+            w.grad = None
+            with CAST:
+                checkpoint(lambda a, f: f(a, w).square().sum(), x, linear, use_reentrant=reentrant).backward()
+            grads.append(w.grad)
+        assert torch.allclose(*grads, rtol=2e-2, atol=2e-2)
 
 
 class TestDirectCall:

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.compiler import is_dynamo_compiling
+
+from ..backends.fall_back import why_watched
+from .tensors import PLAIN, is_compiling
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)  # float64 and integers stay as they are
 
@@ -21,9 +23,7 @@ def _cached(t: Tensor, dtype: torch.dtype) -> Tensor:
 
     torch hands its copies to its own ops alone. A product of no rows saves the one that it took.
     """
-    if t.dtype != torch.float32 or not (t.requires_grad and t.is_leaf and t.dim() == 2) or t._is_view():
-        return t.to(dtype)
-    if is_dynamo_compiling() or torch.is_inference_mode_enabled() or not torch.is_autocast_cache_enabled():
+    if not _is_kept(t) or not _is_alone(t):
         return t.to(dtype)
     key = t.device, t.shape[0], dtype
     rows = _empty.get(key)
@@ -31,6 +31,19 @@ def _cached(t: Tensor, dtype: torch.dtype) -> Tensor:
         rows = _empty[key] = torch.empty(0, t.shape[0], device=t.device, dtype=dtype, requires_grad=True)
     with torch.enable_grad():
         return torch.mm(rows, t).grad_fn._saved_mat2
+
+
+def _is_kept(t: Tensor) -> bool:
+    """Whether it is a weight as torch keeps the copies of, and one that a product takes."""
+    if is_compiling() or t.dtype != torch.float32 or t.dim() != 2 or not torch.is_autocast_cache_enabled():
+        return False
+    return type(t) in PLAIN and t.requires_grad and t.is_leaf and not t._is_view()
+
+
+def _is_alone(t: Tensor) -> bool:
+    """Whether nobody sees the product, or what it saves: it is no part of the model."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks is None and not torch.is_inference_mode_enabled() and why_watched(t) is None
 
 
 def _lower(tensors: list[Tensor], device: str) -> Callable[[Tensor], Tensor]:

@@ -230,6 +230,8 @@ class Op:
         except Exception as error:
             if type(error).__name__.startswith("GuardOnDataDependent"):  # a size that nobody knows yet
                 return
+            if type(error).__module__ != "builtins":  # made of something else than a text
+                raise
             raise type(error)(f"neurokern.{self.called(args)}: {error}") from error
 
     def _registered_backward(self, flops: Callable[..., int] | None) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -20,12 +22,28 @@ def conv1d(self: Module, x: Tensor) -> Tensor:
     return y.view(*x.shape[:-1], self.nf)
 
 
-@register_layer(f"{_ACTIVATIONS}.AccurateGELUActivation")
-@register_layer(f"{_ACTIVATIONS}.NewGELUActivation")
-@register_layer(f"{_ACTIVATIONS}.GELUTanh")
-@register_layer(f"{_ACTIVATIONS}.PytorchGELUTanh")  # its name in older versions
-def gelu_tanh(self: Module, input: Tensor) -> Tensor:
+def _gelu_tanh(input: Tensor) -> Tensor:
     return F.gelu(input, approximate="tanh")
+
+
+def _register_activation(name: str, function: Callable[[Tensor], Tensor]) -> None:
+    def forward(self: Module, input: Tensor) -> Tensor:
+        return function(input)
+
+    register_layer(f"{_ACTIVATIONS}.{name}", forward)
+
+
+for _name, _function in {
+    "AccurateGELUActivation": _gelu_tanh,
+    "NewGELUActivation": _gelu_tanh,
+    "GELUTanh": _gelu_tanh,
+    "PytorchGELUTanh": _gelu_tanh,  # its name in older versions
+    "GELUActivation": F.gelu,
+    "SiLUActivation": F.silu,
+    "MishActivation": F.mish,
+    "ReLUSquaredActivation": F.squared_relu,
+}.items():
+    _register_activation(_name, _function)
 
 
 class FastGELU:
@@ -38,26 +56,6 @@ class FastGELU:
 
 
 register_layer(f"{_ACTIVATIONS}.FastGELUActivation", FastGELU)
-
-
-@register_layer(f"{_ACTIVATIONS}.GELUActivation")
-def gelu(self: Module, input: Tensor) -> Tensor:
-    return F.gelu(input)
-
-
-@register_layer(f"{_ACTIVATIONS}.SiLUActivation")
-def silu(self: Module, input: Tensor) -> Tensor:
-    return F.silu(input)
-
-
-@register_layer(f"{_ACTIVATIONS}.MishActivation")
-def mish(self: Module, input: Tensor) -> Tensor:
-    return F.mish(input)
-
-
-@register_layer(f"{_ACTIVATIONS}.ReLUSquaredActivation")
-def squared_relu(self: Module, input: Tensor) -> Tensor:
-    return F.squared_relu(input)
 
 
 leave(f"{_ACTIVATIONS}.LinearActivation", "computes nothing")

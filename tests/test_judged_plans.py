@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import neurokern
+import neurokern.functional as F
 import pytest
 import torch
 from neurokern.testing import Maker, Sample, Target, judge, spec
@@ -104,3 +105,25 @@ def test_plans(case: Case, dtype: torch.dtype, on: Target, seed: int) -> None:
     assert not wrong, f"seed {seed}:\n" + "\n".join(wrong)
     plans = {f"{row.kernel} {row.plan}" for row in launches}
     assert any(getattr(case, on.backend) in p for p in plans), plans
+
+
+@pytest.mark.parametrize(
+    ("shape", "streams"),
+    [
+        ((1, 768, 3072), True),
+        ((4, 768, 768), True),
+        ((1, 768, 256), False),  # rows of 1 KiB are no streams
+        ((1, 64, 1024), False),  # b stays in the second cache
+    ],
+)
+def test_few_rows_read_a_wide_matrix_as_streams(shape: tuple[int, int, int], streams: bool) -> None:
+    """And the result is right: sums of every 16 rows of b are taken up again by the next 16."""
+    m, k, n = shape
+    a, b, bias = torch.randn(m, k), torch.randn(k, n), torch.randn(n)
+    with neurokern.trace() as launches:
+        y = F.addmm(bias, a, b)
+    right = torch.addmm(bias.double(), a.double(), b.double())
+    assert torch.allclose(y.double(), right, rtol=1e-5, atol=1e-4)
+    (launch,) = launches
+    if "avx512" in launch.kernel:
+        assert (" kc 16 " in launch.plan) == streams, launch.plan

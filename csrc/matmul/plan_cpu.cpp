@@ -97,7 +97,8 @@ double block_cost(const MatmulProblem& p, const MatmulTile& t, const Part& part,
     plan.kc = std::max<int64_t>(16, round_up(ceil_div(part.k, blocks), 16));
     // Few rows wait for b: a few of its rows at a time are as many streams, which the hardware follows.
     const double b_row = double(p.n) * size_of(p.dtype);
-    if (!plan.pack_b && part.m <= plan.mr && b_row >= kStream && b_row * double(p.k) > kBlockBytes) plan.kc = 16;
+    if (!plan.pack_b && part.m <= plan.mr && b_row >= kStream && b_row * double(p.k) > kBlockBytes)
+        plan.kc = cpu::kMatmulStreams;
 
     double cost = double(panels * units) * step_cost(rows, vectors, plan.nv);
     cost += double(panels * ceil_div(vectors, plan.nv) * ceil_div(part.k, plan.kc)) * (kCall + rows * plan.nv);

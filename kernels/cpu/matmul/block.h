@@ -186,8 +186,8 @@ struct Block {
         const bool in_registers = kFinishes && finish && is_simple(t);
         const int64_t panels = (mc + t.mr - 1) / t.mr;  // of nearly equal height
         const int64_t shares = (strip.n + strip.nr - 1) / strip.nr, group = kPanelsAhead * strip.nr;
-        const bool far =
-            !t.pack_b && t.kc > 16 && t.b.row * int64_t(sizeof(S)) >= 4096 && t.k * strip.n * sizeof(S) > 1 << 20;
+        const bool far = !t.pack_b && t.kc > cpu::kMatmulStreams && t.b.row * int64_t(sizeof(S)) >= 4096 &&
+                         t.k * strip.n * sizeof(S) > 1 << 20;
         for (int64_t ip = 0; ip < panels; ++ip) {
             const int64_t i = mc * ip / panels;
             const int mr = int(mc * (ip + 1) / panels - i);

@@ -24,6 +24,10 @@ struct MatmulEpilogue {
     void (*activate)(void* x, int64_t n, int activation, const double* p) = nullptr;
 };
 
+// Rows of an unpacked b that are read side by side, as streams that the hardware follows; with more of them, kc, each
+// panel is prefetched instead.
+inline constexpr int64_t kMatmulStreams = 16;
+
 // One thread's rectangle: out[m, n] from a[m, k] and b[k, n].
 struct MatmulTask {
     MatmulOperand a, b, out;

@@ -23,7 +23,7 @@ HOST = ("context", "tensor", "driver", "plan", "call", "cpu", "cuda")
 # what epilogues know of another family
 EPILOGUES = ("activation/parameter.h",)
 # what every family's kernels stand on
-ENGINE = ("simd", "tile", "ptx", "elementwise")
+ENGINE = ("simd", "tile", "ptx", "elementwise", "product")
 
 needs_sources = pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="not in a checkout")
 pytestmark = needs_sources

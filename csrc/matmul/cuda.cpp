@@ -173,6 +173,7 @@ MatmulParams to_params(const MatmulCall& call, const Problem& p, const plan::Mat
     const int first = std::max(0, p.dims - kBatchDims), dims = p.dims - first;
     q.a = reference(p.a, first, dims), q.b = reference(p.b, first, dims), q.out = reference(p.out, first, dims);
     q.residual = reference(p.residual, first, dims), q.preact = reference(p.preact, first, dims);
+    q.has_residual = p.residual.view != nullptr, q.has_preact = p.preact.view != nullptr;
     for (int i = 0; i < dims; ++i) q.batch_size[kBatchDims - dims + i] = p.size[first + i];
     if (p.k == 0) q.a.data = q.b.data = q.out.data;  // nothing is read, but kernels form addresses
     if (p.bias != nullptr) {

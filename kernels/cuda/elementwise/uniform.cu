@@ -16,11 +16,10 @@ __device__ __forceinline__ void uniform(const UniformParams& p) {
     for (int i = 0; i < per_block; ++i) {
         const int64_t at = block * per_block + i;
         if (at >= p.n) return;
-        auto* const to = static_cast<typename tile::Element<T>::Stored*>(p.out) + at;
         if constexpr (T == DType::f64)
-            *to = math::uniform(made.word[2 * i], made.word[2 * i + 1]);
+            store<T>(p.out, at, math::uniform(made.word[2 * i], made.word[2 * i + 1]));
         else
-            *to = tile::Element<T>::store(math::uniform<bits>(made.word[i]));
+            store<T>(p.out, at, math::uniform<bits>(made.word[i]));
     }
 }
 

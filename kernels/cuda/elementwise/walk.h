@@ -17,7 +17,7 @@
 #pragma once
 
 #include "../tile/kernel.h"
-#include "../tile/vector.h"
+#include "../tile/unit.h"
 #include "params.h"
 
 namespace nk::cuda {

@@ -5,8 +5,8 @@
 // and columns come in fours, so that one step of k is TN / 4 + 2 loads of 16 bytes without bank conflicts for 8 TN
 // multiply-adds.
 #include "../tile/element_copy.h"
-#include "../tile/pipeline.h"
-#include "epilogue.h"
+#include "../tile/main_loop.h"
+#include "operands.h"
 
 namespace nk::cuda {
 
@@ -17,47 +17,32 @@ struct SimtTile {
     static constexpr int kWarpM = 4 * TM, kWarpN = 8 * TN;  // a warp's part of the tile
     using CopyA = tile::ElementCopy<BM, BK, 4, kThreads>;
     using CopyB = tile::ElementCopy<BN, BK, 4, kThreads>;
-    static constexpr int kStageBytes = CopyA::kTileBytes + CopyB::kTileBytes;
+    using Ring = tile::GroupRing<Stages, CopyA::kTileBytes + CopyB::kTileBytes>;
     static_assert(TN % 4 == 0 && BM % kWarpM == 0 && BN % kWarpN == 0, "whole warps");
-    static_assert(Stages * kStageBytes >= BM * BN * 4, "the finished tile is staged in the ring's memory");
+    static_assert(Ring::kBytes >= BM * BN * 4, "the finished tile is staged in the ring's memory");
 };
 
 template <class Tile>
-__device__ __forceinline__ void simt_matmul(const MatmulParams& p) {
+__device__ __forceinline__ void simt_matmul(const MatmulParams& p, const tile::Work& work) {
     constexpr int BM = Tile::BM, BN = Tile::BN, BK = Tile::BK, TM = Tile::TM, TN = Tile::TN;
     constexpr int kPitchA = tile::kElementPitch<BM>, kPitchB = tile::kElementPitch<BN>;
 
     extern __shared__ __align__(1024) char shared[];
-    const tile::TileIndex at = tile::grouped_tile(blockIdx.x, p.tiles_m, p.tiles_n, p.group);
-    const int64_t m0 = int64_t{at.m} * BM, n0 = int64_t{at.n} * BN;
-    const BatchEntry<DType::f32> entry(p, p.batch_begin + blockIdx.z);
-    const tile::KRange range = tile::split_range(blockIdx.y, p.k, p.k_per_split);
-
-    typename Tile::CopyA copy_a(entry.a, {p.a.row * 4, p.a.column * 4}, m0, p.m, range.begin, p.a_access);
-    typename Tile::CopyB copy_b(entry.b, {p.b.column * 4, p.b.row * 4}, n0, p.n, range.begin, p.b_access);
-    tile::Ring<Tile::Stages, Tile::kStageBytes> ring(shared);
-    int64_t k_to_load = range.end - range.begin;
-    const int tiles = static_cast<int>((k_to_load + BK - 1) / BK);
-    auto load = [&] {
-        copy_a.issue(ring.writing(), k_to_load);
-        copy_b.issue(ring.writing() + Tile::CopyA::kTileBytes, k_to_load);
-        ring.commit();
-        k_to_load -= BK;
-    };
-#pragma unroll 1
-    for (int stage = 0; stage < ring.kAhead; ++stage) load();
+    const int64_t m0 = int64_t{work.tile.m} * BM, n0 = int64_t{work.tile.n} * BN;
+    const BatchEntry<DType::f32> entry(p, p.batch_begin + work.batch);
+    const tile::KRange range = tile::split_range(work.split, p.k, p.k_per_split);
+    typename Tile::CopyA copy_a(entry.walk_a(p, m0, range));
+    typename Tile::CopyB copy_b(entry.walk_b(p, n0, range));
+    typename Tile::Ring ring(shared);
 
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int row = warp % (BM / Tile::kWarpM) * Tile::kWarpM + lane / 8 * 4;
     const int column = warp / (BM / Tile::kWarpM) * Tile::kWarpN + lane % 8 * 4;
     float sum[TM][TN] = {};
-#pragma unroll 1
-    for (int i = 0; i < tiles; ++i) {
-        ring.arrive();
-        load();  // into the stage of the tile before this one, which every warp has finished
-        const float* a = reinterpret_cast<const float*>(ring.reading()) + row;
-        const float* b = reinterpret_cast<const float*>(ring.reading() + Tile::CopyA::kTileBytes) + column;
-        ring.advance();
+    const int tiles = static_cast<int>((range.end - range.begin + BK - 1) / BK);
+    tile::tile_loop(ring, copy_a, copy_b, tiles, [&](const char* tile_a, const char* tile_b) {
+        const float* const a = reinterpret_cast<const float*>(tile_a) + row;
+        const float* const b = reinterpret_cast<const float*>(tile_b) + column;
 #pragma unroll
         for (int k = 0; k < BK; ++k) {
             float x[TM], y[TN];
@@ -72,7 +57,7 @@ __device__ __forceinline__ void simt_matmul(const MatmulParams& p) {
 #pragma unroll
                 for (int n = 0; n < TN; ++n) sum[m][n] = fmaf(x[m], y[n], sum[m][n]);
         }
-    }
+    });
 
     ring.drain();
     const tile::Staging<float, BM, BN> staging{shared};
@@ -84,7 +69,7 @@ __device__ __forceinline__ void simt_matmul(const MatmulParams& p) {
             staging.put(row + m / 4 * 16 + m % 4, column + n * 8, four);
         }
     __syncthreads();
-    write_tile<DType::f32, Tile::kThreads>(p, entry, staging, m0, n0);
+    write_tile<DType::f32, Tile::kThreads>(p, entry, staging, work, m0, n0);
 }
 
 using Simt128x128 = SimtTile<128, 128, 8, 4, 2>;  // 66 KB, 256 threads of at most 128 registers
@@ -96,9 +81,9 @@ using namespace nk::cuda;
 
 extern "C" __global__ void __launch_bounds__(Simt128x128::kThreads, Simt128x128::kBlocksPerSM)
     matmul_simt_f32_128x128(const __grid_constant__ MatmulParams p) {
-    simt_matmul<Simt128x128>(p);
+    simt_matmul<Simt128x128>(p, work_of_block(p));
 }
 extern "C" __global__ void __launch_bounds__(Simt64x64::kThreads, Simt64x64::kBlocksPerSM)
     matmul_simt_f32_64x64(const __grid_constant__ MatmulParams p) {
-    simt_matmul<Simt64x64>(p);
+    simt_matmul<Simt64x64>(p, work_of_block(p));
 }

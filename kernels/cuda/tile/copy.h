@@ -3,28 +3,21 @@
 // An operand has an outer index (m of A, n of B) and k. Two shapes of tile serve all layouts:
 //   k-major      [Outer][K]: k is contiguous in memory; k moves along the columns of the tile
 //   outer-major  [K][Outer]: the outer index is contiguous; k moves along the rows
-// Whatever lies outside the operand is filled with zeros, so ragged sizes need no other kernel.
+// Whatever lies outside the operand is filled with zeros, so ragged sizes need no other kernel. Where the tiles lie is
+// the walk's business (walk.h).
 #pragma once
 
 #include <stdint.h>
 
 #include "../ptx/address.h"
 #include "../ptx/cp_async.h"
+#include "walk.h"
 
 namespace nk::tile {
 
-// Bytes taken at once. `element` stands for one element with any step; the others need neighbours in memory and
-// addresses that are multiples of them.
-enum Access : int { kElement = 0, kBytes4 = 4, kBytes8 = 8, kBytes16 = 16 };
-
-// Steps of an operand in bytes: `outer` from one m or n to the next, `k` from one k to the next.
-struct OperandSteps {
-    int64_t outer, k;
-};
-
-// Each thread owns one column of 16-byte chunks and every kRowStep-th row of it.
-template <bool KMajor, int Outer, int K, int ElementBytes, int Threads, class Swizzle>
-class TileCopy {
+// How the threads of a block share a tile: each owns one column of 16-byte chunks and every kRowStep-th row of it.
+template <bool KMajor, int Outer, int K, int ElementBytes, int Threads>
+struct CopyShape {
     static constexpr int kRows = KMajor ? Outer : K;
     static constexpr int kColumns = KMajor ? K : Outer;
     static constexpr int kPerChunk = 16 / ElementBytes;
@@ -33,64 +26,64 @@ class TileCopy {
     static constexpr int kPasses = (kRows + kRowStep - 1) / kRowStep;
     static_assert(Threads % kChunks == 0, "a thread stays in its column of chunks");
     static_assert(kRows % kRowStep == 0, "every thread copies as much as the next");
+
+    template <Along Direction>
+    using Linear = LinearWalk<Direction, KMajor, Outer, K, ElementBytes, kRowStep>;
+};
+
+template <class Shape, class Swizzle, class Walk>
+class TileCopy {
+    static constexpr int kPasses = Shape::kPasses, kRowStep = Shape::kRowStep, kPerChunk = Shape::kPerChunk;
+    static constexpr int kElementBytes = 16 / kPerChunk;
     static_assert(kRowStep % Swizzle::kPeriod == 0 || kPasses == 1, "one swizzled offset serves all passes");
-    static_assert(Swizzle::kRowBytes == kColumns * ElementBytes, "the swizzle is that of this tile");
+    static_assert(Swizzle::kRowBytes == Shape::kChunks * 16, "the swizzle is that of this tile");
 
   public:
-    // `origin` is the element [outer 0, k 0] of the tile's batch entry; the tile starts at `outer` and `k`.
-    __device__ __forceinline__ TileCopy(const void* origin, OperandSteps steps, int64_t outer, int64_t outers,
-                                        int64_t k, int access)
-        : origin_(static_cast<const char*>(origin)), access_(access) {
-        const int chunk = threadIdx.x % kChunks;
-        row_ = threadIdx.x / kChunks;
-        column_ = chunk * kPerChunk;
-        offset_ = Swizzle::offset(row_, chunk);
-        const int64_t outer_left = outers - outer;
-        inside_ = static_cast<int>(outer_left < Outer ? outer_left : Outer);
-        row_bytes_ = KMajor ? steps.outer : steps.k;
-        column_bytes_ = KMajor ? steps.k : steps.outer;
-        tile_bytes_ = K * steps.k;
-        source_ = origin_ + outer * steps.outer + k * steps.k + row_ * row_bytes_ + column_ * column_bytes_;
-    }
+    static constexpr int kTileBytes = Shape::kRows * Swizzle::kRowBytes;
 
-    // Whether this tile lies inside the operand along `outer` and is taken in whole chunks.
-    __device__ __forceinline__ bool inside() const { return access_ == kBytes16 && inside_ == Outer; }
+    __device__ __forceinline__ explicit TileCopy(const typename Walk::Params& params)
+        : walk_(params, row(), chunk() * kPerChunk), offset_(Swizzle::offset(row(), chunk())) {}
 
-    // Starts copying a tile that lies inside the operand in every direction and moves on to the next one.
-    __device__ __forceinline__ void issue_inside(char* tile) {
+    // Tiles from the first one on that exist entirely.
+    __device__ __forceinline__ int whole() const { return walk_.whole(); }
+
+    // Starts copying the next tile, which exists entirely.
+    __device__ __forceinline__ void issue_whole(char* tile) {
         const uint32_t target = ptx::shared_address(tile) + offset_;
-        const char* from = source_;
+        auto cursor = walk_.begin();
 #pragma unroll
-        for (int pass = 0; pass < kPasses; ++pass, from += kRowStep * row_bytes_)
-            ptx::cp_async_16(target + pass * kRowStep * Swizzle::kRowBytes, from);
-        source_ += tile_bytes_;
+        for (int pass = 0; pass < kPasses; ++pass, walk_.down(cursor))
+            ptx::cp_async_16(target + pass * kRowStep * Swizzle::kRowBytes, walk_.address(cursor));
+        walk_.advance();
     }
 
-    // Starts copying the tile into `tile` and moves on to the next one; `k_left` elements of k remain (it may be <= 0).
-    __device__ __forceinline__ void issue(char* tile, int64_t k_left) {
-        const int left = static_cast<int>(k_left < K ? k_left : K);
-        const int rows = KMajor ? inside_ : left;
-        const int columns = (KMajor ? left : inside_) - column_;  // of this thread's chunk and beyond it
-        const char* from = source_;
-#pragma unroll 1
-        for (int pass = 0; pass < kPasses; ++pass, from += kRowStep * row_bytes_) {
+    // Starts copying the next tile, number `index`, of which some may not exist, or nothing.
+    __device__ __forceinline__ void issue(char* tile, int index) {
+        const auto limits = walk_.limits(index);
+        auto cursor = walk_.begin();
+#pragma unroll Walk::kUnrolled ? kPasses : 1
+        for (int pass = 0; pass < kPasses; ++pass, walk_.down(cursor)) {
             char* const chunk = tile + offset_ + pass * kRowStep * Swizzle::kRowBytes;
-            const int valid = row_ + pass * kRowStep < rows ? columns : 0;
-            if (access_ == kBytes16)
+            const char* const from = walk_.address(cursor);
+            const int valid = walk_.valid(cursor, limits);
+            if (walk_.access() == kBytes16)
                 copy_pieces<16>(chunk, from, 16, valid);
-            else if (access_ == kBytes8)
+            else if (walk_.access() == kBytes8)
                 copy_pieces<8>(chunk, from, 8, valid);
-            else if (access_ == kBytes4)
+            else if (walk_.access() == kBytes4)
                 copy_pieces<4>(chunk, from, 4, valid);
-            else if constexpr (ElementBytes == 4)
-                copy_pieces<4>(chunk, from, column_bytes_, valid);
+            else if constexpr (kElementBytes == 4)
+                copy_pieces<4>(chunk, from, walk_.element_step(), valid);
             else
                 gather(chunk, from, valid);
         }
-        source_ += tile_bytes_;
+        walk_.advance();
     }
 
   private:
+    static __device__ __forceinline__ int row() { return threadIdx.x / Shape::kChunks; }
+    static __device__ __forceinline__ int chunk() { return threadIdx.x % Shape::kChunks; }
+
     // A chunk in pieces of which each is wholly or partly valid; `step` bytes lie between their sources. Eight lanes
     // cover all banks with their chunks, so each eight of a warp begin with another piece.
     template <int Bytes>
@@ -99,8 +92,8 @@ class TileCopy {
 #pragma unroll
         for (int turn = 0; turn < 16 / Bytes; ++turn) {
             const int i = (turn + threadIdx.x / 8) % (16 / Bytes);
-            const int bytes = min(max(valid * ElementBytes - i * Bytes, 0), Bytes);
-            const char* piece = bytes > 0 ? from + i * step : origin_;
+            const int bytes = min(max(valid * kElementBytes - i * Bytes, 0), Bytes);
+            const char* piece = bytes > 0 ? from + i * step : walk_.anywhere();
             if constexpr (Bytes == 16)
                 ptx::cp_async_16(target, piece, bytes);
             else
@@ -113,17 +106,15 @@ class TileCopy {
         uint32_t word[4] = {};
 #pragma unroll
         for (int i = 0; i < kPerChunk; ++i) {
-            const uint32_t x = i < valid ? *reinterpret_cast<const uint16_t*>(from + i * column_bytes_) : 0;
+            const uint32_t x =
+                i < valid ? *reinterpret_cast<const uint16_t*>(from + i * walk_.element_step()) : uint32_t{0};
             word[i / 2] |= x << (16 * (i % 2));
         }
         *reinterpret_cast<uint4*>(chunk) = make_uint4(word[0], word[1], word[2], word[3]);
     }
 
-    const char* origin_;
-    const char* source_;  // this thread's first chunk of the tile to come
-    int64_t row_bytes_, column_bytes_, tile_bytes_;
-    uint32_t offset_;
-    int row_, column_, inside_, access_;
+    Walk walk_;
+    uint32_t offset_;  // of this thread's first chunk in a tile
 };
 
 }  // namespace nk::tile

@@ -1,79 +1,68 @@
-// Elements as they lie in memory and the numbers that kernels compute with.
+// Elements as they lie in memory and the numbers that kernels compute with: those of f16 and bf16 are f32, and rounding
+// happens once, when a result is stored.
 #pragma once
 
 #include <stdint.h>
 
 #include "../../dtype.h"
 #include "../ptx/cvt.h"
-#include "../ptx/store.h"
 
-namespace nk::tile {
+namespace nk::cuda {
 
 template <DType T>
-struct Element;
-
+struct Element {
+    using memory = uint16_t;
+    using compute = float;
+};
 template <>
 struct Element<DType::f32> {
-    using Stored = float;
-    using Number = float;
-    static __device__ __forceinline__ float load(float x) { return x; }
-    static __device__ __forceinline__ float store(float x) { return x; }
+    using memory = float;
+    using compute = float;
 };
-
 template <>
 struct Element<DType::f64> {
-    using Stored = double;
-    using Number = double;
-    static __device__ __forceinline__ double load(double x) { return x; }
-    static __device__ __forceinline__ double store(double x) { return x; }
+    using memory = double;
+    using compute = double;
 };
-
-template <>
-struct Element<DType::f16> {
-    using Stored = uint16_t;
-    using Number = float;
-    static __device__ __forceinline__ float load(uint16_t x) { return ptx::f16_to_f32(x); }
-    static __device__ __forceinline__ uint32_t pair(float lo, float hi) { return ptx::pack_f16(lo, hi); }
-    static __device__ __forceinline__ uint16_t store(float x) { return static_cast<uint16_t>(pair(x, 0.f)); }
-};
-
-template <>
-struct Element<DType::bf16> {
-    using Stored = uint16_t;
-    using Number = float;
-    static __device__ __forceinline__ float load(uint16_t x) { return __uint_as_float(uint32_t{x} << 16); }
-    static __device__ __forceinline__ uint32_t pair(float lo, float hi) { return ptx::pack_bf16(lo, hi); }
-    static __device__ __forceinline__ uint16_t store(float x) { return static_cast<uint16_t>(pair(x, 0.f)); }
-};
-
-// The number of accumulators in 16 bytes, and so of columns that an epilogue handles at once.
 template <DType T>
-inline constexpr int kLanes = 16 / static_cast<int>(sizeof(typename Element<T>::Number));
-
-// kLanes<T> neighbouring elements in one access (4 of f32 or 2 of f64: 16 bytes; 4 of 16 bits: 8 bytes).
+using memory_t = typename Element<T>::memory;
 template <DType T>
-__device__ __forceinline__ void load_wide(const typename Element<T>::Stored* p,
-                                          typename Element<T>::Number (&v)[kLanes<T>]) {
-    if constexpr (T == DType::f32) {
-        const float4 x = *reinterpret_cast<const float4*>(p);
-        v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
-    } else if constexpr (T == DType::f64) {
-        const double2 x = *reinterpret_cast<const double2*>(p);
-        v[0] = x.x, v[1] = x.y;
-    } else {
-        const uint2 x = *reinterpret_cast<const uint2*>(p);
-        v[0] = Element<T>::load(static_cast<uint16_t>(x.x)), v[1] = Element<T>::load(static_cast<uint16_t>(x.x >> 16));
-        v[2] = Element<T>::load(static_cast<uint16_t>(x.y)), v[3] = Element<T>::load(static_cast<uint16_t>(x.y >> 16));
-    }
-}
+using compute_t = typename Element<T>::compute;
 
 template <DType T>
-__device__ __forceinline__ void store_wide(typename Element<T>::Stored* p,
-                                           const typename Element<T>::Number (&v)[kLanes<T>]) {
-    if constexpr (T == DType::f32 || T == DType::f64)
-        ptx::store_16(p, v);
+__device__ __forceinline__ compute_t<T> to_compute(memory_t<T> x) {
+    if constexpr (T == DType::f16)
+        return ptx::f16_to_f32(x);
+    else if constexpr (T == DType::bf16)
+        return __uint_as_float(static_cast<uint32_t>(x) << 16);
     else
-        *reinterpret_cast<uint2*>(p) = make_uint2(Element<T>::pair(v[0], v[1]), Element<T>::pair(v[2], v[3]));
+        return x;
+}
+template <DType T>
+__device__ __forceinline__ memory_t<T> to_memory(compute_t<T> x) {
+    if constexpr (T == DType::f16)
+        return static_cast<uint16_t>(ptx::pack_f16(x, 0.f));
+    else if constexpr (T == DType::bf16)
+        return static_cast<uint16_t>(ptx::pack_bf16(x, 0.f));
+    else
+        return x;
 }
 
-}  // namespace nk::tile
+template <DType T>
+__device__ __forceinline__ memory_t<T>* element(void* base, int64_t i) {
+    return static_cast<memory_t<T>*>(base) + i;
+}
+template <DType T>
+__device__ __forceinline__ const memory_t<T>* element(const void* base, int64_t i) {
+    return static_cast<const memory_t<T>*>(base) + i;
+}
+template <DType T>
+__device__ __forceinline__ compute_t<T> load(const void* base, int64_t i) {
+    return to_compute<T>(*element<T>(base, i));
+}
+template <DType T>
+__device__ __forceinline__ void store(void* base, int64_t i, compute_t<T> x) {
+    *element<T>(base, i) = to_memory<T>(x);
+}
+
+}  // namespace nk::cuda

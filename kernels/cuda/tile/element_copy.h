@@ -6,7 +6,7 @@
 
 #include "../ptx/address.h"
 #include "../ptx/cp_async.h"
-#include "copy.h"
+#include "walk.h"
 
 namespace nk::tile {
 
@@ -30,54 +30,53 @@ class ElementCopy {
   public:
     static constexpr int kTileBytes = K * kPitch * ElementBytes;
 
-    __device__ __forceinline__ ElementCopy(const void* origin, OperandSteps steps, int64_t outer, int64_t outers,
-                                           int64_t k, int access)
-        : origin_(static_cast<const char*>(origin)), steps_(steps) {
-        walk_ = access == kBytes16 ? Walk::outer_wide : steps.k == ElementBytes ? Walk::k : Walk::outer;
-        source_ = origin_ + outer * steps.outer + k * steps.k;
-        const int64_t outer_left = outers - outer;
-        inside_ = static_cast<int>(outer_left < Outer ? outer_left : Outer);
+    __device__ __forceinline__ explicit ElementCopy(const MatrixWalk& walk) : p_(walk) {
+        walk_ = p_.access == kBytes16 ? Walk::outer_wide : p_.steps.k == ElementBytes ? Walk::k : Walk::outer;
+        source_ = static_cast<const char*>(p_.origin) + p_.outer * p_.steps.outer + p_.k * p_.steps.k;
     }
 
-    // As TileCopy::issue.
-    __device__ __forceinline__ void issue(char* tile, int64_t k_left) {
-        const int left = static_cast<int>(k_left < K ? k_left : K);
+    // As TileCopy's: tiles that exist entirely are not told from others.
+    __device__ __forceinline__ int whole() const { return 0; }
+    __device__ __forceinline__ void issue_whole(char*) {}
+
+    __device__ __forceinline__ void issue(char* tile, int index) {
+        const auto [outers, ks] = p_.template limits<Along::k, Outer, K>(index);
         if (walk_ == Walk::outer_wide)
-            along_outer<16>(tile, left);
+            along_outer<16>(tile, outers, ks);
         else if (walk_ == Walk::outer)
-            along_outer<ElementBytes>(tile, left);
+            along_outer<ElementBytes>(tile, outers, ks);
         else
-            along_k(tile, left);
-        source_ += K * steps_.k;
+            along_k(tile, outers, ks);
+        source_ += K * p_.steps.k;
     }
 
   private:
     template <int Bytes>
-    __device__ __forceinline__ void along_outer(char* tile, int left) {
+    __device__ __forceinline__ void along_outer(char* tile, int outers, int ks) {
         constexpr int kLanes = Outer * ElementBytes / Bytes;  // of one row
         constexpr int kRowStep = Threads / kLanes;
         static_assert(Threads % kLanes == 0 && K % kRowStep == 0, "whole passes");
         const int i = threadIdx.x % kLanes * (Bytes / ElementBytes), row = threadIdx.x / kLanes;
-        const char* from = source_ + i * steps_.outer + row * steps_.k;
+        const char* from = source_ + i * p_.steps.outer + row * p_.steps.k;
         const uint32_t target = ptx::shared_address(tile) + (row * kPitch + i) * ElementBytes;
-        const int valid = min(max((inside_ - i) * ElementBytes, 0), Bytes);
+        const int valid = min(max((outers - i) * ElementBytes, 0), Bytes);
 #pragma unroll
-        for (int k = 0; k < K; k += kRowStep, from += kRowStep * steps_.k)
-            copy<Bytes>(target, k, from, row + k < left ? valid : 0);
+        for (int k = 0; k < K; k += kRowStep, from += kRowStep * p_.steps.k)
+            copy<Bytes>(target, k, from, row + k < ks ? valid : 0);
     }
 
-    __device__ __forceinline__ void along_k(char* tile, int left) {
+    __device__ __forceinline__ void along_k(char* tile, int outers, int ks) {
         constexpr int kOuterStep = Threads / kLanesK;
         const int k = threadIdx.x % kLanesK, i = threadIdx.x / kLanesK;
-        const char* from = source_ + i * steps_.outer + k * steps_.k;
+        const char* from = source_ + i * p_.steps.outer + k * p_.steps.k;
         const uint32_t target = ptx::shared_address(tile) + (k * kPitch + i) * ElementBytes;
 #pragma unroll
-        for (int o = 0; o < Outer; o += kOuterStep, from += kOuterStep * steps_.outer)
+        for (int o = 0; o < Outer; o += kOuterStep, from += kOuterStep * p_.steps.outer)
 #pragma unroll
             for (int kk = 0; kk < K; kk += kLanesK) {
-                const int bytes = k + kk < left && i + o < inside_ ? ElementBytes : 0;
+                const int bytes = k + kk < ks && i + o < outers ? ElementBytes : 0;
                 ptx::cp_async<ElementBytes>(target + (kk * kPitch + o) * ElementBytes,
-                                            bytes > 0 ? from + kk * ElementBytes : origin_, bytes);
+                                            bytes > 0 ? from + kk * ElementBytes : anywhere(), bytes);
             }
     }
 
@@ -85,15 +84,15 @@ class ElementCopy {
     __device__ __forceinline__ void copy(uint32_t target, int k, const char* from, int bytes) {
         const uint32_t to = target + k * kPitch * ElementBytes;
         if constexpr (Bytes == 16)
-            ptx::cp_async_16(to, bytes > 0 ? from : origin_, bytes);
+            ptx::cp_async_16(to, bytes > 0 ? from : anywhere(), bytes);
         else
-            ptx::cp_async<Bytes>(to, bytes > 0 ? from : origin_, bytes);
+            ptx::cp_async<Bytes>(to, bytes > 0 ? from : anywhere(), bytes);
     }
 
-    const char* origin_;
+    __device__ __forceinline__ const char* anywhere() const { return static_cast<const char*>(p_.origin); }
+
+    MatrixWalk p_;
     const char* source_;
-    OperandSteps steps_;
-    int inside_;
     Walk walk_;
 };
 

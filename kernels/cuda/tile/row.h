@@ -8,7 +8,7 @@
 
 #include "reduce.h"
 #include "row_threads.h"
-#include "vector.h"
+#include "unit.h"
 
 namespace nk::cuda {
 

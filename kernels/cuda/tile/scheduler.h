@@ -19,6 +19,26 @@ __host__ __device__ inline TileIndex grouped_tile(int index, int tiles_m, int ti
     return {first + within % rows, within / rows};
 }
 
+// What a block computes at a time: a tile of the output of one batch entry, or the share of one part of k in it. It is
+// handed down from the kernel, so that the blocks of a grid may each take one, or a few blocks all of them in turn.
+struct Work {
+    TileIndex tile;
+    int split;
+    int64_t batch;  // counted from the launch's first
+};
+
+// The grid is (tiles, splits, batches), a block takes one.
+__device__ inline Work work_of_block(int tiles_m, int tiles_n, int group) {
+    return {grouped_tile(blockIdx.x, tiles_m, tiles_n, group), static_cast<int>(blockIdx.y), blockIdx.z};
+}
+
+// Number `index` of them all, tiles first, then parts of k, then batch entries.
+__host__ __device__ inline Work work_of(int64_t index, int tiles_m, int tiles_n, int group, int splits) {
+    const int64_t tiles = int64_t{tiles_m} * tiles_n, rest = index / tiles;
+    return {grouped_tile(static_cast<int>(index % tiles), tiles_m, tiles_n, group), static_cast<int>(rest % splits),
+            rest / splits};
+}
+
 // The part of k that split number `split` adds up: [begin, end), empty when the splits before it took everything.
 struct KRange {
     int64_t begin, end;

@@ -1,36 +1,13 @@
 // A unit: 16 bytes of one tensor, what one thread moves by one load or store, and its elements as numbers.
-// f32, f64: the number is the memory's type. f16, bf16: numbers are f32; rounding happens once, in pack or store.
 //
 //   unit of f32   word[0]   word[1]   word[2]   word[3]        unit of f16, bf16   word[i] = element 2i (low half)
 //                 elem 0    elem 1    elem 2    elem 3                                       and 2i + 1 (high half)
 #pragma once
 
-#include <stdint.h>
-
-#include "../../dtype.h"
-#include "../ptx/cvt.h"
+#include "../ptx/store.h"
+#include "element.h"
 
 namespace nk::cuda {
-
-template <DType T>
-struct Element {
-    using memory = uint16_t;
-    using compute = float;
-};
-template <>
-struct Element<DType::f32> {
-    using memory = float;
-    using compute = float;
-};
-template <>
-struct Element<DType::f64> {
-    using memory = double;
-    using compute = double;
-};
-template <DType T>
-using memory_t = typename Element<T>::memory;
-template <DType T>
-using compute_t = typename Element<T>::compute;
 
 inline constexpr int kUnitBytes = 16;  // the widest load: LDG.128
 template <DType T>
@@ -47,42 +24,6 @@ __device__ __forceinline__ Unit load_unit(const void* p) {
 }
 __device__ __forceinline__ void store_unit(void* p, const Unit& u) {
     *static_cast<uint4*>(p) = make_uint4(u.word[0], u.word[1], u.word[2], u.word[3]);
-}
-
-template <DType T>
-__device__ __forceinline__ compute_t<T> to_compute(memory_t<T> x) {
-    if constexpr (T == DType::f16)
-        return ptx::f16_to_f32(x);
-    else if constexpr (T == DType::bf16)
-        return __uint_as_float(static_cast<uint32_t>(x) << 16);
-    else
-        return x;
-}
-template <DType T>
-__device__ __forceinline__ memory_t<T> to_memory(compute_t<T> x) {
-    if constexpr (T == DType::f16)
-        return static_cast<uint16_t>(ptx::pack_f16(x, 0.f));
-    else if constexpr (T == DType::bf16)
-        return static_cast<uint16_t>(ptx::pack_bf16(x, 0.f));
-    else
-        return x;
-}
-
-template <DType T>
-__device__ __forceinline__ memory_t<T>* element(void* base, int64_t i) {
-    return static_cast<memory_t<T>*>(base) + i;
-}
-template <DType T>
-__device__ __forceinline__ const memory_t<T>* element(const void* base, int64_t i) {
-    return static_cast<const memory_t<T>*>(base) + i;
-}
-template <DType T>
-__device__ __forceinline__ compute_t<T> load(const void* base, int64_t i) {
-    return to_compute<T>(*element<T>(base, i));
-}
-template <DType T>
-__device__ __forceinline__ void store(void* base, int64_t i, compute_t<T> x) {
-    *element<T>(base, i) = to_memory<T>(x);
 }
 
 // The first N elements of a unit as numbers, and back; the words behind them are not touched.
@@ -153,6 +94,27 @@ __device__ __forceinline__ void put_piece(const compute_t<T> (&x)[kPiece<T>], Un
         u.word[2] = front.word[0], u.word[3] = front.word[1];
     } else {
         pack<T>(x, u);
+    }
+}
+
+// A piece of neighbouring elements by one access: 16 bytes of f32 or f64, 8 of a 16-bit type.
+template <DType T>
+__device__ __forceinline__ void load_piece(const memory_t<T>* p, compute_t<T> (&x)[kPiece<T>]) {
+    if constexpr (kPieces<T> == 1) {
+        unpack<T>(load_unit(p), x);
+    } else {
+        const uint2 v = *reinterpret_cast<const uint2*>(p);
+        unpack<T>(Unit{{v.x, v.y}}, x);
+    }
+}
+template <DType T>
+__device__ __forceinline__ void store_piece(memory_t<T>* p, const compute_t<T> (&x)[kPiece<T>]) {
+    if constexpr (kPieces<T> == 1) {
+        ptx::store_16(p, x);
+    } else {
+        Unit u;
+        pack<T>(x, u);
+        *reinterpret_cast<uint2*>(p) = make_uint2(u.word[0], u.word[1]);
     }
 }
 

@@ -111,11 +111,12 @@ def snippets(request: pytest.FixtureRequest):
 
 
 @pytest.fixture(scope="session")
-def nvcc(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], str]:
-    """The PTX that nvcc writes of a source for an architecture; a skip where no nvcc or header for it is installed."""
+def nvcc(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """The PTX that nvcc writes of a source for an architecture (and with further flags); a skip where no nvcc or header
+    for it is installed."""
     finder = Path(__file__).parents[1] / "cmake" / "nvcc.py"
 
-    def compiled(source: str, architecture: str) -> str:
+    def compiled(source: str, architecture: str, *flags: str) -> str:
         found = subprocess.run([sys.executable, finder, "find"], capture_output=True, text=True, check=True).stdout
         if not found:
             pytest.skip("no nvcc")
@@ -125,7 +126,7 @@ def nvcc(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], str]:
             pytest.skip(f"{compiler} knows no {architecture}")
         folder = tmp_path_factory.mktemp("nvcc")
         (folder / "kernels.cu").write_text(source)
-        command = [compiler, "-std=c++17", f"-arch={architecture}", "-ptx", "kernels.cu", "-o", "kernels.ptx"]
+        command = [compiler, "-std=c++20", f"-arch={architecture}", "-ptx", "kernels.cu", "-o", "kernels.ptx", *flags]
         run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
         if run.returncode != 0 and "No such file" in run.stderr:
             pytest.skip(f"nvcc: {run.stderr[-300:]}")  # CUDA's own headers come apart from the compiler

@@ -55,13 +55,14 @@ __device__ __forceinline__ void tile_loop(Ring& ring, CopyA& a, CopyB& b, int ti
 }
 
 // The same with a warp's fragments one step ahead of its multiplications, across tiles as well. Warp: kSteps of a tile,
-// fetch(buffer, tile of A, tile of B, step), multiply(buffer), see warp_tile.h.
-template <class Warp, class Ring, class CopyA, class CopyB>
-__device__ __forceinline__ void main_loop(Warp& warp, Ring& ring, CopyA& a, CopyB& b, int tiles) {
+// fetch(buffer, tile of A, tile of B, step), multiply(buffer), see warp_tile.h. refill() is called once a tile, where
+// the stage of the tile before is free; it is empty where other warps fill the ring. They fill kAhead stages more than
+// there are tiles.
+template <class Warp, class Ring, class Refill>
+__device__ __forceinline__ void warp_loop(Warp& warp, Ring& ring, int a_bytes, int tiles, Refill&& refill) {
     static_assert(Warp::kSteps >= 2, "the ring moves on in the last step of a tile and is refilled in the first");
-    Feed<Ring, CopyA, CopyB> feed(ring, a, b);
     const auto fetch = [&](int buffer, int step) {
-        warp.fetch(buffer, ring.reading(), ring.reading() + CopyA::kTileBytes, step);
+        warp.fetch(buffer, ring.reading(), ring.reading() + a_bytes, step);
     };
     ring.wait();
     fetch(0, 0);
@@ -74,10 +75,17 @@ __device__ __forceinline__ void main_loop(Warp& warp, Ring& ring, CopyA& a, Copy
                 ring.wait();
             }
             fetch((step + 1) % 2, (step + 1) % Warp::kSteps);
-            if (step == 0) feed.next();  // into the stage that was read before: all have passed the last wait
+            if (step == 0) refill();
             warp.multiply(step % 2);
         }
     }
+}
+
+// All warps fill the ring and compute.
+template <class Warp, class Ring, class CopyA, class CopyB>
+__device__ __forceinline__ void main_loop(Warp& warp, Ring& ring, CopyA& a, CopyB& b, int tiles) {
+    Feed<Ring, CopyA, CopyB> feed(ring, a, b);
+    warp_loop(warp, ring, CopyA::kTileBytes, tiles, [&] { feed.next(); });
 }
 
 }  // namespace nk::tile

@@ -38,6 +38,12 @@ __device__ __forceinline__ V reduce_warp(V v, Op op) {
     for (int o = kWarp / 2; o > 0; o /= 2) v = op(v, shuffle_xor(v, o));
     return v;
 }
+// The four lanes that share a row of an mma accumulator (fragment.h).
+template <class V, class Op>
+__device__ __forceinline__ V reduce_quad(V v, Op op) {
+    v = op(v, shuffle_xor(v, 2));
+    return op(v, shuffle_xor(v, 1));
+}
 
 // blockDim.x must be a multiple of 32. `scratch` holds 32 values; the leading barrier makes it safe to reuse.
 template <class V, class Op>

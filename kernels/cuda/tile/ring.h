@@ -131,8 +131,14 @@ class Ring {
         if constexpr (Part == kParts - 1) read_.advance();
     }
 
-    // Nothing is under way any more and the memory is free for other uses; afterwards the ring may be filled anew.
-    __device__ __forceinline__ void drain() {
+    // The barrier that a part's copies arrive at, for copies that do so by themselves.
+    template <int Part = 0>
+    __device__ __forceinline__ uint32_t full() const {
+        return arrival_.full(write_.slot(Part));
+    }
+
+    // Takes what was filled ahead and nobody asked for, as one who computes; afterwards the ring may be filled anew.
+    __device__ __forceinline__ void flush() {
         if constexpr (Arrival::kByGroups) {
             ptx::cp_async_wait<0>();
             read_ = write_;
@@ -140,6 +146,10 @@ class Ring {
 #pragma unroll 1
             for (int stage = 0; stage < kAhead; ++stage) skip<0>();
         }
+    }
+    // By the whole block: nothing is under way any more and the memory is free for other uses.
+    __device__ __forceinline__ void drain() {
+        flush();
         __syncthreads();
     }
 

@@ -1,0 +1,63 @@
+// Attention as checked arguments, in the form that the CPU and CUDA launchers take.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/attention.h"
+#include "tensor/view.h"
+
+namespace nk::attention {
+
+inline constexpr int kBatchDims = 4;  // that are left when those which lie evenly were joined
+
+// One tensor as [batches..., heads, rows, columns]; steps in elements, 0 where it is repeated, any sign.
+struct Operand {
+    char* data = nullptr;  // null: there is no such tensor
+    DType dtype = DType::f32;
+    int64_t batch[kBatchDims] = {};  // outermost first
+    int64_t head = 0, row = 0, column = 0;
+
+    explicit operator bool() const { return data != nullptr; }
+};
+
+// Packed: rows of all sequences lie behind one another in a tensor without batch dims; sequence b has queries
+// cu_queries[b] .. cu_queries[b + 1] - 1, and keys likewise. `queries` and `keys` are then those of all sequences, and
+// rows number through them all for lse and dropout; a sequence's own sizes decide about places.
+struct Problem {
+    DType dtype = DType::f32;
+    Device device;
+    int batch_dims = 0;
+    int64_t batch_size[kBatchDims] = {};
+    int64_t batches = 1;  // or sequences
+    int64_t heads = 1, kv_heads = 1;
+    int64_t queries = 0, keys = 0, size = 0, value_size = 0;
+    AttentionRules rules;
+
+    Operand query, key, value;
+    Operand mask;    // bool, [batches..., heads, queries, keys]
+    Operand bias;    // dtype, or f32 with 16 bits
+    Operand slopes;  // f32 (f64), [batches..., heads]: row and column are 0
+    Operand sink;    // dtype, [heads]
+    Operand output;  // [batches..., heads, queries, value_size]
+    Operand lse;     // f32 (f64), [batches..., heads, queries]: column is 0; may be missing
+
+    const TensorView *cu_queries = nullptr, *cu_keys = nullptr;  // i32 or i64, contiguous, batches + 1 numbers
+    int64_t longest_queries = 0, longest_keys = 0;               // of a packed problem's sequences, at least
+
+    int64_t group() const { return heads / kv_heads; }  // queries' heads for each head of keys and values
+};
+
+// Gradients that are not wanted have no data. Those of bias and sink have the shapes of these, so that repeated ones
+// are sums.
+struct BackwardProblem : Problem {
+    Operand g;       // of the output
+    Operand g_lse;   // as lse; may be missing
+    Operand g_query, g_key, g_value, g_bias, g_sink;
+};
+
+void forward_cpu(const Problem& p);
+void backward_cpu(const BackwardProblem& p);
+void forward_cuda(const Problem& p);
+void backward_cuda(const BackwardProblem& p);
+
+}  // namespace nk::attention

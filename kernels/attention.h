@@ -1,5 +1,5 @@
-// Which keys a query of attention sees, and what happens to a score before the softmax: the same on the host, on the CPU
-// and in CUDA.
+// Which keys a query of attention sees, and what happens to a score before the softmax: the same on the host, on the
+// CPU and in CUDA.
 //
 //   s = scale * q k'                                  scores
 //   s = softcap * tanh(s / softcap)                   if softcap is not 0
@@ -10,8 +10,8 @@
 //   out = p v,   lse = log of the softmax's sum (-infinity where nothing is visible, and out is 0)
 //
 // A query is at `place`: its own number, or with bottom_right that plus (keys - queries), so that the last query is at
-// the last key. It sees keys place - left .. place + right, of its own chunk alone if there are chunks, and of those the
-// ones where the mask is true. A key that is not visible counts for nothing, whatever its value.
+// the last key. It sees keys place - left .. place + right, of its own chunk alone if there are chunks, and of those
+// the ones where the mask is true. A key that is not visible counts for nothing, whatever its value.
 #pragma once
 
 #include <stdint.h>
@@ -31,8 +31,8 @@ struct AttentionRules {
     int64_t chunk = 0;         // keys of a chunk; 0: there are none
     int32_t bottom_right = 0;  // whether the last query is at the last key, else the first at the first
     double scale = 1, softcap = 0;
-    double dropout = 0;  // probability
-    uint64_t seed = 0, offset = 0;
+    double dropout = 0;             // probability
+    uint64_t seed = 0, offset = 0;  // on a GPU they are read from memory there
 
     // Whether all keys are visible but for a mask.
     NK_ATTENTION_FN bool sees_all() const { return left >= kNoLimit && right >= kNoLimit && chunk == 0; }

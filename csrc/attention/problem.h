@@ -44,15 +44,21 @@ struct Problem {
     const TensorView *cu_queries = nullptr, *cu_keys = nullptr;  // i32 or i64, contiguous, batches + 1 numbers
     int64_t longest_queries = 0, longest_keys = 0;               // of a packed problem's sequences, at least
 
+    // Two numbers of i64, seed and offset, on the problem's device; null without dropout. On the CPU they are in
+    // `rules`.
+    const TensorView* seed = nullptr;
+
     int64_t group() const { return heads / kv_heads; }  // queries' heads for each head of keys and values
 };
 
 // Gradients that are not wanted have no data. Those of bias and sink have the shapes of these, so that repeated ones
 // are sums.
 struct BackwardProblem : Problem {
-    Operand g;       // of the output
-    Operand g_lse;   // as lse; may be missing
-    Operand g_query, g_key, g_value, g_bias, g_sink;
+    Operand g;      // of the output
+    Operand g_lse;  // as lse; may be missing
+    Operand g_query, g_key, g_value;
+    Operand g_bias, g_sink;  // contiguous
+    int64_t g_bias_numbers = 0;
 };
 
 void forward_cpu(const Problem& p);

@@ -118,11 +118,20 @@ void* new_tensor(const TensorView& like, const int64_t* shape, int ndim) {
 }
 
 void* new_tensor(const TensorView& like, DType dtype, const int64_t* shape, int ndim) {
-    int64_t sizes[kMaxDims], strides[kMaxDims];
-    int64_t step = 1, elements = 1;
+    int64_t strides[kMaxDims];
+    int64_t step = 1;
     for (int i = ndim - 1; i >= 0; --i) {
-        sizes[i] = shape[i], strides[i] = step;
+        strides[i] = step;
         step *= std::max<int64_t>(shape[i], 1);
+    }
+    return new_strided(like, dtype, shape, strides, ndim);
+}
+
+void* new_strided(const TensorView& like, DType dtype, const int64_t* shape, const int64_t* stride, int ndim) {
+    int64_t sizes[kMaxDims], strides[kMaxDims];
+    int64_t elements = 1;
+    for (int i = 0; i < ndim; ++i) {
+        sizes[i] = shape[i], strides[i] = stride[i];
         elements *= shape[i];
     }
     const bool quick = empty_strided_cpu != nullptr && like.device.kind == Device::cpu;

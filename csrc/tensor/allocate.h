@@ -8,6 +8,8 @@ namespace nk {
 // A new contiguous tensor of torch's own, of `like`'s dtype and device, unset: a new reference to a PyObject.
 void* new_tensor(const TensorView& like, const int64_t* shape, int ndim);
 void* new_tensor(const TensorView& like, DType dtype, const int64_t* shape, int ndim);  // of another dtype
+// The same with these strides, of a dense layout.
+void* new_strided(const TensorView& like, DType dtype, const int64_t* shape, const int64_t* stride, int ndim);
 
 // A new tensor as torch's empty_like(object) makes it: any dense layout is kept. `like` is object's view.
 void* new_like(void* object, const TensorView& like);

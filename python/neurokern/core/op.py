@@ -82,7 +82,9 @@ def _parsed(schema: str) -> tuple[str, list[Argument], list[str], bool]:
     arguments = []
     for a in parsed.arguments:
         written = a.alias_info is not None and a.alias_info.is_write
-        kind = {"Optional[Tensor]": "Tensor?", "number": "Scalar", "List[int]": "int[]"}.get(str(a.type), str(a.type))
+        kind = {"number": "Scalar", "List[int]": "int[]"}.get(str(a.type), str(a.type))
+        if kind.startswith("Optional["):
+            kind = f"{kind[len('Optional[') : -1]}?"
         arguments.append(Argument(a.name, "Tensor(a!)" if written else kind))
     writes = arguments[0].type == "Tensor(a!)"
     return name, arguments, [r.name or f"y{i}" for i, r in enumerate(parsed.returns)], writes

@@ -57,10 +57,10 @@ def as_parameter(op: str, name: str, kind: str, value: Any) -> Any:
     Raises:
         TypeError, RuntimeError, OverflowError: as `number` and `index`; TypeError for other types of the schema.
     """
-    if kind.startswith("Optional["):
+    if kind.endswith("?"):
         if value is None:
             return None
-        kind = kind[len("Optional[") : -1]
+        kind = kind[:-1]
     if kind in ("float", "Scalar"):
         return as_float(op, name, value)
     if kind == "int":

@@ -1,0 +1,15 @@
+// Attention on the CPU.
+#include "attention/cpu.h"
+
+#include "attention/problem.h"
+#include "call/run.h"
+#include "cpu/table.h"
+#include "cpu/threads.h"
+
+namespace nk::attention {
+
+void forward_cpu(const Problem& p) { forward_row_by_row(p); }
+
+void backward_cpu(const BackwardProblem& p) { backward_row_by_row(p); }
+
+}  // namespace nk::attention

@@ -1,0 +1,8 @@
+// The attention family's part of this instruction set's table.
+#include "register.h"
+
+namespace nk::NK_ISA {
+
+void register_attention(cpu::AttentionEntries& e) { register_attention_row_by_row(e); }
+
+}  // namespace nk::NK_ISA

@@ -332,13 +332,14 @@ def matmul(
 
     out, residual, preact [..., M, N], a [..., M, K], b [..., K, N], bias [N]; batch dimensions already broadcast.
     f32 multiplies in full precision, or in tf32 if asked to: by ``tf32``, or else by
-    ``torch.get_float32_matmul_precision()``. beta 0 leaves the residual unread, as in torch.addmm.
+    ``torch.backends.cuda.matmul.fp32_precision``, which each of torch's switches sets. beta 0 leaves the residual
+    unread, as in torch.addmm.
     """
     if out.numel() == 0:
         return
     device = device_of(out)
     residual = None if beta == 0 else residual
-    tf32 = torch.get_float32_matmul_precision() != "highest" if tf32 is None else tf32
+    tf32 = torch.backends.cuda.matmul.fp32_precision == "tf32" if tf32 is None else tf32
     N, K = out.shape[-1], a.shape[-1]
     lead = list(range(out.dim() - 2))
     # Batches that share b are rows of one product, where the strides of all else allow it.

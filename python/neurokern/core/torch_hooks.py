@@ -8,10 +8,15 @@ import torch
 
 from .. import _C
 
+_precision = torch._C._get_fp32_precision_getter
+
 
 def allows_tf32() -> bool:
-    """torch's own switch: ``torch.set_float32_matmul_precision``, "highest" by default."""
-    return torch.get_float32_matmul_precision() != "highest"
+    """Whether torch's own f32 products on CUDA may be rounded to tf32: what its cuBLAS handles are set by.
+
+    ``torch.get_float32_matmul_precision`` raises once the precision was set for one backend, or for all.
+    """
+    return _precision("cuda", "matmul") == "tf32"
 
 
 _C.set_tf32_hook(allows_tf32)

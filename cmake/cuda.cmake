@@ -1,4 +1,8 @@
-# CUDA kernels: finds nvcc and compiles every kernels/cuda/<family>/<file>.cu to <family>_<file>.fatbin.
+# CUDA kernels: finds nvcc and compiles every kernels/cuda/<family>/<file>.cu to <family>_<file>.fatbin. The PTX of each
+# kernel is packed once more by itself, in <family>_<file>.kernels: chips without machine code here compile that.
+#
+# <file>_sm90a.cu has instructions of one architecture (wgmma, setmaxnreg), which ptxas refuses elsewhere: it is compiled
+# for that alone, if NEUROKERN_CUDA_ARCHS names it, and csrc/driver takes it there (driver::variant).
 #
 # NEUROKERN_CUDA        AUTO: with CUDA when nvcc can be had; ON: an error without it; OFF: never.
 # NEUROKERN_CUDA_ARCHS  what to make machine code for, e.g. "80;90a"; PTX of the first one is kept for later chips.
@@ -80,11 +84,13 @@ function(nk_add_cuda_kernels)
   list(JOIN machines "," machines)
   # -fmad=false: products and sums are fused where the source says so, as on the CPU, so both round alike.
   # The emulator reads the PTX: with its source lines, packed by LZ4. The machine code stays without them, a third as large.
-  set(code -fmad=false -lineinfo -Xptxas=--suppress-debug-info --compress-mode=speed -gencode=arch=compute_${base},code=[${machines},compute_${base}])
+  set(flags -fmad=false -lineinfo -Xptxas=--suppress-debug-info --compress-mode=speed)
+  set(code_of_all -gencode=arch=compute_${base},code=[${machines},compute_${base}])
 
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*/*.cu)
   set(out ${PROJECT_BINARY_DIR}/cuda)
   set(driver ${Python_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/nvcc.py)
+  set(images ${PROJECT_SOURCE_DIR}/cmake/images.py)
   set(fatbins "")
   set(records "")
   foreach(source ${sources})
@@ -92,22 +98,35 @@ function(nk_add_cuda_kernels)
     get_filename_component(family ${source} DIRECTORY)
     get_filename_component(family ${family} NAME)
     set(name ${family}_${file})
+    set(code ${code_of_all})
+    if(file MATCHES "_sm([0-9]+a)$")
+      set(arch ${CMAKE_MATCH_1})
+      if(NOT arch IN_LIST NEUROKERN_CUDA_ARCHS)
+        continue()
+      endif()
+      set(code -gencode=arch=compute_${arch},code=[sm_${arch},compute_${arch}])
+    endif()
     add_custom_command(
       OUTPUT ${out}/${name}.fatbin ${out}/${name}.resources.txt
-      COMMAND ${driver} compile ${nvcc} ${source} ${out}/${name} -- ${code}
+      COMMAND ${driver} compile ${nvcc} ${source} ${out}/${name} -- ${flags} ${code}
       DEPENDS ${source} ${PROJECT_SOURCE_DIR}/cmake/nvcc.py
       DEPFILE ${out}/${name}.d
       COMMENT "CUDA: compiling ${name}"
       VERBATIM)
-    list(APPEND fatbins ${out}/${name}.fatbin)
+    add_custom_command(
+      OUTPUT ${out}/${name}.kernels
+      COMMAND ${Python_EXECUTABLE} ${images} split ${nvcc} ${out}/${name}.fatbin ${out}/${name}.kernels
+      DEPENDS ${out}/${name}.fatbin ${images}
+      VERBATIM)
+    list(APPEND fatbins ${out}/${name}.fatbin ${out}/${name}.kernels)
     list(APPEND records ${out}/${name}.resources.txt)
   endforeach()
   add_custom_command(
-    OUTPUT ${out}/resources.json
-    COMMAND ${driver} collect ${out}/resources.json ${records}
+    OUTPUT ${out}/resources.json ${out}/build.txt
+    COMMAND ${driver} collect ${out}/resources.json ${nvcc} ${base} ${records}
     DEPENDS ${records} ${PROJECT_SOURCE_DIR}/cmake/nvcc.py
     COMMENT "CUDA: registers, spills and shared memory of every kernel"
     VERBATIM)
   add_custom_target(cuda_kernels ALL DEPENDS ${fatbins} ${out}/resources.json)
-  install(FILES ${fatbins} ${out}/resources.json DESTINATION neurokern/_cuda)
+  install(FILES ${fatbins} ${out}/resources.json ${out}/build.txt DESTINATION neurokern/_cuda)
 endfunction()

@@ -2,7 +2,9 @@
 
 nvcc.py find                                        candidates, best first, one a line
 nvcc.py compile NVCC SOURCE OUT -- [NVCC ARGS]      OUT.fatbin, OUT.d, OUT.resources.txt
-nvcc.py collect RESOURCES.json RESOURCES.txt...     one table of all kernels
+nvcc.py collect RESOURCES.json NVCC BASE RESOURCES.txt...
+                                                    one table of all kernels; beside it build.txt, for csrc/driver:
+                                                    nvcc's version, BASE, and what each fatbin has code for
 """
 
 from __future__ import annotations
@@ -137,13 +139,27 @@ def parse(text: str) -> list[dict]:
     return rows
 
 
-def collect(target: str, records: list[str]) -> None:
-    """All reports as one JSON file, kept beside the fatbins."""
-    table = {}
+def version_of(nvcc: str) -> str:
+    """The toolkit's, such as 13.0: what it makes is for drivers of that version and later ones."""
+    text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"release (\d+\.\d+)", text)
+    return found[1] if found else ""
+
+
+def collect(target: str, nvcc: str, base: str, records: list[str]) -> None:
+    """All reports as one JSON file, kept beside the fatbins, and what the driver side has to know of them in build.txt.
+
+    Its lines: "nvcc <version>", "ptx <base>", and for each fatbin its name, the architecture of its PTX, and those of
+    its machine code.
+    """
+    table, lines = {}, [f"nvcc {version_of(nvcc)}", f"ptx {base}"]
     for record in sorted(records):
         name = Path(record).name.removesuffix(".resources.txt")
         table[name] = parse(Path(record).read_text())
+        own = re.search(r"_sm(\d+a)$", name)  # for one architecture alone
+        lines.append(" ".join([name, own[1] if own else base, *sorted({r["arch"][3:] for r in table[name]})]))
     Path(target).write_text(json.dumps(table, indent=1) + "\n")
+    Path(target).with_name("build.txt").write_text("\n".join(lines) + "\n")
 
 
 def main(arguments: list[str]) -> int:
@@ -152,8 +168,8 @@ def main(arguments: list[str]) -> int:
             print("\n".join(find()))
         case ["compile", nvcc, source, out, "--", *rest]:
             return compile_one(nvcc, source, out, rest)
-        case ["collect", target, *records]:
-            collect(target, records)
+        case ["collect", target, nvcc, base, *records]:
+            collect(target, nvcc, base, records)
         case _:
             print(__doc__, file=sys.stderr)
             return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import stat
 from pathlib import Path
@@ -128,6 +129,19 @@ ptxas info    : Used 32 registers, used 0 barriers
                    "shared": 2048}  # fmt: skip
     assert (new["arch"], new["registers"], new["shared"], new["spill_stores"]) == ("sm_90a", 32, 0, 0)
     assert new["callees"] == {"helper": {"stack": 8, "spill_stores": 4, "spill_loads": 4}}
+
+
+def test_what_the_driver_side_is_told(nvcc: ModuleType, tree: Path) -> None:
+    """The toolkit's version, as nvcc says it; the architectures of each fatbin, and those of a file for one alone."""
+    (tree / "nvcc").write_text("#!/bin/sh\necho 'Cuda compilation tools, release 14.2, V14.2.7'\n")
+    lines = {"f_x": ("sm_80", "sm_90a"), "f_x_sm90a": ("sm_90a",), "f_empty": ()}
+    for name, arches in lines.items():
+        text = "".join(f"ptxas info    : Compiling entry function 'k' for '{a}'\n" for a in arches)
+        (tree / f"{name}.resources.txt").write_text(text)
+    records = [str(tree / f"{name}.resources.txt") for name in lines]
+    assert nvcc.main(["collect", str(tree / "resources.json"), str(tree / "nvcc"), "80", *records]) == 0
+    assert (tree / "build.txt").read_text() == "nvcc 14.2\nptx 80\nf_empty 80\nf_x 80 80 90a\nf_x_sm90a 90a 90a\n"
+    assert set(json.loads((tree / "resources.json").read_text())) == set(lines)
 
 
 def test_both_lists_of_build_tools_pin_the_same_versions() -> None:

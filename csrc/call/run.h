@@ -54,6 +54,7 @@ void run(const Call& call, Device device, std::initializer_list<PyObject*> outpu
         if (chosen == Backend::triton) return run_on_triton(call, outputs.begin(), static_cast<int>(outputs.size()));
     }
     if (driver::launches_on(device)) {
+        driver::check_device(call.op, device);
         const driver::Titled titled(call.op);
         return std::forward<Cuda>(cuda)();
     }

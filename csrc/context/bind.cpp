@@ -80,6 +80,9 @@ void register_context(py::handle module) {
         },
         "The TraceLog of the innermost trace() of the running context, or None.");
     m.def("in_block", [] { return context::running() != nullptr; }, "Whether the running context is in a block.");
+    m.def(
+        "emulates", [] { return context::settings().emulates(); },
+        "Whether the running context is within emulate(): CUDA kernels run on CPU tensors.");
     m.def("is_strict", [] { return context::settings().strict; }, "Whether strict() holds in the running context.");
     m.def(
         "backend", [] { return kBackends[static_cast<int>(context::settings().backend)]; },

@@ -32,7 +32,7 @@ void launch(const char* op, const char* fatbin, const std::string& kernel, int64
     l.grid[1] = static_cast<unsigned>(grid_y);
     l.block[0] = threads;
     l.device = device;
-    l.stream = device.kind == Device::cuda ? current_stream(device) : nullptr;
+    l.stream = current_stream(driver::titled(op), device);
     driver::launch(l, params);
 }
 

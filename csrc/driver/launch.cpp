@@ -1,13 +1,9 @@
 #include "driver/launch.h"
 
-#include <fstream>
-#include <map>
-#include <memory>
-#include <mutex>
 #include <optional>
-#include <unordered_map>
-#include <vector>
 
+#include "driver/fail.h"
+#include "driver/load.h"
 #include "driver/stand_in.h"
 #include "tensor/check.h"
 
@@ -15,121 +11,13 @@ namespace nk::driver {
 
 namespace {
 
-struct LoadedModule {
-    std::vector<char> image;  // kept: the driver may read it again when it compiles PTX lazily
-    Module module = nullptr;
-};
-
-struct LoadedFunction {
-    Function function = nullptr;
-    unsigned shared = 48 * 1024;  // the dynamic shared memory that the driver allows it without asking
-};
-
-// What this process has loaded on one device, in its primary context (the one that torch uses).
-struct DeviceState {
-    DeviceInfo info;
-    Context context = nullptr;
-    std::unordered_map<std::string, LoadedModule> modules;
-    std::unordered_map<std::string, LoadedFunction> functions;
-};
-
-std::mutex mutex;
-std::string dir;
-// By table: CUDA's own and the emulator's.
-std::map<std::pair<const DriverTable*, int>, std::unique_ptr<DeviceState>> devices;
-
-#define NK_DRIVER_CALL(op, what, call)                                                                   \
-    do {                                                                                                 \
-        if (const Result nk_result = (call); nk_result != 0) fail(op, what, #call, nk_result, __LINE__); \
-    } while (false)
-
-[[noreturn]] void fail(const char* op, const std::string& what, const char* call, Result r, int line) {
-    const char *name = nullptr, *text = nullptr;
-    if (const DriverTable* t = table()) t->cuGetErrorName(r, &name), t->cuGetErrorString(r, &text);
-    std::string function(call);
-    function = function.substr(0, function.find('('));
-    if (const size_t arrow = function.find("->"); arrow != std::string::npos) function = function.substr(arrow + 2);
-    fail_runtime(op, what, ": ", function, " says ", name ? name : "CUDA error ", name ? "" : std::to_string(r), " (",
-                 text ? text : "no description", ") [csrc/driver/launch.cpp:", line, "]");
-}
-
 const DriverTable& need_table(const char* op) {
     const DriverTable* t = table();
     if (t == nullptr) fail_runtime(op, why_not());
     return *t;
 }
 
-// Needs the mutex.
-DeviceState& state(const char* op, int index) {
-    const DriverTable& t = need_table(op);
-    std::unique_ptr<DeviceState>& s = devices[{&t, index}];
-    if (s != nullptr) return *s;
-    auto fresh = std::make_unique<DeviceState>();
-    const std::string what = concat("device cuda:", index);
-    DeviceId id = 0;
-    NK_DRIVER_CALL(op, what, t.cuDeviceGet(&id, index));
-    char name[256] = "";
-    NK_DRIVER_CALL(op, what, t.cuDeviceGetName(name, sizeof name, id));
-    fresh->info.name = name;
-    auto read = [&](DeviceAttribute attribute, int& value) {
-        NK_DRIVER_CALL(op, what, t.cuDeviceGetAttribute(&value, attribute, id));
-    };
-    read(kMajor, fresh->info.major);
-    read(kMinor, fresh->info.minor);
-    read(kMultiprocessors, fresh->info.multiprocessors);
-    read(kSharedPerBlockOptin, fresh->info.shared_per_block);
-    read(kSharedPerMultiprocessor, fresh->info.shared_per_multiprocessor);
-    read(kL2Bytes, fresh->info.l2_bytes);
-    NK_DRIVER_CALL(op, what, t.cuDevicePrimaryCtxRetain(&fresh->context, id));
-    s = std::move(fresh);
-    return *s;
-}
-
-// Makes a context current and puts the former one back.
-class ContextGuard {
-  public:
-    ContextGuard(const DriverTable& t, const char* op, Context wanted) : table_(t) {
-        NK_DRIVER_CALL(op, "current context", t.cuCtxGetCurrent(&former_));
-        if (former_ == wanted) return;
-        NK_DRIVER_CALL(op, "current context", t.cuCtxSetCurrent(wanted));
-        switched_ = true;
-    }
-    ~ContextGuard() {
-        if (switched_) table_.cuCtxSetCurrent(former_);
-    }
-    ContextGuard(const ContextGuard&) = delete;
-    ContextGuard& operator=(const ContextGuard&) = delete;
-
-  private:
-    const DriverTable& table_;
-    Context former_ = nullptr;
-    bool switched_ = false;
-};
-
-std::vector<char> read_fatbin(const char* op, const std::string& path) {
-    std::ifstream file(path, std::ios::binary | std::ios::ate);
-    if (!file)
-        fail_runtime(op, "there is no ", path, ": this build of neurokern has no CUDA kernels (see `neurokern info`)");
-    std::vector<char> bytes(static_cast<size_t>(file.tellg()));
-    file.seekg(0);
-    file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-    if (!file) fail_runtime(op, "can't read ", path);
-    return bytes;
-}
-
-// Needs the mutex and the device's context.
-LoadedFunction& find_function(const DriverTable& t, DeviceState& s, const Launch& what) {
-    LoadedFunction& f = s.functions[what.kernel];
-    if (f.function != nullptr) return f;
-    const std::string fatbin = concat("kernel ", what.kernel, " of ", what.fatbin, ".fatbin on ", s.info.name);
-    LoadedModule& m = s.modules[what.fatbin];
-    if (m.module == nullptr) {
-        m.image = read_fatbin(what.op, concat(dir, "/", what.fatbin, ".fatbin"));
-        NK_DRIVER_CALL(what.op, fatbin, t.cuModuleLoadData(&m.module, m.image.data()));
-    }
-    NK_DRIVER_CALL(what.op, fatbin, t.cuModuleGetFunction(&f.function, m.module, what.kernel));
-    return f;
-}
+int index_of(Device device) { return device.kind == Device::cuda ? device.index : 0; }
 
 // Measures a launch for a trace that wants times: what the stream did before is waited for, and then the launch itself.
 class TimedLaunch {
@@ -160,47 +48,86 @@ std::string launch_text(const Launch& l, Describe describe, const void* context)
                   describe ? " with " : "", describe ? describe(context) : "");
 }
 
+// What a kernel has to be allowed before it is launched like this, once.
+void allow(const DriverTable& t, const DeviceState& d, Kernel& k, const Launch& l, Describe describe,
+           const void* context) {
+    const unsigned blocks = l.cluster[0] * l.cluster[1] * l.cluster[2];
+    const bool shared = l.shared > k.shared, cluster = blocks > 8 && !k.any_cluster;
+    if (!shared && !cluster) return;
+    const RelaxedCapture relaxed(t);
+    if (shared) {
+        NK_DRIVER_CALL(t, l.op, launch_text(l, describe, context),
+                       t.cuKernelSetAttribute(kMaxDynamicShared, static_cast<int>(l.shared), k.function, d.id));
+        k.shared = l.shared;
+    }
+    if (cluster) {
+        NK_DRIVER_CALL(t, l.op, launch_text(l, describe, context),
+                       t.cuKernelSetAttribute(kAnyClusterSize, 1, k.function, d.id));
+        k.any_cluster = true;
+    }
+}
+
+Result launch_extended(const DriverTable& t, const Launch& l, Function f, void** arguments) {
+    LaunchAttribute attributes[2];
+    unsigned count = 0;
+    if (l.cluster[0] != 0) {
+        attributes[count].id = LaunchAttribute::cluster;
+        std::copy(l.cluster, l.cluster + 3, attributes[count++].value);
+    }
+    if (l.overlaps_former) {
+        attributes[count].id = LaunchAttribute::overlaps_former;
+        attributes[count++].value[0] = 1;
+    }
+    const LaunchConfig config{
+        {l.grid[0], l.grid[1], l.grid[2]}, {l.block[0], l.block[1], l.block[2]}, l.shared, l.stream, attributes, count};
+    return t.cuLaunchKernelEx(&config, f, arguments, nullptr);
+}
+
+// The streams that mean another one in each context: null, and CUDA's names for the legacy and the thread's own.
+bool is_of_context(Stream stream) { return reinterpret_cast<uintptr_t>(stream) <= 2; }
+
 }  // namespace
-
-void set_kernel_dir(std::string path) {
-    const std::lock_guard lock(mutex);
-    if (dir != path) devices.clear();  // their modules came from the other one
-    dir = std::move(path);
-}
-
-const std::string& kernel_dir() { return dir; }
-
-int device_count() {
-    const DriverTable* t = table();
-    int count = 0;
-    return t != nullptr && t->cuDeviceGetCount(&count) == 0 ? count : 0;
-}
-
-const DeviceInfo& device_info(int index) {
-    const std::lock_guard lock(mutex);
-    return state("cuda", index).info;
-}
 
 thread_local const char* title = nullptr;
 
+void check_device(const char* op, Device on) { device(op, index_of(on)).check(op); }
+
+const char* variant(const char* fatbin, Device on) {
+    const DeviceState& d = device("cuda", index_of(on));
+    return d.folder->variant(fatbin, d.info.capability());
+}
+
+void load_kernel(const char* op, const char* fatbin, const char* kernel, Device on) {
+    DeviceState& d = device(op, index_of(on));
+    d.check(op);
+    find(need_table(op), op, d, fatbin, kernel);
+}
+
 void launch(const Launch& given, void** arguments, Describe describe, const void* context) {
     Launch what = given;
-    if (title != nullptr) what.op = title;
+    what.op = titled(given.op);
     const DriverTable& t = need_table(what.op);
-    const std::lock_guard lock(mutex);
-    DeviceState& s = state(what.op, what.device.kind == Device::cuda ? what.device.index : 0);
-    const ContextGuard guard(t, what.op, s.context);
-    LoadedFunction& f = find_function(t, s, what);
-    if (what.shared > f.shared) {
-        NK_DRIVER_CALL(what.op, launch_text(what, describe, context),
-                       t.cuFuncSetAttribute(f.function, kMaxDynamicShared, static_cast<int>(what.shared)));
-        f.shared = what.shared;
-    }
+    DeviceState& d = device(what.op, index_of(what.device));
+    d.check(what.op);
+    const bool extended = what.cluster[0] != 0 || what.overlaps_former;
+    if (extended && t.cuLaunchKernelEx == nullptr)
+        fail_runtime(what.op, "the CUDA driver has no cuLaunchKernelEx, which launches clusters");
+    Kernel& k = find(t, what.op, d, what.fatbin, what.kernel);
+    allow(t, d, k, what, describe, context);
     const EmulatedLaunch emulated;
     const TimedLaunch timed(t, what.stream);
-    const Result r = t.cuLaunchKernel(f.function, what.grid[0], what.grid[1], what.grid[2], what.block[0],
-                                      what.block[1], what.block[2], what.shared, what.stream, arguments, nullptr);
-    if (r != 0) fail(what.op, launch_text(what, describe, context), "cuLaunchKernel", r, __LINE__);
+    // A library's kernel runs in the context of its stream, whichever is current.
+    std::optional<ContextGuard> guard;
+    if (is_of_context(what.stream)) guard.emplace(t, what.op, d);
+    d.remember(k);
+    const char* call = extended ? "cuLaunchKernelEx" : "cuLaunchKernel";
+    const Result r = extended
+                         ? launch_extended(t, what, k.function, arguments)
+                         : t.cuLaunchKernel(k.function, what.grid[0], what.grid[1], what.grid[2], what.block[0],
+                                            what.block[1], what.block[2], what.shared, what.stream, arguments, nullptr);
+    if (r == 0) return;
+    if (is_sticky(r) && !d.emulated) d.lose(t, what.op, call, r);
+    fail_call(t, what.op, launch_text(what, describe, context), call, r, __FILE__, __LINE__);
 }
 
 }  // namespace nk::driver

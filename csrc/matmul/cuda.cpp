@@ -212,7 +212,7 @@ void launch_batches(const MatmulCall& call, const plan::MatmulPlan& plan, Matmul
         what.grid[1] = static_cast<unsigned>(plan.splits), what.grid[2] = z;
         what.block[0] = static_cast<unsigned>(plan.kernel->threads);
         what.shared = static_cast<unsigned>(plan.kernel->shared);
-        what.device = call.out.device, what.stream = current_stream(call.out.device);
+        what.device = call.out.device, what.stream = current_stream(driver::titled(kOp), call.out.device);
         driver::launch(what, q, describe_call, &call);
         if (plan.splits == 1) continue;
         driver::Launch sum{kOp, "matmul_reduce", reduce.c_str()};
@@ -248,9 +248,6 @@ void matmul(const MatmulCall& call) {
     if (call.out.numel() == 0) return;
     const Problem p = read_problem(call);
     const plan::Gpu gpu = gpu_of(call.out.device);
-    if (gpu.major < 8)
-        fail_runtime(kOp, "the CUDA kernels need compute capability 8.0 or later, ", to_string(call.out.device),
-                     " has ", gpu.major, ".x");
     const plan::MatmulPlan plan = plan_for(to_plan(call, p), gpu);
     if (plan.kernel == nullptr)
         fail_runtime(kOp, "no CUDA kernel takes ", describe_call(&call), " on ", to_string(call.out.device));

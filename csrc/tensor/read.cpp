@@ -16,12 +16,12 @@ struct ApiCache {
     const dlpack::ExchangeApi* api = nullptr;
 };
 ApiCache cache[2];                           // torch.Tensor and Parameter, as a rule
-const dlpack::ExchangeApi* known = nullptr;  // the last one that was found
+const dlpack::ExchangeApi* known = nullptr;  // of the tensor that was read last
 
 const dlpack::ExchangeApi* find_api(PyObject* object, const char* op, const char* argument) {
     PyTypeObject* type = Py_TYPE(object);
     for (const ApiCache& c : cache)
-        if (c.type == type) return c.api;
+        if (c.type == type) return known = c.api;
     PyObject* capsule = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__");
     if (capsule == nullptr) {
         PyErr_Clear();
@@ -120,10 +120,13 @@ void read_tensor(void* object, const char* op, const char* argument, TensorView&
                      " has no storage (a fake or meta tensor); expected a tensor with data");
 }
 
-void* current_stream(Device device) {
+void* current_stream(const char* op, Device device) {
+    if (device.kind != Device::cuda) return nullptr;
     void* stream = nullptr;
-    if (known != nullptr && device.kind == Device::cuda)
-        if (known->current_stream(dlpack::kCUDA, device.index, &stream) != 0) PyErr_Clear();
+    if (known == nullptr || known->current_stream == nullptr)
+        fail_runtime(op, "nothing says which stream of ", to_string(device), " is current");
+    if (known->current_stream(dlpack::kCUDA, device.index, &stream) != 0)
+        fail_runtime(op, "the current stream of ", to_string(device), " can't be had: ", take_python_error());
     return stream;
 }
 

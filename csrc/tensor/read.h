@@ -9,7 +9,8 @@ namespace nk {
 // RuntimeError when it has no storage to read (fake or meta tensors) or a dtype or device we do not know.
 void read_tensor(void* object, const char* op, const char* argument, TensorView& out);
 
-// The stream that torch is launching on (a CUstream for CUDA devices).
-void* current_stream(Device device);
+// The stream that torch is launching on (a CUstream for CUDA devices). Throws RuntimeError where that can't be told: a
+// launch on another one would not wait for what it reads.
+void* current_stream(const char* op, Device device);
 
 }  // namespace nk

@@ -36,6 +36,7 @@ std::vector<std::unique_ptr<Module>> modules;
 std::deque<std::pair<size_t, std::shared_ptr<Program>>> programs;
 int context_object;
 thread_local void* current_context = nullptr;
+thread_local int capture_mode = 0;  // global
 thread_local std::string latest_text;
 thread_local int latest_code = 0;
 
@@ -180,7 +181,19 @@ EMU_API int cuCtxSetCurrent(void* context) {
     return success;
 }
 
+EMU_API int cuCtxGetDevice(int* device) {
+    *device = 0;
+    return current_context != nullptr ? success : invalid_context;
+}
+
 EMU_API int cuCtxSynchronize() { return success; }
+
+// Nothing is captured here: the mode is kept, for whoever exchanges it.
+EMU_API int cuThreadExchangeStreamCaptureMode(int* mode) {
+    if (*mode < 0 || *mode > 2) return invalid_value;
+    std::swap(*mode, capture_mode);
+    return success;
+}
 
 EMU_API int cuModuleLoadData(void** module, const void* image) {
     return guarded([&] {
@@ -235,6 +248,30 @@ EMU_API int cuFuncSetAttribute(void* function, int attribute, int value) {
             throw Error(invalid_value, concat(value, " bytes of shared memory, the device has ", limit));
         f->most_dynamic_shared = static_cast<uint32_t>(value);
     });
+}
+
+// A library is a module that belongs to no context, and its kernels are launched as functions are.
+EMU_API int cuLibraryLoadData(void** library, const void* image, void*, void*, unsigned jit_options, void*, void*,
+                              unsigned options) {
+    if (jit_options != 0 || options != 0) return not_supported;
+    return cuModuleLoadData(library, image);
+}
+
+EMU_API int cuLibraryUnload(void* library) { return cuModuleUnload(library); }
+
+EMU_API int cuLibraryGetKernel(void** kernel, void* library, const char* name) {
+    return cuModuleGetFunction(kernel, library, name);
+}
+
+EMU_API int cuKernelGetFunction(void** function, void* kernel) {
+    *function = kernel;
+    return current_context != nullptr ? success : invalid_context;
+}
+
+EMU_API int cuFuncLoad(void*) { return success; }
+
+EMU_API int cuKernelSetAttribute(int attribute, int value, void* kernel, int) {
+    return cuFuncSetAttribute(kernel, attribute, value);
 }
 
 namespace {

@@ -3,7 +3,7 @@
 ``from neurokern import nn`` has the names, arguments and state_dict of ``torch.nn``; ``neurokern.functional`` the
 signatures of ``torch.nn.functional``, plus fused forms. ``backend()``, ``trace()`` and ``strict()``
 choose, show and enforce what runs; ``patch()`` puts our layers into a model, and ``report()`` shows what it skipped;
-``emulate()`` runs the CUDA kernels on a machine without a GPU.
+``emulate()`` runs the CUDA kernels on a machine without a GPU; ``warm_up()`` loads them ahead of their first launch.
 """
 
 import torch as _torch  # noqa: F401  (first: its OpenMP runtime is the one that the kernels share)
@@ -12,6 +12,7 @@ from . import functional, nn
 from .backends.choice import backend, emulate
 from .backends.fall_back import strict
 from .backends.trace import Launch, trace
+from .backends.warm_up import warm_up
 from .core import checkpoint as _checkpoint  # noqa: F401  (these tell torch of the ops that are there now)
 from .core import decompose as _decompose  # noqa: F401
 from .core import sharding as _sharding  # noqa: F401
@@ -34,4 +35,5 @@ __all__ = [
     "trace",
     "unpatch",
     "unregister_layer",
+    "warm_up",
 ]

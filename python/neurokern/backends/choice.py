@@ -38,10 +38,16 @@ def _triton_missing() -> str | None:
 
 
 def _cuda_missing() -> str | None:
+    return _C.cuda_info()["reason"] or None
+
+
+def cuda_missing(index: int) -> str | None:
+    """Why our kernels can't run on that CUDA device, or None."""
     info = _C.cuda_info()
-    if info["driver"] is None or not info["devices"]:
-        return info["reason"] or "no CUDA device"
-    return None if info["fatbins"] else "built without the CUDA kernels"
+    if info["driver"] is None or not info["fatbins"] or index >= len(info["devices"]):
+        return info["reason"] or f"no device cuda:{index}"
+    device = info["devices"][index]
+    return f"cuda:{index} ({device['name']}): {device['missing']}" if device["missing"] else None
 
 
 BACKENDS: dict[str, Backend] = {

@@ -55,7 +55,7 @@ def why_unknown(*tensors: Any) -> str | None:
             return f"layout {'nested' if t.is_nested else t.layout} has no kernel"
         if t.device.type not in ("cpu", "cuda"):
             return f"device {t.device.type} has no kernel"
-        if t.device.type == "cuda" and (missing := choice.BACKENDS["cuda"].missing()):
+        if t.device.type == "cuda" and (missing := choice.cuda_missing(t.device.index or 0)):
             return f"CUDA kernels can't run: {missing}"
     return None
 

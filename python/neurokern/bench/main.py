@@ -19,7 +19,7 @@ from .machine import DTYPES, commit
 from .models import Plan, models_missing, show_models
 from .plot import check_plot, draw
 from .report import show_cases, show_summary, slowest
-from .runner import Record, Run
+from .runner import DeviceLost, Record, Run
 from .suites import SUITES, Suite
 from .suites import models as networks
 from .timing import FULL, QUICK
@@ -160,16 +160,18 @@ def bench(o: Options) -> list[Record]:
     total = sum(len(some) for _, some in chosen) * len(threads) + plan.measurements(threads)
     took = min(seconds_of_cases(chosen, o.quick) * len(threads) + plan.seconds(threads), 60 * o.minutes)
     say(f"{total} measurements: {roughly(took)} on two cores; Ctrl-C ends early and prints what was measured")
-    stopped = False
+    stopped: Failure | None = None
     try:
         _measure(run, plan, chosen, o, total)
     except KeyboardInterrupt:
-        stopped = True
+        stopped = Failure(f"interrupted after {len(run.records)} of {total} measurements", 130)
+    except DeviceLost as lost:
+        stopped = lost
     missed = _show(run, chosen, o)
     if missing is not None:
         missed.append(f"models left out: {missing}")
-    if stopped:
-        raise Failure(f"interrupted after {len(run.records)} of {total} measurements", 130)
+    if stopped is not None:
+        raise stopped
     if o.plot is not None:
         draw(run.records, o.plot)
     failures = sum(r["failed"] is not None for r in run.records)

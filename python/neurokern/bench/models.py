@@ -22,7 +22,7 @@ from ..backends.trace import trace
 from ..nn.patch import patch
 from .console import duration, say, table
 from .machine import DTYPES, stamp
-from .runner import Record, Run, with_threads
+from .runner import Record, Run, stop_if_lost, with_threads
 from .suites import models as suite
 from .suites.models import Model
 from .timing import spread
@@ -247,6 +247,7 @@ class Plan:
                     with backend(run.chosen):
                         self._measure(run, model, dtype, told)
                 except Exception as error:
+                    stop_if_lost(run.device)
                     failed = f"{type(error).__name__}: {error}".splitlines()[0][:300]
                     done = {(r["direction"], r["threads"]) for r in run.records[before:]}
                     what = next((w for w in self._what(model) if (w, run.threads[0]) not in done), FORWARD)

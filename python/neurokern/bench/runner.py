@@ -14,15 +14,33 @@ from typing import Any
 
 import torch
 
+from .. import _C
 from ..backends.choice import backend
 from ..backends.trace import trace
 from .cases import Case, Pool, calls, errors
+from .console import Failure
 from .machine import Peaks, describe, stamp
 from .suites import Suite
 from .timing import FULL, Effort, Paired, paired, spread
 
 Record = dict[str, Any]
 Told = Callable[[str], None]
+
+
+class DeviceLost(Failure):
+    """A launch has ended what this process can do on the GPU."""
+
+
+def stop_if_lost(device: str) -> None:
+    """Raises DeviceLost where no later case can run on the GPU either: after an illegal access, for example."""
+    if device != "cuda":
+        return
+    if lost := _C.lost_devices():
+        raise DeviceLost(lost)
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:  # a launch of torch's, or of Triton's
+        raise DeviceLost(f"the GPU is lost to this process: {error}".splitlines()[0]) from error
 
 
 class Run:
@@ -94,6 +112,7 @@ class Run:
             record["kernel"] = kernel
             record["error_ulps"], record["torch_error_ulps"] = (_finite(e) for e in errors(case, self._pool))
         except Exception as error:
+            stop_if_lost(self.device)
             record["failed"] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         return record
 

@@ -22,7 +22,17 @@ def cuda_kernels() -> str:
     found = _C.cuda_info()
     if not found["fatbins"]:
         return "none: no nvcc was found when this was built (see CONTRIBUTING, or NEUROKERN_CUDA)"
-    return f"{len(found['fatbins'])} files ({', '.join(found['fatbins'])})"
+    return f"{len(found['fatbins'])} files by nvcc {found['nvcc']} ({', '.join(found['fatbins'])})"
+
+
+def gpus() -> list[tuple[str, str]]:
+    """A line for each: its name, compute capability, and why our kernels don't run there, if they don't."""
+    rows = []
+    for i, device in enumerate(_C.cuda_info()["devices"]):
+        major, minor = device["capability"]
+        state = f"unavailable: {device['missing']}" if device["missing"] else "ready"
+        rows.append((f"GPU {i}", f"{device['name']} ({major}.{minor}), {state}"))
+    return rows
 
 
 def resources() -> str | None:
@@ -55,8 +65,7 @@ def facts() -> list[tuple[str, str]]:
     for b in BACKENDS.values():
         why = b.missing()
         rows.append((f"backend {b.name}", "ready" if why is None else f"unavailable: {why}"))
-    if torch.cuda.is_available():
-        rows += [(f"GPU {i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
+    rows += gpus()
     rows.append(("CUDA kernels", cuda_kernels()))
     used = resources()
     return rows if used is None else [*rows, ("CUDA resources", used)]

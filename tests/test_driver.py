@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import neurokern
@@ -89,7 +90,7 @@ class TestDevices:
                 with pytest.raises(RuntimeError, match=r"relu: .*driver of CUDA 13\.0 or later"):
                     relu()
 
-    def test_minor_versions_matter_to_ptx_alone(self, tmp_path) -> None:
+    def test_minor_versions_matter_to_ptx_alone(self, tmp_path: Path) -> None:
         built = "\n".join(["nvcc 13.2", "ptx 80", "activation_unary 80 80 90a"])
         (tmp_path / "build.txt").write_text(built)
         (tmp_path / "activation_unary.fatbin").write_bytes(b"")
@@ -98,8 +99,20 @@ class TestDevices:
         try:
             with fake_driver(A100, RTX_5090, version=13010):
                 assert _C.cuda_missing(0) == ""
+                assert choice.BACKENDS["cuda"].missing() is None
                 assert "13.1" in _C.cuda_missing(1)
                 assert "13.2" in _C.cuda_missing(1)
+        finally:
+            _C.set_kernel_dir(before)
+
+    def test_build_without_kernels(self, tmp_path: Path) -> None:
+        before = _C.cuda_info()["kernel_dir"]
+        _C.set_kernel_dir(str(tmp_path))
+        try:
+            with fake_driver(A100):
+                assert choice.BACKENDS["cuda"].missing() == "built without the CUDA kernels"
+                with pytest.raises(RuntimeError, match=r"relu: our CUDA kernels don't run .*: built without the CUDA"):
+                    relu()
         finally:
             _C.set_kernel_dir(before)
 
@@ -343,6 +356,17 @@ class TestLostDevice:
         with fake_driver(A100) as driver:
             driver.fail("cuLaunchKernel", code, times=1)
             with pytest.raises(RuntimeError, match="is lost to this process"):
+                relu()
+
+    @pytest.mark.parametrize(
+        "function", ["cuLibraryLoadData", "cuFuncLoad", "cuCtxSetCurrent", "cuDevicePrimaryCtxRetain"]
+    )
+    def test_whichever_call_learns_of_it(self, function: str) -> None:
+        with fake_driver(A100) as driver:
+            driver.fail(function, ILLEGAL_ADDRESS, times=1)
+            with pytest.raises(RuntimeError, match=rf"relu: cuda:0 \(A100\) is lost to this process: {function} says"):
+                relu()
+            with pytest.raises(RuntimeError, match="is lost to this process since"):
                 relu()
 
     @pytest.mark.parametrize("code", [1, 2, 701, 801])

@@ -74,7 +74,11 @@ py::dict cuda_info() {
 
 std::string cuda_missing(int index) {
     if (driver::table() == nullptr) return driver::why_not();
-    return driver::device("cuda", index).missing;
+    const int count = driver::device_count();
+    if (count == 0) return "no CUDA device";
+    if (index < 0 || index >= count) return concat("no device cuda:", index, ", there are ", count);
+    const driver::DeviceState& d = driver::device("cuda", index);
+    return d.missing.empty() ? "" : d.text() + ": " + d.missing;
 }
 
 std::string lost_devices() {
@@ -133,7 +137,7 @@ void register_driver(py::handle module) {
     m.def("set_driver", &driver::use_driver, py::arg("path"),
           "Take this library for CUDA's driver, instead of libcuda.so.1 (\"\").");
     m.def("cuda_missing", &cuda_missing, py::arg("index"),
-          "Why our kernels don't run on that CUDA device, or nothing. RuntimeError where there is none.");
+          "Why our kernels don't run on that CUDA device, or nothing.");
     m.def("lost_devices", &lost_devices,
           "Which CUDA devices an illegal access or the like has lost to this process, and why; or nothing. Waits for "
           "them.");

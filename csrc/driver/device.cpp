@@ -20,6 +20,7 @@ std::array<std::atomic<DeviceState*>, kMostDevices> slots[2];
 // Why kernels of this folder don't run there, or nothing.
 std::string why_missing(const DriverTable& t, const DeviceInfo& info, const KernelFolder& f, bool emulated) {
     const int capability = info.capability();
+    if (!f.has_kernels) return "built without the CUDA kernels";
     if (!f.ptx.compiles_ptx(capability))
         return concat("it has compute capability ", info.major, ".", info.minor, ", the kernels need ",
                       f.ptx.number / 10, ".", f.ptx.number % 10, f.ptx.exact ? "" : " or later");
@@ -55,9 +56,14 @@ Kernel& DeviceState::add(std::unique_ptr<Kernel> kernel) {
 }
 
 Context DeviceState::primary(const DriverTable& t, const char* op) {
+    Context made = nullptr;
+    {
+        const std::lock_guard lock(mutex_);
+        if (primary_ != nullptr) return primary_;
+    }
+    NK_DEVICE_CALL(t, op, *this, text(), t.cuDevicePrimaryCtxRetain(&made, id));
     const std::lock_guard lock(mutex_);
-    if (primary_ == nullptr) NK_DRIVER_CALL(t, op, text(), t.cuDevicePrimaryCtxRetain(&primary_, id));
-    return primary_;
+    return primary_ = made;
 }
 
 bool DeviceState::mark_lost(const DriverTable& t, const char* call, Result r) {
@@ -67,7 +73,7 @@ bool DeviceState::mark_lost(const DriverTable& t, const char* call, Result r) {
     const unsigned count = launches_, most = static_cast<unsigned>(last_.size());
     for (unsigned back = 1; back <= std::min(count, most); ++back)
         if (const Kernel* k = last_[(count - back) % most]) names += (names.empty() ? "" : ", ") + k->name;
-    why_lost_ = concat(text(), " is lost to this process: ", call, " says ", error_text(t, r),
+    why_lost_ = concat(text(), " is lost to this process: ", function_of(call), " says ", error_text(t, r),
                        ". A launch did that, ours or another library's; our last ones there, latest first: ",
                        names.empty() ? "none" : names,
                        ". Start the process again; with CUDA_LAUNCH_BLOCKING=1 the launch itself is named.");
@@ -76,7 +82,9 @@ bool DeviceState::mark_lost(const DriverTable& t, const char* call, Result r) {
     return true;
 }
 
-void DeviceState::lose(const DriverTable& t, const char* op, const char* call, Result r) {
+void DeviceState::fail(const DriverTable& t, const char* op, const std::string& what, const char* call, Result r,
+                       const char* file, int line) {
+    if (!is_sticky(r) || emulated) fail_call(t, op, what, call, r, file, line);
     if (mark_lost(t, call, r)) fail_runtime(op, why_lost_);
     refuse(op);
 }
@@ -166,8 +174,8 @@ std::vector<DeviceState*> known_devices() {
 ContextGuard::ContextGuard(const DriverTable& t, const char* op, DeviceState& d) : table_(t) {
     DeviceId current = 0;
     if (t.cuCtxGetDevice(&current) == 0 && current == d.id) return;
-    NK_DRIVER_CALL(t, op, "current context", t.cuCtxGetCurrent(&former_));
-    NK_DRIVER_CALL(t, op, "current context", t.cuCtxSetCurrent(d.primary(t, op)));
+    NK_DEVICE_CALL(t, op, d, "current context", t.cuCtxGetCurrent(&former_));
+    NK_DEVICE_CALL(t, op, d, "current context", t.cuCtxSetCurrent(d.primary(t, op)));
     switched_ = true;
 }
 

@@ -67,8 +67,10 @@ class DeviceState {
 
     // The last launches, for the message of a device that is lost.
     void remember(const Kernel& kernel) { last_[launches_++ % last_.size()] = &kernel; }
-    // Says so at length the first time, and briefly from then on, as `check` does. `call`: what failed with that.
-    [[noreturn]] void lose(const DriverTable& t, const char* op, const char* call, Result r);
+    // A call failed: RuntimeError, as of `fail_call`. One that ends all use of the device says so at length the first
+    // time, and from then on `check` does, briefly.
+    [[noreturn]] void fail(const DriverTable& t, const char* op, const std::string& what, const char* call, Result r,
+                           const char* file, int line);
     // Throws where our kernels don't run there, or it is lost.
     void check(const char* op) const {
         if (!missing.empty() || lost_.load(std::memory_order_relaxed)) refuse(op);
@@ -88,6 +90,13 @@ class DeviceState {
     std::atomic<bool> lost_ = false;
     std::string why_lost_, briefly_;  // set before `lost_`, and for good
 };
+
+// A call of the driver that works on a device.
+#define NK_DEVICE_CALL(t, op, device, what, call)                             \
+    do {                                                                      \
+        if (const ::nk::driver::Result nk_result = (call); nk_result != 0)    \
+            (device).fail(t, op, what, #call, nk_result, __FILE__, __LINE__); \
+    } while (false)
 
 // Where the fatbins lie: <dir>/<fatbin>.fatbin.
 void set_kernel_dir(std::string dir);

@@ -14,15 +14,20 @@ std::string error_text(const DriverTable& t, Result r) {
                   ")");
 }
 
-void fail_call(const DriverTable& t, const char* op, const std::string& what, const char* call, Result r,
-               const char* file, int line) {
+std::string function_of(const char* call) {
     std::string function(call);
     function = function.substr(0, function.find('('));
     if (const size_t arrow = function.find_last_of(".>"); arrow != std::string::npos)
         function = function.substr(arrow + 1);
+    return function;
+}
+
+void fail_call(const DriverTable& t, const char* op, const std::string& what, const char* call, Result r,
+               const char* file, int line) {
     std::string source(file);
     source = source.substr(source.find_last_of('/') + 1);
-    fail_runtime(op, what, ": ", function, " says ", error_text(t, r), " [csrc/driver/", source, ":", line, "]");
+    fail_runtime(op, what, ": ", function_of(call), " says ", error_text(t, r), " [csrc/driver/", source, ":", line,
+                 "]");
 }
 
 bool is_sticky(Result r) {

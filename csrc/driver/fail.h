@@ -10,6 +10,9 @@ namespace nk::driver {
 // "CUDA_ERROR_NOT_FOUND (named symbol not found)"
 std::string error_text(const DriverTable& t, Result r);
 
+// "cuLaunchKernel" of "t.cuLaunchKernel(...)".
+std::string function_of(const char* call);
+
 // RuntimeError: "neurokern.<op>: <what>: <function of call> says <error> [csrc/driver/<file>:<line>]".
 [[noreturn]] void fail_call(const DriverTable& t, const char* op, const std::string& what, const char* call, Result r,
                             const char* file, int line);

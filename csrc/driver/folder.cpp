@@ -1,6 +1,7 @@
 #include "driver/folder.h"
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -20,6 +21,9 @@ Arch arch_of(const std::string& text) {
 // ptx 80
 // <fatbin> <of its PTX> <of its machine code>...
 KernelFolder::KernelFolder(std::string folder) : path(std::move(folder)) {
+    std::error_code ignored;
+    for (const auto& file : std::filesystem::directory_iterator(path, ignored))
+        has_kernels = has_kernels || file.path().extension() == ".fatbin";
     std::ifstream lines(path + "/build.txt");
     for (std::string line; std::getline(lines, line);) {
         std::istringstream words(line);

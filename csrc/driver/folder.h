@@ -31,6 +31,7 @@ struct Fatbin {
 
 struct KernelFolder {
     std::string path;
+    bool has_kernels = false;
     int toolkit = 0;  // of the compiler, as cuDriverGetVersion counts; 0 where the build does not say
     Arch ptx{80};     // what the build is for: the least that its kernels need
     std::map<std::string, Fatbin, std::less<>> fatbins;  // by name, where the build says

@@ -49,19 +49,18 @@ std::string launch_text(const Launch& l, Describe describe, const void* context)
 }
 
 // What a kernel has to be allowed before it is launched like this, once.
-void allow(const DriverTable& t, const DeviceState& d, Kernel& k, const Launch& l, Describe describe,
-           const void* context) {
+void allow(const DriverTable& t, DeviceState& d, Kernel& k, const Launch& l, Describe describe, const void* context) {
     const unsigned blocks = l.cluster[0] * l.cluster[1] * l.cluster[2];
     const bool shared = l.shared > k.shared, cluster = blocks > 8 && !k.any_cluster;
     if (!shared && !cluster) return;
     const RelaxedCapture relaxed(t);
     if (shared) {
-        NK_DRIVER_CALL(t, l.op, launch_text(l, describe, context),
+        NK_DEVICE_CALL(t, l.op, d, launch_text(l, describe, context),
                        t.cuKernelSetAttribute(kMaxDynamicShared, static_cast<int>(l.shared), k.function, d.id));
         k.shared = l.shared;
     }
     if (cluster) {
-        NK_DRIVER_CALL(t, l.op, launch_text(l, describe, context),
+        NK_DEVICE_CALL(t, l.op, d, launch_text(l, describe, context),
                        t.cuKernelSetAttribute(kAnyClusterSize, 1, k.function, d.id));
         k.any_cluster = true;
     }
@@ -114,20 +113,18 @@ void launch(const Launch& given, void** arguments, Describe describe, const void
         fail_runtime(what.op, "the CUDA driver has no cuLaunchKernelEx, which launches clusters");
     Kernel& k = find(t, what.op, d, what.fatbin, what.kernel);
     allow(t, d, k, what, describe, context);
-    const EmulatedLaunch emulated;
-    const TimedLaunch timed(t, what.stream);
     // A library's kernel runs in the context of its stream, whichever is current.
     std::optional<ContextGuard> guard;
     if (is_of_context(what.stream)) guard.emplace(t, what.op, d);
+    const EmulatedLaunch emulated;
+    const TimedLaunch timed(t, what.stream);
     d.remember(k);
     const char* call = extended ? "cuLaunchKernelEx" : "cuLaunchKernel";
     const Result r = extended
                          ? launch_extended(t, what, k.function, arguments)
                          : t.cuLaunchKernel(k.function, what.grid[0], what.grid[1], what.grid[2], what.block[0],
                                             what.block[1], what.block[2], what.shared, what.stream, arguments, nullptr);
-    if (r == 0) return;
-    if (is_sticky(r) && !d.emulated) d.lose(t, what.op, call, r);
-    fail_call(t, what.op, launch_text(what, describe, context), call, r, __FILE__, __LINE__);
+    if (r != 0) d.fail(t, what.op, launch_text(what, describe, context), call, r, __FILE__, __LINE__);
 }
 
 }  // namespace nk::driver

@@ -62,9 +62,7 @@ Kernel& load(const DriverTable& t, const char* op, DeviceState& d, const char* f
     if (library == nullptr && !image) {
         const std::string path = d.folder->file(fatbin, ".fatbin");
         image = read_file(path);
-        if (!image)
-            fail_runtime(op, "can't read ", path,
-                         ": this build of neurokern has no CUDA kernels (see `neurokern info`)");
+        if (!image) fail_runtime(op, "can't read ", path, ": this build of neurokern lacks it (see `neurokern info`)");
     }
     auto fresh = std::make_unique<Kernel>();
     fresh->fatbin = fatbin, fresh->name = kernel;
@@ -73,13 +71,13 @@ Kernel& load(const DriverTable& t, const char* op, DeviceState& d, const char* f
     const RelaxedCapture relaxed(t);
     const ContextGuard guard(t, op, d);
     if (library == nullptr)
-        NK_DRIVER_CALL(t, op, what,
+        NK_DEVICE_CALL(t, op, d, what,
                        t.cuLibraryLoadData(&library, image->data(), nullptr, nullptr, 0, nullptr, nullptr, 0));
-    NK_DRIVER_CALL(t, op, what, t.cuLibraryGetKernel(&fresh->function, library, kernel));
+    NK_DEVICE_CALL(t, op, d, what, t.cuLibraryGetKernel(&fresh->function, library, kernel));
     // Loading is put off until a context needs it: here, and not in the first launch, which may be captured.
     Function in_context = nullptr;
-    NK_DRIVER_CALL(t, op, what, t.cuKernelGetFunction(&in_context, fresh->function));
-    if (t.cuFuncLoad != nullptr) NK_DRIVER_CALL(t, op, what, t.cuFuncLoad(in_context));
+    NK_DEVICE_CALL(t, op, d, what, t.cuKernelGetFunction(&in_context, fresh->function));
+    if (t.cuFuncLoad != nullptr) NK_DEVICE_CALL(t, op, d, what, t.cuFuncLoad(in_context));
     return d.add(std::move(fresh));
 }
 

@@ -43,11 +43,7 @@ def _cuda_missing() -> str | None:
 
 def cuda_missing(index: int) -> str | None:
     """Why our kernels can't run on that CUDA device, or None."""
-    info = _C.cuda_info()
-    if info["driver"] is None or not info["fatbins"] or index >= len(info["devices"]):
-        return info["reason"] or f"no device cuda:{index}"
-    device = info["devices"][index]
-    return f"cuda:{index} ({device['name']}): {device['missing']}" if device["missing"] else None
+    return _C.cuda_missing(index) or None
 
 
 BACKENDS: dict[str, Backend] = {

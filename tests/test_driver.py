@@ -212,6 +212,17 @@ class TestLoading:
         assert alive
         assert took < 0.4
 
+    def test_on_two_devices_goes_on_at_once(self) -> None:
+        with fake_driver(A100, A100) as driver:
+            driver.slow("cuLibraryLoadData", 500)
+            threads = [threading.Thread(target=relu, args=(index,)) for index in range(2)]
+            start = time.perf_counter()
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+            assert time.perf_counter() - start < 0.9
+
     def test_of_one_kernel_in_two_threads_happens_once(self) -> None:
         with fake_driver(A100) as driver:
             driver.slow("cuLibraryLoadData", 100)

@@ -39,14 +39,18 @@ KernelFolder::KernelFolder(std::string folder) : path(std::move(folder)) {
             Fatbin& f = fatbins[name];
             f.ptx = arch_of(value);
             while (words >> value) f.machine.push_back(arch_of(value));
+            const std::string ending = "_sm" + std::to_string(f.ptx.number) + "a";
+            if (f.ptx.exact && name.ends_with(ending))
+                variants[name.substr(0, name.size() - ending.size())].emplace_back(f.ptx.number, name);
         }
     }
 }
 
 const char* KernelFolder::variant(const char* fatbin, int capability) const {
-    const std::string name = std::string(fatbin) + "_sm" + std::to_string(capability) + "a";
-    const auto it = fatbins.find(name);
-    return it == fatbins.end() ? fatbin : it->first.c_str();
+    if (const auto it = variants.find(fatbin); it != variants.end())
+        for (const auto& [number, name] : it->second)
+            if (number == capability) return name.c_str();
+    return fatbin;
 }
 
 std::optional<std::vector<char>> read_file(const std::string& path) {

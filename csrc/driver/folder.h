@@ -36,6 +36,9 @@ struct KernelFolder {
     Arch ptx{80};     // what the build is for: the least that its kernels need
     std::map<std::string, Fatbin, std::less<>> fatbins;  // by name, where the build says
 
+    // The fatbins that are for one architecture, by the name of those for all.
+    std::map<std::string, std::vector<std::pair<int, std::string>>, std::less<>> variants;
+
     explicit KernelFolder(std::string folder);
 
     const Fatbin* find(std::string_view fatbin) const {

@@ -32,7 +32,7 @@ enum FunctionAttribute : int { kMaxDynamicShared = 8, kAnyClusterSize = 14 };
 enum CaptureMode : int { kCaptureRelaxed = 2 };
 
 // CUlaunchConfig, and the CUlaunchAttributes in use.
-struct LaunchAttribute {
+struct alignas(8) LaunchAttribute {
     enum Id : int { cluster = 4, overlaps_former = 6 } id;
     int unused = 0;
     unsigned value[16] = {};

@@ -64,7 +64,7 @@ format: setup  ## let ruff and clang-format change the files
 bench: build  ## whole models and every CPU suite against torch (about 45 minutes; ARGS="models --quick" for less)
 	@$(BIN)/neurokern bench $(ARGS)
 
-gpu:  ## build for this machine's GPU, test and benchmark on it (10 minutes, no network; records go to OUT)
+gpu:  ## build for this machine's GPU, test and benchmark on it (7 minutes, no network; records go to OUT)
 	@PYTHON="$(PYTHON)" bash benchmarks/gpu.sh
 
 build: $(VENV)/built  ## set up .venv and build the package into it (editable)

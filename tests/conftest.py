@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if target.backend == "triton":
                 item.add_marker(pytest.mark.triton)
                 item.add_marker(pytest.mark.slow)
-            if target.backend == "cuda" and not target.emulated:
+            if target.on_gpu:
                 item.add_marker(pytest.mark.gpu)
             if target.emulated or target.few:
                 item.add_marker(pytest.mark.slow)

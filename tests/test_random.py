@@ -8,6 +8,7 @@ import pytest
 import torch
 from neurokern import _C
 from neurokern.backends import emulation
+from neurokern.testing import Target
 from torch import Tensor
 
 LEVELS = ["scalar", "avx2", "avx512", "avx512bf16"]
@@ -90,7 +91,7 @@ def test_every_backend_has_the_same(backend: str, dtype: torch.dtype, seed: int)
             got = [_C.uniform(like, *c) for c in calls]
     else:
         with neurokern.backend("triton"):
-            got = [_C.uniform(like, *c) for c in calls]
+            got = [_C.uniform(like.to(Target("triton").device), *c).cpu() for c in calls]
     assert all(map(torch.equal, got, want))
 
 

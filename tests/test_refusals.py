@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import neurokern
 import neurokern.functional as F
@@ -43,7 +44,7 @@ def test_in_place_refuses_before_it_writes(s: OpSpec, view: str) -> None:
 def test_a_named_backend_refuses_as_the_default_does(s: OpSpec, target: Target) -> None:
     if (why := target.missing()) is not None:
         pytest.skip(why)
-    for wrong in s.bad(Maker.seeded(0)):
+    for wrong in s.bad(Maker.seeded(0, device=target.device)):
 
         def refusal() -> Exception | None:
             try:
@@ -75,12 +76,13 @@ def test_what_is_multiplied_by_nothing_is_not_read(target: Target) -> None:
     if (why := target.missing()) is not None:
         pytest.skip(why)
     with target.active():
-        nan = torch.full((2, 2), math.nan)
-        assert F.addmm(torch.ones(2), nan, torch.ones(2, 2), alpha=0).tolist() == [[1, 1], [1, 1]]
+        ones = partial(torch.ones, device=target.device)
+        nan = ones(2, 2) * math.nan
+        assert F.addmm(ones(2), nan, ones(2, 2), alpha=0).tolist() == [[1, 1], [1, 1]]
         for alpha in (math.inf, math.nan, -math.inf):
-            got = F.addmm(torch.ones(2), torch.ones(2, 0), torch.ones(0, 2), alpha=alpha, beta=3)
+            got = F.addmm(ones(2), ones(2, 0), ones(0, 2), alpha=alpha, beta=3)
             assert got.tolist() == [[3, 3], [3, 3]]
-        assert F.addmm(nan, torch.ones(2, 2), torch.ones(2, 2), beta=0).tolist() == [[2, 2], [2, 2]]
+        assert F.addmm(nan, ones(2, 2), ones(2, 2), beta=0).tolist() == [[2, 2], [2, 2]]
 
 
 def saved(f, *args: Tensor) -> list[int]:
@@ -134,7 +136,7 @@ def test_lambd_is_a_number_of_the_dtype(name: str, dtype: torch.dtype, target: T
         pytest.skip(why)
     ours, torchs = getattr(F, name), getattr(torch.nn.functional, name)
     for lambd in (0.1, 0.3, 0.7):
-        near = torch.tensor(lambd, dtype=dtype)
+        near = torch.tensor(lambd, dtype=dtype, device=target.device)
         x = torch.stack([near, -near, torch.nextafter(near, near * 2), torch.nextafter(near, near * 0), near * 3])
         with target.active():
             leaf = x.clone().requires_grad_()

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..testing.compare import ulp
-from .machine import DTYPES, last_level_cache
+from .machine import DTYPES, cache_bytes
 
 #: a case whose tensors take less than this stays in cache between calls, as it would in a network
 RESIDENT = 1 << 20
-MOST_SETS, MOST_BYTES = 64, 1 << 30
+MOST_SETS, MOST_BYTES = {"cpu": 64, "cuda": 256}, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,10 @@ def calls(case: Case, pool: Pool, device: str) -> tuple[list[Callable[[], Any]],
     with torch.no_grad():
         out = case.ours(*args)
     size = sum(t.numel() for t in [*args, out]) * out.element_size()
-    cache = 4 * torch.cuda.get_device_properties(0).L2_cache_size if device == "cuda" else 2 * last_level_cache()
+    cache = (4 if device == "cuda" else 2) * cache_bytes(device)
     count = 1
-    if not case.hot and (size > RESIDENT or device == "cuda"):
-        count = max(1, min(MOST_SETS, -(-cache // size), MOST_BYTES // size))
+    if not case.hot and size > RESIDENT:
+        count = max(1, min(MOST_SETS[device], -(-cache // size), MOST_BYTES // size))
     sets = [args, *(arguments(case, pool) for _ in range(count - 1))]
     if not (case.grad or case.backward):
         return [partial(case.ours, *a) for a in sets], [partial(case.theirs, *a) for a in sets], out

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import subprocess
 import time
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .. import _C, __version__
+from ..testing.rehearsal import place, rehearsed
+from .graphs import Emulator, Gpu, fastest_on_gpu
 from .timing import seconds_per_call
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "f64": torch.float64}
@@ -42,10 +46,19 @@ def last_level_cache() -> int:
     return max(sizes, default=32 << 20)
 
 
+def cache_bytes(device: str) -> int:
+    """Bytes of the cache before a device's memory: the GPU's L2, or the processor's last one."""
+    if device == "cuda" and not rehearsed():
+        return torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
+    return last_level_cache()
+
+
 def describe(device: str) -> dict[str, Any]:
     """Machine and versions of a record."""
     machine: dict[str, Any] = {"cpu": _C.cpu_model().strip(), "level": _C.cpu_level(), "cores": _cores()}
-    if device == "cuda":
+    if device == "cuda" and rehearsed():
+        machine["gpu"] = "none: a rehearsal on the emulator"
+    elif device == "cuda":
         machine["gpu"] = torch.cuda.get_device_name()
         machine["driver"] = _C.cuda_info()["driver"]
     versions = {"neurokern": __version__, "torch": torch.__version__, "python": platform.python_version()}
@@ -66,15 +79,15 @@ class Peaks:
     in cache.
     """
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, device: str, gpu: Gpu | Emulator | None = None) -> None:
+        self._device, self._place, self._gpu = device, place(device), gpu
         self._found: dict[tuple[Any, ...], float] = {}
 
     def flops(self, dtype: str, threads: int) -> float:
         """Floating-point operations a second."""
         key = ("flops", dtype, threads)
         if key not in self._found:
-            n = 8192 if self._device == "cuda" else 1024
+            n = 8192 if self._place == "cuda" else 1024
             self._found[key] = max(self._square(f, n, dtype) for f in self._products(dtype))
         return self._found[key]
 
@@ -82,37 +95,39 @@ class Peaks:
         from .. import functional as F
 
         # torch's float16 product on the CPU runs a hundred times below the machine: only ours tells anything there
-        return [F.matmul] if dtype == "f16" and self._device == "cpu" else [F.matmul, torch.matmul]
+        if dtype == "f16" and self._device == "cpu":
+            return [F.matmul]
+        return [torch.matmul] if rehearsed() else [F.matmul, torch.matmul]
 
     def _square(self, product: Any, n: int, dtype: str) -> float:
-        a, b = (torch.randn(n, n, device=self._device).to(DTYPES[dtype]) for _ in range(2))
+        a, b = (torch.randn(n, n, device=self._place).to(DTYPES[dtype]) for _ in range(2))
         try:
-            return 2 * n**3 / seconds_per_call(lambda: product(a, b), self._device, 0.15)
+            return 2 * n**3 / self._fastest([lambda: product(a, b)], 0.15)
         except RuntimeError:
             return 0.0
 
     def copy(self, size: float, threads: int) -> float:
         """Bytes a second, read and written, of a copy that moves about `size` bytes."""
         half = max(1 << 12, 1 << round(size / 2).bit_length() - 1)
-        half = min(half, 1 << 28 if self._device == "cuda" else 1 << 26)
+        half = min(half, 1 << 28 if self._place == "cuda" else 1 << 26)
         key = ("copy", half, threads)
         if key not in self._found:
-            sets = max(1, 2 * last_level_cache() // (2 * half)) if half > 1 << 20 else 1
+            sets = max(1, 2 * cache_bytes(self._device) // (2 * half)) if half > 1 << 20 else 1
             pairs = [
                 (
-                    torch.empty(half, dtype=torch.uint8, device=self._device),
-                    torch.ones(half, dtype=torch.uint8, device=self._device),
+                    torch.empty(half, dtype=torch.uint8, device=self._place),
+                    torch.ones(half, dtype=torch.uint8, device=self._place),
                 )
-                for _ in range(min(sets, 16))
+                for _ in range(min(sets, 64 if self._place == "cuda" else 16))
             ]
-            turn = iter(range(1 << 62))
-
-            def run() -> None:
-                to, source = pairs[next(turn) % len(pairs)]
-                to.copy_(source)
-
-            self._found[key] = 2 * half / seconds_per_call(run, self._device, 0.05)
+            self._found[key] = 2 * half / self._fastest([partial(to.copy_, source) for to, source in pairs], 0.05)
         return self._found[key]
+
+    def _fastest(self, calls: list[Callable[[], object]], budget: float) -> float:
+        if self._gpu is not None:
+            return fastest_on_gpu(calls, self._gpu, budget)
+        turn = itertools.count()
+        return seconds_per_call(lambda: calls[next(turn) % len(calls)](), self._place, budget)
 
 
 def stamp() -> str:

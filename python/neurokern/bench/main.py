@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 
 from ..backends.choice import BACKENDS
+from ..testing import rehearsal
 from .cases import Case
 from .console import Failure, pick, progress, roughly, say, table
 from .machine import DTYPES, commit
@@ -104,7 +106,7 @@ def numbers(threads: str) -> list[int]:
 def check_device(device: str) -> None:
     """Raises Failure unless the device is here."""
     if device == "cuda":
-        why = "torch sees no GPU" if not torch.cuda.is_available() else BACKENDS["cuda"].missing()
+        why = rehearsal.missing()
         if why is not None:
             raise Failure(f"can't benchmark on cuda: {why}")
 
@@ -160,18 +162,23 @@ def bench(o: Options) -> list[Record]:
     total = sum(len(some) for _, some in chosen) * len(threads) + plan.measurements(threads)
     took = min(seconds_of_cases(chosen, o.quick) * len(threads) + plan.seconds(threads), 60 * o.minutes)
     say(f"{total} measurements: {roughly(took)} on two cores; Ctrl-C ends early and prints what was measured")
-    stopped: Failure | None = None
+    stopped: bool = False
+    lost: DeviceLost | None = None
     try:
         _measure(run, plan, chosen, o, total)
     except KeyboardInterrupt:
-        stopped = Failure(f"interrupted after {len(run.records)} of {total} measurements", 130)
-    except DeviceLost as lost:
-        stopped = lost
+        stopped = True
+    except DeviceLost as failure:
+        lost = failure
+    finally:
+        run.close()
     missed = _show(run, chosen, o)
     if missing is not None:
         missed.append(f"models left out: {missing}")
-    if stopped is not None:
-        raise stopped
+    if stopped:
+        raise Failure(f"interrupted after {len(run.records)} of {total} measurements", 130)
+    if lost is not None:
+        raise lost
     if o.plot is not None:
         draw(run.records, o.plot)
     failures = sum(r["failed"] is not None for r in run.records)
@@ -244,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=math.inf)
     for flag in ("--quick", "--enforce", "--cases", "--compiled"):
         parser.add_argument(flag, action="store_true")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process started in the background ignores it
     try:
         bench(Options(**vars(parser.parse_args(arguments))))
     except Failure as failure:

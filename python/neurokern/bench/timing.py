@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -43,10 +44,19 @@ QUICK = Effort(pairs=7, sample=5e-4, budget=0.5)
 
 @dataclass
 class Paired:
-    """Seconds per call of both sides, pair by pair."""
+    """Seconds per call of both sides, pair by pair.
+
+    Attributes:
+        timer: how they were measured: "clock", "events" around the calls, or a "graph" of them, replayed.
+        no_graph: why a graph could not be made.
+        eager: seconds per plain call of both, where the pairs are those of graphs.
+    """
 
     ours: list[float]
     theirs: list[float]
+    timer: str = "clock"
+    no_graph: str | None = None
+    eager: tuple[float, float] | None = None
 
     @property
     def ratios(self) -> list[float]:
@@ -56,6 +66,10 @@ class Paired:
     @property
     def ratio(self) -> float:
         return statistics.median(self.ratios)
+
+    def medians(self) -> tuple[float, float]:
+        """Of both sides."""
+        return statistics.median(self.ours), statistics.median(self.theirs)
 
     def extend(self, more: Paired) -> None:
         """Add further pairs of the same case."""
@@ -92,8 +106,20 @@ class _Clock:
         return (time.perf_counter() - start) / len(calls)
 
 
+class Side(Protocol):
+    """One of two that are compared: `count` says how much of it makes a sample."""
+
+    count: int
+
+    def sample(self) -> float:
+        """Seconds per call."""
+
+    def calibrate(self, seconds: float) -> None:
+        """Set `count` so that a sample lasts that long."""
+
+
 class _Side:
-    """One of the two: its calls, one per buffer set, and how many of them make a sample."""
+    """Plain calls, one per buffer set, and how many of them make a sample."""
 
     def __init__(self, calls: Sequence[Call], clock: _Clock, turn: itertools.count) -> None:
         self._calls, self._clock, self._turn = calls, clock, turn
@@ -122,7 +148,13 @@ def paired(
         warm: whether to run each side once, untimed, before.
     """
     clock, turn = _Clock(device), itertools.count()
-    sides = [_Side(calls, clock, turn) for calls in (ours, theirs)]
+    found = in_turns([_Side(calls, clock, turn) for calls in (ours, theirs)], effort, warm)
+    found.timer = "events" if device == "cuda" else "clock"
+    return found
+
+
+def in_turns(sides: Sequence[Side], effort: Effort, warm: bool = True) -> Paired:
+    """Samples of the two sides in turn; `paired` says how many."""
     found = Paired([], [])
     enabled = gc.isenabled()
     gc.disable()

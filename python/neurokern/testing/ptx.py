@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..backends import emulation
+from . import rehearsal
 from .ptxas import complaint
 
 HEADER = ".version 9.0\n.target sm_80\n.address_size 64\n"
@@ -220,7 +221,7 @@ def driver() -> Device:
         OSError: there is no driver.
         DeviceError: it finds no GPU.
     """
-    return Device(os.environ.get("NEUROKERN_DRIVER", "libcuda.so.1"))
+    return Device(os.environ.get("NEUROKERN_DRIVER") or rehearsal.driver())
 
 
 def emulator() -> Device:

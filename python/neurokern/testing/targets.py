@@ -12,8 +12,9 @@ import torch
 
 from .. import _C
 from ..backends import emulation
-from ..backends.choice import BACKENDS, backend, emulate
+from ..backends.choice import BACKENDS, emulate
 from ..backends.fall_back import strict
+from . import rehearsal
 from .spec import Sample
 
 LEVELS = ("scalar", "avx2", "avx512", "avx512bf16")
@@ -40,7 +41,7 @@ class Target:
         """Where its tensors live."""
         if self.backend == "triton":
             return "cuda" if torch.cuda.is_available() else "cpu"
-        return "cuda" if self.backend == "cuda" and not self.emulated else "cpu"
+        return rehearsal.place("cuda") if self.backend == "cuda" and not self.emulated else "cpu"
 
     @property
     def runs(self) -> str:
@@ -48,9 +49,14 @@ class Target:
         return "cpu" if self.backend == "auto" else self.backend
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether it runs on the GPU, or on what takes its place in a rehearsal."""
+        return (self.backend == "cuda" and not self.emulated) or (self.backend == "triton" and rehearsal.on_gpu())
+
+    @property
     def interpreted(self) -> bool:
         """Whether a call costs a thousand times what it should."""
-        return self.emulated or (self.backend == "triton" and self.device == "cpu")
+        return self.backend in ("cuda", "triton") and self.device == "cpu"
 
     def takes(self, sample: Sample, order: int = 1) -> bool:
         """Whether a sample of the first order, or of a higher, is worth its time here."""
@@ -62,8 +68,8 @@ class Target:
             return f"this machine has only {_C.cpu_detected()}"
         if self.emulated:
             return emulation.missing() or (None if _C.cuda_info()["fatbins"] else "built without the CUDA kernels")
-        if self.backend == "cuda" and not torch.cuda.is_available():
-            return "no GPU that torch can use"
+        if self.backend == "cuda":
+            return rehearsal.missing()
         return None if self.backend == "auto" else BACKENDS[self.backend].missing()
 
     @contextmanager
@@ -73,7 +79,7 @@ class Target:
         if self.level:
             _C.set_cpu_level(self.level)
         try:
-            with strict(), emulate() if self.emulated else backend(self.backend):
+            with strict(), emulate() if self.emulated else rehearsal.in_force(self.backend):
                 yield
         finally:
             _C.set_cpu_level(before)

@@ -29,13 +29,13 @@ def subnormals() -> torch.Tensor:
 
 @pytest.mark.backends("cpu", "cuda")
 def test_f16_keeps_its_subnormals(on, subnormals: torch.Tensor) -> None:
-    x = subnormals
+    x = subnormals.to(on.device)
     steps = (x.view(torch.int16) & 0x7FFF).double()
     values = torch.where(x.view(torch.int16) < 0, -steps, steps)
     small = steps < 0x400
     assert torch.equal(F.relu(x)[small], (values.clamp(min=0) * LEAST).half()[small])
     # a product reads, sums and writes them
-    ones = torch.ones(1, 1, dtype=torch.float16)
+    ones = x.new_ones(1, 1)
     assert torch.equal(F.matmul(x[:, None], ones)[small, 0], (values * LEAST).half()[small])
     doubled = F.matmul(x[:, None].expand(-1, 2), ones.expand(2, 1))[:, 0]
     assert torch.equal(doubled[small], (values * 2 * LEAST).half()[small])

@@ -42,7 +42,7 @@ def both(f, x: torch.Tensor, *parameters: float) -> tuple[torch.Tensor, torch.Te
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_next_to_a_parameter(on, case, dtype: torch.dtype) -> None:
     name, parameters = case
-    x = around(parameters, dtype)
+    x = around(parameters, dtype).to(on.device)
     for n in (x.numel(), 4096):  # from 4096 on, one bit of each element may be kept in the place of x
         t = x.repeat(-(-n // x.numel()))
         y, g = both(getattr(F, name), t, *parameters)
@@ -58,8 +58,8 @@ def test_next_to_a_parameter(on, case, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", ["hardshrink", "softshrink"])
 def test_next_to_a_parameter_behind_a_linear_layer(on, name: str, dtype: torch.dtype) -> None:
     for lambd in (0.1, 0.7, 0.3):
-        x = around((lambd,), dtype)[:, None].requires_grad_()
-        one = torch.ones(1, 1, dtype=dtype)
+        x = around((lambd,), dtype)[:, None].to(on.device).requires_grad_()
+        one = torch.ones(1, 1, dtype=dtype, device=on.device)
         y = F.linear(x, one, activation=(name, lambd))
         want = getattr(torch.nn.functional, name)(torch.nn.functional.linear(x, one), lambd)
         assert torch.equal(y == 0, want == 0)

@@ -74,8 +74,8 @@ def scale(sample: Sample, g: tuple[Tensor, ...], reference: list[tuple[str, Tens
         return None
     dims = tuple(range(-len(shape), 0))
     eps = sample.kwargs.get("eps", 1e-5)
-    weight = sample.kwargs.get("weight", torch.ones(shape, dtype=x.dtype)).abs()
-    bias = sample.kwargs.get("bias", torch.zeros(shape, dtype=x.dtype)).abs()
+    weight = sample.kwargs.get("weight", x.new_ones(shape)).abs()
+    bias = sample.kwargs.get("bias", x.new_zeros(shape)).abs()
     centre = x if rms else x - x.mean(dims, keepdim=True)
     rstd = (centre.square().mean(dims, keepdim=True) + eps).rsqrt()
     # of the deviation: x itself, and the mean, which is a sum over the row

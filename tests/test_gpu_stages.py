@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -108,6 +109,27 @@ def test_what_no_graph_can_hold_is_timed_by_events_on_both_sides(monkeypatch):
     assert gpu.capturing is None
 
 
+def test_a_graph_keeps_as_many_results_as_there_are_buffer_sets(monkeypatch):
+    Recorded(monkeypatch)
+
+    class Result:
+        alive = 0
+
+        def __init__(self) -> None:
+            Result.alive += 1
+            most.append(Result.alive)
+
+        def __del__(self) -> None:
+            Result.alive -= 1
+
+    for sets in (1, 3):
+        most: list[int] = []
+        replay = Gpu().capture([Result] * 9, sets)
+        assert max(most) == Result.alive == sets
+        replay()
+        del replay
+
+
 def test_an_error_within_a_capture_ends_it(monkeypatch):
     gpu = Recorded(monkeypatch)
 
@@ -115,7 +137,7 @@ def test_an_error_within_a_capture_ends_it(monkeypatch):
         raise RuntimeError("a module is loaded")
 
     with pytest.raises(RuntimeError, match="a module is loaded"):
-        Gpu().capture([wrong])
+        Gpu().capture([wrong], 1)
     assert gpu.capturing is None
 
 
@@ -240,6 +262,33 @@ def test_a_process_that_dies_costs_one_test(tmp_path: Path, count: int, capfd) -
     assert "in test_hangs" in out.err  # where it hung
 
 
+@pytest.mark.slow
+def test_tests_that_are_interrupted_say_what_failed(tmp_path: Path) -> None:
+    """As `timeout -s INT` does it: the signal goes to every process of the group."""
+    file, journal = tmp_path / "test_own.py", tmp_path / "journal"
+    file.write_text("import time\ndef test_wrong(): assert 1 == 2\ndef test_long(): time.sleep(99)\n")
+    command = ["timeout", "-s", "INT", "-k", "20", "60", sys.executable, "-m", "neurokern.bench.gpu", "tests"]
+    command += ["--journal", str(journal), "--patience", "90", "--", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        deadline = time.monotonic() + 60
+        while len(Journal(journal).lines()) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)  # timeout passes it on
+        out, _ = process.communicate(timeout=60)
+    assert "assert 1 == 2" in out
+    outcomes = summary.outcomes(Journal(journal).lines()).values()
+    assert [line["outcome"] for line in outcomes] == ["failed", "cut"]
+
+
+@pytest.mark.slow
+def test_a_stage_whose_tests_are_all_skipped_has_not_passed(tmp_path: Path, capfd) -> None:
+    file = tmp_path / "test_own.py"
+    file.write_text("import pytest\ndef test_one(): pytest.skip('torch sees no GPU')\n")
+    assert Shards([str(file)], tmp_path / "journal", 1, patience=30).run() == 1
+    assert "no test ran: {'Skipped: torch sees no GPU'}" in capfd.readouterr().out
+    assert Shards([str(file), "-k", "nothing"], tmp_path / "journal", 1, patience=30).run() == 1
+
+
 def test_a_cut_line_is_none_and_a_test_without_an_end_was_cut(tmp_path):
     file = tmp_path / "journal"
     journal = Journal(file)
@@ -266,7 +315,8 @@ def test_the_summary_of_a_run_that_went_wrong(tmp_path, capsys):
     put("gpu-tests.jsonl", {"test": "tests/t.py::x", "family": "softmax", "backend": "triton", "outcome": "failed",
                             "message": "E   ValueError: this is why", "lost": "CUDA error 700"})  # fmt: skip
     put("gpu-bench.jsonl", common | timed | {"ratio": 2.0, "torch_us": 20.0, "timer": "graph", "no_graph": None},
-        common | timed | {"ratio": 0.5, "torch_us": 5.0, "op": "gelu", "timer": "events", "no_graph": "can't"},
+        common | timed | {"ratio": 0.5, "torch_us": 5.0, "op": "gelu", "timer": "events", "no_graph": "can't",
+                           "error_ulps": None, "torch_error_ulps": 1.0},
         common | {"failed": "RuntimeError: bad"})  # fmt: skip
     put(
         "gpu-snippets.jsonl", {"test": "t::add", "device": "H", "launches": 2, "differences": ["argument 0: element 7"]}
@@ -278,7 +328,8 @@ def test_the_summary_of_a_run_that_went_wrong(tmp_path, capsys):
     assert summary.show(tmp_path) == 1
     out = capsys.readouterr().out
     for words in ("ValueError: this is why (the GPU was lost: CUDA error 700)", "1.00", "0.50 gelu 4 Mi f32 forward: "
-                  "10.0 us, torch 5.0, 50 % of copy", "RuntimeError: bad", "no graph: gelu", "1500-1500-1500 MHz",
+                  "10.0 us, torch 5.0, 50 % of copy", "RuntimeError: bad", "no graph: gelu",
+                  "wrong? gelu 4 Mi f32 forward: None ulps", "1500-1500-1500 MHz",
                   "differs: t::add: argument 0: element 7", "12.5 us", "91.5 %", "exit 1"):  # fmt: skip
         assert words in out, words
     put("gpu-run.jsonl", {"stage": "tests", "exit": 0, "ended": "passed", "seconds": 9})

@@ -10,7 +10,7 @@ import torch
 
 FIELDS = {"clocks.sm": "sm_mhz", "clocks.mem": "memory_mhz", "power.draw": "watts", "temperature.gpu": "celsius"}
 THROTTLE = "clocks_event_reasons.active"  # older drivers call it clocks_throttle_reasons.active
-EVERY = 250  # milliseconds
+EVERY = 500  # milliseconds
 
 
 def gpu_id() -> str | None:
@@ -49,7 +49,7 @@ def read(gpu: str | None = None) -> dict[str, Any] | None:
 
 
 class Watch:
-    """Reads them four times a second from here on, in a process of its own.
+    """Reads them twice a second from here on, in a process of its own.
 
     Attributes:
         latest: the last reading, or None.

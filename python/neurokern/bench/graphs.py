@@ -1,6 +1,6 @@
 """Timing on a GPU: CUDA graphs of many calls, replayed, so that neither Python nor launches are in the time.
 
-A graph has one call for each buffer set, and keeps their results, so that no call writes what the last one wrote.
+A graph has one call for each buffer set, and keeps their results, so that outputs rotate through memory as inputs do.
 A case that can't be captured is timed by events around plain calls, on both sides, and its record says so.
 """
 
@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import cast
 
 import torch
 
@@ -34,18 +35,22 @@ class Gpu:
             yield
         torch.cuda.synchronize()
 
-    def capture(self, calls: Sequence[Call]) -> Callable[[], None]:
+    def capture(self, calls: Sequence[Call], sets: int) -> Callable[[], None]:
         """One function that launches again what these calls launched.
+
+        Args:
+            sets: how many results are kept at once; the next call's takes the oldest one's memory.
 
         Raises:
             RuntimeError: a call did what no graph can do.
         """
         torch.cuda.synchronize()
-        graph, kept = torch.cuda.CUDAGraph(), []
+        graph, kept = torch.cuda.CUDAGraph(), cast(list[object], [None] * sets)
         graph.capture_begin(capture_error_mode="thread_local")
         try:
-            for call in calls:
-                kept.append(call())
+            for k, call in enumerate(calls):
+                kept[k % sets] = None
+                kept[k % sets] = call()
         except BaseException:
             with suppress(RuntimeError):  # the call's own error says more
                 graph.capture_end()
@@ -76,7 +81,7 @@ class Emulator:
     def stream(self) -> Iterator[None]:
         yield
 
-    def capture(self, calls: Sequence[Call]) -> Callable[[], None]:
+    def capture(self, calls: Sequence[Call], sets: int) -> Callable[[], None]:
         def replay() -> None:
             for call in calls:
                 call()
@@ -98,8 +103,8 @@ def gpu() -> Gpu | Emulator:
 class _Graph:
     """A side of a comparison: a graph of calls, replayed `count` times for one sample."""
 
-    def __init__(self, device: Gpu | Emulator, calls: Sequence[Call]) -> None:
-        self._device, self._calls, self._replay = device, len(calls), device.capture(calls)
+    def __init__(self, device: Gpu | Emulator, calls: Sequence[Call], sets: int) -> None:
+        self._device, self._calls, self._replay = device, len(calls), device.capture(calls, sets)
         self.count = 1
 
     def sample(self) -> float:
@@ -136,7 +141,7 @@ def paired_on_gpu(ours: Sequence[Call], theirs: Sequence[Call], device: Gpu | Em
     n = graph_calls(len(ours), max(eager), effort)
     in_order = [[side[i % len(side)] for i in range(n)] for side in (ours, theirs)]
     try:
-        sides: list[Side] = [_Graph(device, calls) for calls in in_order]
+        sides: list[Side] = [_Graph(device, calls, len(ours)) for calls in in_order]
     except RuntimeError as error:
         found = paired(ours, theirs, where, effort, warm=False)
         found.timer, found.no_graph = "events", f"{type(error).__name__}: {error}".splitlines()[0][:300]
@@ -150,7 +155,7 @@ def paired_on_gpu(ours: Sequence[Call], theirs: Sequence[Call], device: Gpu | Em
 def fastest_on_gpu(calls: Sequence[Call], device: Gpu | Emulator, budget: float) -> float:
     """Seconds per call of the best sample within the budget: for peaks."""
     calls[0]()
-    side = _Graph(device, calls)
+    side = _Graph(device, calls, len(calls))
     side.calibrate(1e-3)
     best, deadline = side.sample(), time.perf_counter() + budget
     while time.perf_counter() < deadline:

@@ -107,6 +107,8 @@ class Plugin:
         gone = lost() if failed else ""
         outcome = "failed" if failed else "skipped" if any(r.skipped for r in self.reports) else "passed"
         message = str(failed.longrepr)[-LONGEST:] if failed else ""
+        if outcome == "skipped":
+            message = next((str(r.longrepr[2]) for r in self.reports if isinstance(r.longrepr, tuple)), "")
         self.journal.write(**what, outcome=outcome, seconds=round(time.monotonic() - start, 3),
                            **({"message": message} if message else {}), **({"lost": gone} if gone else {}))  # fmt: skip
         if gone:

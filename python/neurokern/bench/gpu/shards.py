@@ -29,6 +29,7 @@ class Shards:
 
     def __init__(self, arguments: Sequence[str], journal: Path, count: int, patience: float) -> None:
         self.arguments, self.journal, self.count, self.patience = arguments, Journal(journal), count, patience
+        self.before = len(self.journal.lines())  # of stages that came first
         self.restarts = 0
         self.failed = False
 
@@ -54,6 +55,8 @@ class Shards:
             return False
         self.failed = True
         if status == INTERRUPTED or (status != LOST and not open_):
+            if status not in (1, INTERRUPTED):
+                print(f"a process ended with status {status}, not in a test", flush=True)
             return False
         for line in open_.values():
             how = f"signal {-status}" if status < 0 else f"exit status {status}, as after {self.patience:g} s"
@@ -87,4 +90,9 @@ class Shards:
                 except subprocess.TimeoutExpired:
                     process.kill()
             return 130
+        outcomes = [line for line in self.journal.lines()[self.before :] if line.get("outcome") != "begun"]
+        if all(line["outcome"] == "skipped" for line in outcomes):
+            why = {line.get("message") for line in outcomes} or "there are none"
+            print(f"no test ran: {why}", flush=True)
+            return 1
         return int(self.failed)

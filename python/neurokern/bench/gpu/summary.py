@@ -80,6 +80,12 @@ def _clocks(records: Sequence[Line]) -> str:
     return ", ".join(parts)
 
 
+def _wrong(record: Line) -> bool:
+    """Whether the result of a case is far worse than torch's, or not finite."""
+    ours, theirs = record.get("error_ulps", 0.0), record.get("torch_error_ulps")
+    return ours is None or (theirs is not None and ours > 4 * theirs + 4)
+
+
 def show_bench(records: Sequence[Line]) -> None:
     """Each suite's mean ratio to torch, its clocks, and the worst cases."""
     suites: dict[str, list[Line]] = defaultdict(list)
@@ -105,6 +111,8 @@ def show_bench(records: Sequence[Line]) -> None:
     for r in done[:WORST]:
         say(f"  {r['ratio']:.2f} {name_of(r)}: {r['ours_us']:.1f} us, torch {r['torch_us']:.1f}, "
             f"{100 * r['share']:.0f} % of {r['share_of']}, {r['kernel']}")  # fmt: skip
+    for r in [r for r in done if _wrong(r)][:WORST]:
+        say(f"  wrong? {name_of(r)}: {r['error_ulps']} ulps, torch {r['torch_error_ulps']}", "red")
     for r in [r for r in records if r["failed"]][:WORST]:
         say(f"  failed: {name_of(r)}: {r['failed'][:200]}", "red")
     for why in {r["no_graph"]: r for r in records if r.get("no_graph")}.values():

@@ -133,6 +133,7 @@ def test_every_stage_runs_and_a_fault_costs_only_itself(tmp_path: Path) -> None:
         assert record["kernel"].startswith("cuda:")
         assert (record["timer"], record["no_graph"]) == ("graph", None)
         assert record["ours_eager_us"] > 0
+        assert record["clocks_before"]["sm_mhz"] == 1980.0
     assert {record["clocks"]["sm_mhz"] for record in bench} <= {1980.0, 1410.0}
     assert bench[-1]["clocks"]["sm_mhz"] == 1410.0  # while it ran
 
@@ -142,9 +143,9 @@ def test_every_stage_runs_and_a_fault_costs_only_itself(tmp_path: Path) -> None:
     assert output.count("layer_norm backward: launched") == 3
 
     text = (machine.out / "gpu-summary.txt").read_text()
-    for words in ("A GPU, capability 9.0, driver 580.1", "a rehearsal", "died: test_own.py::test_fault",
-                  "failed: test_own.py::test_wrong: E   assert 1 == 2", "times faster than torch", "MHz", "twins on",
-                  "exit 139"):  # fmt: skip
+    for words in ("A GPU, capability 9.0, driver 580.1", "a rehearsal", "test_own.py::test_fault: died: ",
+                  "1 x test_own.py::test_wrong: failed: E   assert 1 == 2", "times faster than torch", "MHz",
+                  "twins on", "exit 139"):  # fmt: skip
         assert words in text, words
         assert words in (machine.out / "gpu.log").read_text()
 

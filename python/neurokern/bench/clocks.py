@@ -52,6 +52,7 @@ class Watch:
     """Reads them twice a second from here on, in a process of its own.
 
     Attributes:
+        before: the reading that it began with, or None.
         latest: the last reading, or None.
     """
 
@@ -59,6 +60,7 @@ class Watch:
         self.latest = read(gpu)
         if self.latest is None and gpu is not None:
             gpu, self.latest = None, read()
+        self.before = self.latest
         self._process: subprocess.Popen[str] | None = None
         if self.latest is None:
             return

@@ -85,8 +85,10 @@ class Run:
         self._peaks = Peaks(device, self._gpu)
         self._clocks = Watch(None if rehearsed() else gpu_id()) if self._gpu else None
         self.common = {"date": stamp(), "seed": self.seed, "device": device, "backend": chosen, **describe(device)}
-        if self._gpu and rehearsed():
-            self.common["rehearsal"] = True
+        if self._clocks:
+            self.common["clocks_before"] = self._clocks.before
+            if rehearsed():
+                self.common["rehearsal"] = True
 
     def suite(self, suite: Suite, cases: Sequence[Case], told: Told = lambda _: None) -> list[Record]:
         """Measure cases of a suite at every number of threads; `told` hears each case's name before it starts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -60,14 +61,22 @@ def show_tests(journal: Sequence[Line]) -> None:
     rows = [(b, f, *(found.get(n, 0) or "" for n in names)) for (b, f), found in sorted(counts.items())]
     bad = ["red" if any(row[3:6]) or row[7] else "" for row in rows]
     table("tests", ("backend", "family", *(f">{n}" for n in names)), rows, bad)
-    wrong = [line for line in tests.values() if line["outcome"] in ("failed", "died", "error")]
-    for line in wrong[:WORST]:
-        words = [w.strip() for w in line.get("message", "").splitlines() if w.strip()]
-        said = next((w for w in words if w.startswith(("E ", "output", "gradient"))), words[-1] if words else "")
-        lost = f" (the GPU was lost: {line['lost']})" if line.get("lost") else ""
-        say(f"  {line['outcome']}: {line['test'].rpartition('/')[2]}: {said[:160]}{lost}", "red")
-    if len(wrong) > WORST:
-        say(f"  and {len(wrong) - WORST} more")
+    causes: dict[str, list[str]] = defaultdict(list)
+    for line in tests.values():
+        if line["outcome"] in ("failed", "died", "error"):
+            said = _cause(line)
+            causes[re.sub(r"[\d.]+(e[-+]?\d+)?", "#", said)].append(f"{line['test'].rpartition('/')[2]}: {said[:160]}")
+    for some in sorted(causes.values(), key=len, reverse=True)[:WORST]:
+        say(f"  {len(some)} x {some[0]}", "red")
+    if len(causes) > WORST:
+        say(f"  and {len(causes) - WORST} other causes")
+
+
+def _cause(line: Line) -> str:
+    """Why a test failed, in one line."""
+    words = [w.strip() for w in line.get("message", "").splitlines() if w.strip()]
+    said = next((w for w in words if w.startswith(("E ", "output", "gradient"))), words[-1] if words else "")
+    return f"{line['outcome']}: {said}" + (f" (the GPU was lost: {line['lost']})" if line.get("lost") else "")
 
 
 def _clocks(records: Sequence[Line]) -> str:

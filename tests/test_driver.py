@@ -403,14 +403,15 @@ class TestLostDevice:
         def fails(*_: object) -> None:
             raise RuntimeError("anything")
 
-        def measured() -> dict:
+        def measured() -> list[dict]:
             run = runner.Run("cpu", effort=runner.FULL)
-            run.device = "cuda"
+            run.device, run.chosen = "cuda", "auto"
             suite = SimpleNamespace(name="s", family="f")
-            case = SimpleNamespace(label="c", op="o", dtype="f32", direction="forward")
-            return run._measure(suite, case, 1)
+            case = SimpleNamespace(name="c", label="c", op="o", dtype="f32", direction="forward")
+            return run.suite(suite, [case])
 
         monkeypatch.setattr(runner, "calls", fails)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
         with fake_driver(A100) as driver:
             relu()
@@ -418,7 +419,7 @@ class TestLostDevice:
             with pytest.raises(runner.DeviceLost, match="latest first: activation_unary_f32"):
                 measured()
         with fake_driver(A100):
-            assert measured()["failed"] == "RuntimeError: anything"
+            assert measured()[0]["failed"] == "RuntimeError: anything"
             monkeypatch.setattr(torch.cuda, "synchronize", fails)  # a launch of torch's
-            with pytest.raises(runner.DeviceLost, match="lost to this process: anything"):
+            with pytest.raises(runner.DeviceLost, match="lost in c: anything"):
                 measured()

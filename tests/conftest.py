@@ -182,8 +182,11 @@ def _wanted(metafunc: pytest.Metafunc, spec: OpSpec) -> bool:
 
 
 @pytest.fixture
-def on(target: Target):
+def on(target: Target, request: pytest.FixtureRequest):
     """The target in force for the test, or a skip with the reason."""
+    spec = request.node.callspec.params.get("spec")
+    if isinstance(spec, OpSpec) and target.backend not in ("auto", *spec.backends):
+        pytest.skip(f"{spec.id} has no kernel for {target.backend} yet")
     if reason := target.missing():
         pytest.skip(f"{target.id}: {reason}")
     with target.active():

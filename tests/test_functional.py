@@ -36,9 +36,12 @@ BUILTIN = {
     "matmul": "(input, other, *, out=None)",
     "bmm": "(input, mat2, out_dtype=None, *, out=None)",
     "mm": "(input, mat2, out_dtype=None, *, out=None)",
+    "scaled_dot_product_attention": (
+        "(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False)"
+    ),
     "addmm": "(input, mat1, mat2, out_dtype=None, *, beta=1, alpha=1, out=None)",
 }
-OURS_ALONE = {"swiglu", "geglu", "reglu", "squared_relu"}
+OURS_ALONE = {"attention", "swiglu", "geglu", "reglu", "squared_relu"}
 ADDED = {"linear": {"activation", "residual"}}  # keyword-only, after torch's own
 
 
@@ -52,7 +55,7 @@ def plain(signature: inspect.Signature, without: frozenset[str] | set[str] = fro
 def test_signature_is_torchs(name: str) -> None:
     ours = plain(inspect.signature(getattr(F, name)), ADDED.get(name, frozenset()))
     if name in OURS_ALONE:
-        assert ours.startswith("(input")
+        assert ours.startswith(("(input", "(query, key, value, *"))
         return
     try:
         theirs = plain(inspect.signature(getattr(TF, name)))

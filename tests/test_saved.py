@@ -10,7 +10,7 @@ from neurokern.testing import Maker, OpSpec
 from torch import Tensor
 
 # Of these torch has no function of its own: what it is put together from keeps more or other tensors.
-PUT_TOGETHER = {"swiglu", "geglu", "reglu", "squared_relu", "rrelu-noise"}
+PUT_TOGETHER = {"attention", "swiglu", "geglu", "reglu", "squared_relu", "rrelu-noise"}
 # The product of input1 and weight, which both other gradients are made from, in the place of what it is made from.
 KEEPS_A_PRODUCT = {"bilinear"}
 KEEPS_INPUT = "tanhshrink keeps its input, torch's the tanh of it"

@@ -77,7 +77,8 @@ void fill_head(const Problem& p, int64_t batch, int64_t head, const Sequence& s,
     to.lse = matrix(p, p.lse, batch, head, s.first_query);
     if (p.slopes) numbers[0] = number_of(p.slopes, begin_of(p, p.slopes, batch, head)), to.slope = &numbers[0];
     if (p.sink) numbers[1] = number_of(p.sink, begin_of(p, p.sink, batch, head)), to.sink = &numbers[1];
-    to.dropout_index = dropout_index(p.cu_queries ? 0 : batch, p.heads, head, p.queries, s.first_query, p.keys, 0);
+    to.dropout_index =
+        dropout_index(p.cu_queries ? 0 : batch, p.heads, head, p.queries, s.first_query, p.keys, s.first_key);
     to.dropout_row = p.keys;
 }
 
@@ -100,7 +101,7 @@ void forward_row_by_row(const Problem& p) {
         [&] { return concat(cpu::name_of(cpu::table().level), ", ", threads, " threads"); },
         [&] {
             cpu::parallel(threads, [&](int tid, int count) {
-                std::vector<double> scratch(static_cast<size_t>(2 * p.keys + p.size + 2 * p.value_size));
+                std::vector<double> scratch(static_cast<size_t>(3 * p.keys + 2 * p.size + p.value_size));
                 for (int64_t job = 0; job < jobs; ++job) {
                     const Sequence s = sequence_of(p, job / p.heads);
                     double numbers[2];
@@ -124,7 +125,7 @@ void backward_row_by_row(const BackwardProblem& p) {
         [&] { return concat(cpu::name_of(cpu::table().level), ", ", threads, " threads"); },
         [&] {
             cpu::parallel(threads, [&](int tid, int count) {
-                std::vector<double> scratch(static_cast<size_t>(2 * p.keys + 2 * p.size + 2 * p.value_size));
+                std::vector<double> scratch(static_cast<size_t>(3 * p.keys + 2 * p.size + p.value_size));
                 std::vector<double> g_key, g_value;
                 const int64_t jobs = p.batches * p.kv_heads;
                 for (int64_t job = jobs * tid / count; job < jobs * (tid + 1) / count; ++job) {

@@ -22,7 +22,8 @@ struct Operand {
 
 // Packed: rows of all sequences lie behind one another in a tensor without batch dims; sequence b has queries
 // cu_queries[b] .. cu_queries[b + 1] - 1, and keys likewise. `queries` and `keys` are then those of all sequences, and
-// rows number through them all for lse and dropout; a sequence's own sizes decide about places.
+// queries and keys
+// number through them all for lse and dropout; a sequence's own sizes decide about places.
 struct Problem {
     DType dtype = DType::f32;
     Device device;

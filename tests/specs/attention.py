@@ -121,6 +121,16 @@ def reference(
     return made if return_lse else made[0]
 
 
+def exact(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+    is_causal: bool = False, *, scale: float | None = None, enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
+    """torch's own has no second derivative on the CPU."""
+    name = "mask" if attn_mask is not None and attn_mask.dtype == torch.bool else "bias"
+    given: dict[str, Any] = {name: attn_mask, "is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
+    return reference(query, key, value, **given)
+
+
 def with_lse(f: Any) -> Any:
     """Output and log of the sum as one tensor, which is what specs compare."""
 
@@ -215,6 +225,7 @@ SPECS: tuple[OpSpec, ...] = (
         name="scaled_dot_product_attention",
         op=F.scaled_dot_product_attention,
         torch=TF.scaled_dot_product_attention,
+        exact=exact,
         samples=samples,
         smooth=smooth,
         drawn=drawn,

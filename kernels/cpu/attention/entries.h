@@ -45,7 +45,7 @@ struct AttentionEntries {
     // Rounds [rows, columns] numbers into a matrix.
     void (*put[kFloatTypes])(const HeadMatrix& to, const double* from, int64_t rows, int64_t columns);
     // Queries first .. last - 1, one by one, all sums in double: for whatever the tiles do not take. `scratch`:
-    // 2 * keys + size + 2 * value_size numbers.
+    // 3 * keys + 2 * size + value_size numbers.
     void (*row_by_row[kFloatTypes])(const AttentionHead& head, int64_t first, int64_t last, double* scratch);
     void (*row_by_row_backward[kFloatTypes])(const AttentionHeadBackward& head, double* scratch);
 };

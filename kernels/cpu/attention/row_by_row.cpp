@@ -47,9 +47,9 @@ struct Query {
             if (h.mask.data != nullptr &&
                 static_cast<const uint8_t*>(h.mask.data)[i * h.mask.row + j * h.mask.column] == 0)
                 continue;
-            double s = 0;
-            for (int64_t d = 0; d < h.size; ++d) s += q[d] * at<T>(h.key, j, d);
-            s *= h.rules.scale;
+            double part[4] = {};
+            for (int64_t d = 0; d < h.size; ++d) part[d & 3] = math::fma(q[d], at<T>(h.key, j, d), part[d & 3]);
+            double s = (part[0] + part[1] + (part[2] + part[3])) * h.rules.scale;
             if (derivatives) slack[j] = 1;
             if (h.rules.softcap != 0) {
                 const double t = math::tanh(s / h.rules.softcap);
@@ -110,28 +110,30 @@ void backward(const cpu::AttentionHeadBackward& h, double* scratch) {
     double* const q = scratch + 2 * h.keys;  // where Query leaves it
     double* const g = q + h.size;
     double* const gq = g + h.value_size;
+    double* const gp = gq + h.size;  // [keys]
     for (int64_t i = 0; i < h.queries; ++i) {
         const Query<T> query(h, i, scratch, true);
         for (int64_t d = 0; d < h.size; ++d) gq[d] = 0;
         if (query.sees()) {
+            for (int64_t d = 0; d < h.value_size; ++d) g[d] = at<T>(h.g, i, d);
             double delta = h.g_lse.data != nullptr ? -at<statistic<T>>(h.g_lse, i, 0) : 0;
-            for (int64_t d = 0; d < h.value_size; ++d) {
-                g[d] = at<T>(h.g, i, d);
-                delta += g[d] * at<T>(h.output, i, d);
+            for (int64_t j = query.range.begin; j < query.range.end; ++j) {
+                const double p = query.score[j];
+                if (p == 0) continue;
+                const double kept = query.kept(j);
+                gp[j] = 0;
+                if (kept == 0) continue;
+                for (int64_t d = 0; d < h.value_size; ++d) gp[j] = math::fma(g[d], at<T>(h.value, j, d), gp[j]);
+                gp[j] *= kept;
+                delta += p * gp[j];  // g times the output, which was rounded
+                for (int64_t d = 0; h.g_value != nullptr && d < h.value_size; ++d)
+                    h.g_value[j * h.value_size + d] += p * kept * g[d];
             }
             if (h.g_sink != nullptr) *h.g_sink -= query.sink * delta;
             for (int64_t j = query.range.begin; j < query.range.end; ++j) {
                 const double p = query.score[j];
                 if (p == 0) continue;
-                const double kept = query.kept(j);
-                double gp = 0;
-                if (kept != 0) {
-                    for (int64_t d = 0; d < h.value_size; ++d) gp += g[d] * at<T>(h.value, j, d);
-                    gp *= kept;
-                    for (int64_t d = 0; h.g_value != nullptr && d < h.value_size; ++d)
-                        h.g_value[j * h.value_size + d] += p * kept * g[d];
-                }
-                const double gs = p * (gp - delta);
+                const double gs = p * (gp[j] - delta);
                 if (h.g_bias != nullptr) h.g_bias[i * h.g_bias_row + j * h.g_bias_column] += gs;
                 const double gx = gs * query.slack[j] * h.rules.scale;
                 for (int64_t d = 0; d < h.size; ++d) {

@@ -33,7 +33,7 @@ class DeviceLost(Failure):
 
 
 def why_lost(device: str) -> str:
-    """What a launch of ours, torch's or Triton's did to the GPU, after which this process can't use it; else nothing."""
+    """What a launch of ours, torch's or Triton's did to the GPU, so that this process can't use it; else nothing."""
     return "" if device != "cuda" else _C.lost_devices() or lost()
 
 

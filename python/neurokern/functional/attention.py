@@ -107,7 +107,7 @@ def attention(
         chunk: keys in a chunk; a query sees only those of its own.
         mask: bool, broadcast to [..., heads, queries, keys], True where a key is visible.
         bias: added to the scores, broadcast likewise; has a gradient.
-        alibi_slopes: [heads] or [..., heads], float32: slope * |place - key| is subtracted. Source: Press et al. 2022.
+        alibi_slopes: [heads] or [..., heads]: slope * |place - key| is subtracted. Source: Press et al. 2022.
         softcap: c * tanh(score / c), c = 0: none. Source: Gemma 2.
         sink: [heads], of query's dtype: a logit that takes part in the softmax's sum alone; has a gradient.
         dropout_p: probability with which a weight is dropped.
@@ -138,6 +138,8 @@ def attention(
     dropout_p, softcap = as_float("attention", "dropout_p", dropout_p), as_float("attention", "softcap", softcap)
     if seed is None:
         seed = _seed(query, dropout_p)
+    if isinstance(alibi_slopes, Tensor) and isinstance(query, Tensor):
+        alibi_slopes = alibi_slopes.to(torch.float64 if query.dtype == torch.float64 else torch.float32)
     call = _attention_with_lse if return_lse else _attention
     return call(
         query, key, value, mask, bias, alibi_slopes, sink, cu_seqlens_q, cu_seqlens_k, seed, scale, softcap, dropout_p,

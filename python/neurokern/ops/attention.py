@@ -62,7 +62,8 @@ def _heads(t: Tensor, heads: int) -> Tensor:
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """a @ b, where zeros of a count nothing even beside infinities and NaN."""
-    if torch.compiler.is_compiling() or type(b) is not Tensor or bool(b.isfinite().all()):
+    unknown = torch.compiler.is_compiling() or type(b) is not Tensor or b.is_meta
+    if unknown or bool(b.isfinite().all()):
         return a @ b
     spoiled = (a != 0).to(a.dtype) @ (~b.isfinite()).to(a.dtype) > 0
     return (a @ b.nan_to_num(0, 0, 0)).masked_fill(spoiled, math.nan)
@@ -89,7 +90,7 @@ def _scores(
     if slopes is not None:
         place = torch.arange(queries, device=s.device)[:, None] + (keys - queries if rules.bottom_right else 0)
         far = (place - torch.arange(keys, device=s.device)).abs().to(s.dtype)
-        s = s - slopes.to(s.dtype)[..., None, None] * far
+        s = s - slopes.detach().to(s.dtype)[..., None, None] * far
     if bias is not None:
         s = s + bias
     seen = _visible(rules, queries, keys, s.device)

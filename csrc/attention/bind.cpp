@@ -119,6 +119,11 @@ void register_attention(py::handle m) {
     def_entry<&attention_output>(m, "attention", (given + rules).c_str(),
                                  "softmax(scale * query key' and what kernels/attention.h adds) value; recorded: with "
                                  "the log of the softmax's sum.");
+    // by torch's name: its attn_mask is one of the two, by its dtype
+    def_entry<&attention_output>(
+        m, "scaled_dot_product_attention",
+        ("query key value bool_attn_mask attn_mask slopes sink cu_seqlens_q cu_seqlens_k seed" + rules).c_str(),
+        "The same as attention.");
     def_entry<&attention_with_lse>(m, "attention_with_lse", (given + rules).c_str(),
                                    "The same with the log of the softmax's sum.", tensors);
     def_entry<&attention_backward>(m, "attention_backward", ("g " + given + " output lse" + rules + " wants").c_str(),

@@ -15,6 +15,7 @@ from ..core.parameters import as_float
 from ..ops.attention import Rules
 from ..ops.attention import attention as _attention
 from ..ops.attention import attention_with_lse as _attention_with_lse
+from ..ops.attention import scaled_dot_product_attention as _sdpa
 
 __all__ = ["attention", "scaled_dot_product_attention"]
 
@@ -68,7 +69,7 @@ def scaled_dot_product_attention(
         else:
             bias = attn_mask
     seed = None if dropout_p == 0 else _seed(query, dropout_p)
-    return _attention(query, key, value, mask, bias, None, None, None, None, seed, scale, 0.0, dropout_p, rules)
+    return _sdpa(query, key, value, mask, bias, None, None, None, None, seed, scale, 0.0, dropout_p, rules)
 
 
 def attention(

@@ -98,19 +98,22 @@ def _scores(
         seen = mask if seen is None else seen & mask
     if seen is not None:
         s = torch.where(seen, s, -math.inf)
-    logits = s
+    top = s.detach().amax(-1, keepdim=True) if keys else s.new_full((*s.shape[:-1], 1), -math.inf)
     if sink is not None:
-        logits = torch.cat((s, sink.to(s.dtype)[:, None, None].expand(*s.shape[:-1], 1)), -1)
-    if not logits.size(-1):
-        return _Scores(s, kept, slack, s.new_full(s.shape[:-1], -math.inf), None)
-    lse = torch.logsumexp(logits, -1)
-    empty = (lse == -math.inf).unsqueeze(-1)
-    finite = lse.unsqueeze(-1).masked_fill(empty, 0)
+        sink = sink.to(s.dtype)[:, None, None]
+        top = torch.maximum(top, sink.detach())
     # where nothing is visible no gradient may come through, either
-    p = torch.where(empty | (s == -math.inf), torch.zeros((), dtype=s.dtype, device=s.device), s - finite)
-    p = torch.where(empty | (s == -math.inf), torch.zeros((), dtype=s.dtype, device=s.device), p.exp())
-    share = None if sink is None else (sink.to(s.dtype)[:, None] - finite.squeeze(-1)).exp()
-    return _Scores(p, kept, slack, lse, share)
+    zero = torch.zeros((), dtype=s.dtype, device=s.device)
+    hidden = s == -math.inf
+    top = torch.where(top == -math.inf, zero, top)
+    e = torch.where(hidden, zero, torch.where(hidden, zero, s - top).exp())
+    share = None if sink is None else (sink - top).exp()
+    total = e.sum(-1, keepdim=True)
+    total = total if share is None else total + share
+    empty = total == 0
+    total = torch.where(empty, 1, total)
+    lse = torch.where(empty, -math.inf, top + total.log()).squeeze(-1)
+    return _Scores(e / total, kept, slack, lse, None if share is None else (share / total).squeeze(-1))
 
 
 _MASK = 0xFFFFFFFF
@@ -374,15 +377,28 @@ _COMMON: dict[str, Any] = {
     "dims": _dims,
 }
 
-attention = op(
-    f"attention({_GIVEN}) -> (Tensor output, Tensor lse)",
-    returns=1,
-    gradients=lambda g, *args: _gradients_fake(args[:GIVEN], args[-1]),
-    formula=lambda g, *args: _formula(g, None, *args),
-    torch=_output_by_torch,
-    torch_recorded=attention_by_torch,
-    backward_flops=lambda g, *args: _backward_flops(g, *args),
+_OUTPUT: dict[str, Any] = {
+    "returns": 1,
+    "backward": "attention_backward",
+    "gradients": lambda g, *args: _gradients_fake(args[:GIVEN], args[-1]),
+    "formula": lambda g, *args: _formula(g, None, *args),
+    "torch": _output_by_torch,
+    "torch_recorded": attention_by_torch,
+    "backward_flops": lambda g, *args: _backward_flops(g, *args),
     **_COMMON,
+}
+
+attention = op(f"attention({_GIVEN}) -> (Tensor output, Tensor lse)", **_OUTPUT)
+# the same by torch's name, for messages: its attn_mask is one of two, by its dtype
+_NAMED = _GIVEN.replace("Tensor? mask, Tensor? bias", "Tensor? bool_attn_mask, Tensor? attn_mask")
+scaled_dot_product_attention = op(
+    f"scaled_dot_product_attention({_NAMED}) -> (Tensor output, Tensor lse)",
+    **{
+        **_OUTPUT,
+        "saves": _SAVES.replace("mask bias", "bool_attn_mask attn_mask"),
+        "integers": "bool_attn_mask cu_seqlens_q cu_seqlens_k seed",
+        "constants": "bool_attn_mask slopes cu_seqlens_q cu_seqlens_k seed",
+    },
 )
 attention_with_lse = op(
     f"attention_with_lse({_GIVEN}) -> (Tensor output, Tensor lse)",

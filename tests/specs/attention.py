@@ -178,6 +178,7 @@ def everything(make: Maker) -> Iterator[Sample]:
     dropped = {"dropout_p": 0.25, "seed": integers(make, 2**40 + 7, 11)}
     yield Sample("dropout", heads(make, 2, 2, 19, 23, 8), dropped, chosen=True)
     yield Sample("dropout of sequences", (make(2, 20, 8), make(2, 20, 8), make(2, 20, 8)), {**dropped, **ends})
+    yield Sample("no batch, with a window", heads(make, 0, 2, 5, 5, 8), {"window": (1, 1)})
     q, k, v = make(1, 4, 11, 8), make(1, 2, 13, 8), make(1, 2, 13, 6)
     most = {
         "window": (6, -1), "softcap": 3.0, "sink": make(4), "bias": make(4, 11, 13), "alibi_slopes": slopes(make, 4),

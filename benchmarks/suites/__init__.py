@@ -8,7 +8,7 @@ from functools import partial
 
 from neurokern.bench.cases import Case
 
-from . import activation, large, matmul, normalization, softmax
+from . import activation, attention, large, matmul, normalization, softmax
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,27 @@ SUITES = (
     ),
     Suite("softmax", "softmax family", "softmax", Bound(2.0, 1.0), softmax.softmaxes),
     Suite("normalization", "layer_norm and rms_norm", "normalization", Bound(1.5, 1.0), normalization.norms),
+    Suite("attention-f32", "attention, f32", "attention", Bound(1.4, 1.0), partial(attention.attention, "f32", False)),
+    Suite(
+        "attention-bf16", "attention, bf16", "attention", Bound(2.2, 1.0), partial(attention.attention, "bf16", False)
+    ),
+    Suite("attention-f16", "attention, f16", "attention", Bound(2.5, 1.0), partial(attention.attention, "f16", False)),
+    Suite(
+        "attention-f32-backward",
+        "attention, f32, forward + backward",
+        "attention",
+        Bound(1.4, 1.0),
+        partial(attention.attention, "f32", True),
+    ),
+    Suite(
+        "attention-bf16-backward",
+        "attention, bf16, forward + backward",
+        "attention",
+        Bound(2.0, 1.0),
+        partial(attention.attention, "bf16", True),
+    ),
+    Suite("decode", "attention, 1 to 4 tokens, f32 and bf16", "attention", Bound(1.5, 1.0), attention.decode),
+    Suite("attention-masked", "attention with a window or a bias", "attention", Bound(2.0, 1.0), attention.masked),
     Suite("large", "1 to 64 MiB, hot and cold", "activation", Bound(1.2, 0.9), large.hot_and_cold),
     Suite("tiny", "one op on 64 elements, no gradient", "activation", Bound(0.7, 0.5), _tiny),
 )

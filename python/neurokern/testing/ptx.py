@@ -226,15 +226,17 @@ def driver() -> Device:
 
 def emulator() -> Device:
     """The emulator with all checkers; within `twins.compared()`, with each launch repeated on another device."""
-    return in_force.device or _emulator()
+    if in_force.device is not None:
+        return in_force.device
+    device = _emulator()
+    for option in ("memory", "shared", "global", "count"):  # the library's: another launch may have left others
+        emulation.set_option(option, 1)
+    return device
 
 
 @lru_cache(maxsize=1)
 def _emulator() -> Device:
-    device = Device(str(emulation.LIBRARY))
-    for option in ("memory", "shared", "global", "count"):
-        emulation.set_option(option, 1)
-    return device
+    return Device(str(emulation.LIBRARY))
 
 
 def on_hopper(ptx: str, arguments: Sequence[np.ndarray | TensorMap | int], **options: object) -> None:

@@ -52,7 +52,8 @@ class Shares:
         outcome.get_result().user_properties.append(("family", family))  # workers hand it to the process that prints
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.seconds[dict(report.user_properties)["family"]] += report.duration
+        # the report of a test that took its process along has no family
+        self.seconds[dict(report.user_properties).get("family", "mechanism")] += report.duration
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if sum(self.seconds.values()) >= WORTH_SAYING:

@@ -7,10 +7,10 @@
 //           for jr: panels of b, nv vectors wide  sums in registers
 #pragma once
 
+#include "../product/micro.h"
+#include "../product/pack.h"
 #include "entries.h"
 #include "epilogue.h"
-#include "micro.h"
-#include "pack.h"
 
 namespace nk::NK_ISA {
 

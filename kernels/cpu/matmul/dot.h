@@ -5,9 +5,9 @@
 // Registers, AVX-512: 6 rows x 4 columns = 24 sums, 4 vectors of b, 1 of a. AVX2: 3 x 4 sums, 4 of b, a from memory.
 #pragma once
 
+#include "../product/pack.h"
 #include "entries.h"
 #include "epilogue.h"
-#include "pack.h"
 
 namespace nk::NK_ISA {
 

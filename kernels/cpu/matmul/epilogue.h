@@ -2,8 +2,8 @@
 #pragma once
 
 #include "../../dtype.h"
+#include "../product/lanes.h"
 #include "entries.h"
-#include "lanes.h"
 
 namespace nk::NK_ISA {
 

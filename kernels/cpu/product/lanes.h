@@ -1,4 +1,4 @@
-// Vectors as the matmul kernels need them, over simd/vec.h.
+// Vectors as products need them, over simd/vec.h.
 // A Lanes class has: Unit (what a packed operand holds), Acc (what sums are kept in), Reg (a vector of units),
 // AccReg (a vector of sums), W (lanes), group (k per unit), Mask (the first n lanes), and the sizes of a tile.
 #pragma once

@@ -8,8 +8,12 @@
 
 namespace nk::attention {
 
-void forward_cpu(const Problem& p) { forward_row_by_row(p); }
+void forward_cpu(const Problem& p) {
+    if (!forward_by_tiles(p)) forward_row_by_row(p);
+}
 
-void backward_cpu(const BackwardProblem& p) { backward_row_by_row(p); }
+void backward_cpu(const BackwardProblem& p) {
+    if (!backward_by_tiles(p)) backward_row_by_row(p);
+}
 
 }  // namespace nk::attention

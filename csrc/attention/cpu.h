@@ -15,6 +15,10 @@ Sequence sequence_of(const Problem& p, int64_t batch);
 // Where batch entry `batch`, head `head` of an operand begins.
 char* begin_of(const Problem& p, const Operand& x, int64_t batch, int64_t head);
 
+// A head of an operand, from one of its rows (and columns) on.
+cpu::HeadMatrix matrix(const Problem& p, const Operand& x, int64_t batch, int64_t head, int64_t first_row,
+                       int64_t first_column = 0);
+
 // A head as row_by_row takes it; slope and sink are kept in `numbers`.
 void fill_head(const Problem& p, int64_t batch, int64_t head, const Sequence& s, double (&numbers)[2],
                cpu::AttentionHead& to);
@@ -22,6 +26,10 @@ void fill_head(const Problem& p, int64_t batch, int64_t head, const Sequence& s,
 // Rows of packed tensors that belong to no sequence: zeros, and an lse of -infinity.
 void clear_rest(const Problem& p);
 void clear_rest(const BackwardProblem& p);
+
+// By tiles; false, and nothing is done, for what they do not take.
+bool forward_by_tiles(const Problem& p);
+bool backward_by_tiles(const BackwardProblem& p);
 
 void forward_row_by_row(const Problem& p);
 void backward_row_by_row(const BackwardProblem& p);

@@ -22,13 +22,6 @@ void put(const Operand& x, const cpu::HeadMatrix& to, const double* from, int64_
     cpu::table().attention.put[static_cast<int>(x.dtype)](to, from, rows, columns);
 }
 
-cpu::HeadMatrix matrix(const Problem& p, const Operand& x, int64_t batch, int64_t head, int64_t first_row,
-                       int64_t first_column = 0) {
-    if (!x) return {};
-    char* const begin = begin_of(p, x, batch, head) + (first_row * x.row + first_column * x.column) * size_of(x.dtype);
-    return {begin, x.row, x.column};
-}
-
 double work_of(const Problem& p) {  // nanoseconds
     return static_cast<double>(p.batches * p.heads) * static_cast<double>(p.queries) * static_cast<double>(p.keys) *
            static_cast<double>(p.size + p.value_size);
@@ -60,6 +53,13 @@ char* begin_of(const Problem& p, const Operand& x, int64_t batch, int64_t head) 
             batch /= p.batch_size[i];
         }
     return x.data + at * size_of(x.dtype);
+}
+
+cpu::HeadMatrix matrix(const Problem& p, const Operand& x, int64_t batch, int64_t head, int64_t first_row,
+                       int64_t first_column) {
+    if (!x) return {};
+    char* const begin = begin_of(p, x, batch, head) + (first_row * x.row + first_column * x.column) * size_of(x.dtype);
+    return {begin, x.row, x.column};
 }
 
 void fill_head(const Problem& p, int64_t batch, int64_t head, const Sequence& s, double (&numbers)[2],

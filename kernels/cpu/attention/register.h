@@ -6,5 +6,6 @@
 namespace nk::NK_ISA {
 
 void register_attention_row_by_row(cpu::AttentionEntries& e);
+void register_attention_tiles(cpu::AttentionEntries& e);
 
 }  // namespace nk::NK_ISA

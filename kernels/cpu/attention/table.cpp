@@ -3,6 +3,9 @@
 
 namespace nk::NK_ISA {
 
-void register_attention(cpu::AttentionEntries& e) { register_attention_row_by_row(e); }
+void register_attention(cpu::AttentionEntries& e) {
+    register_attention_row_by_row(e);
+    register_attention_tiles(e);
+}
 
 }  // namespace nk::NK_ISA

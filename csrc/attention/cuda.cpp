@@ -1,10 +1,144 @@
-// Attention on CUDA.
+// Attention on CUDA: from a problem to launches of kernels/cuda/attention.
+#include <algorithm>
+#include <limits>
+
 #include "attention/problem.h"
+#include "context/context.h"
+#include "driver/kernel.h"
+#include "kernels/cuda/attention/params.h"
+#include "plan/arithmetic.h"
 #include "tensor/check.h"
+#include "tensor/scratch.h"
 
 namespace nk::attention {
 
-void forward_cuda(const Problem&) { fail_runtime("attention", "there is no CUDA kernel of attention yet"); }
-void backward_cuda(const BackwardProblem&) { fail_runtime("attention", "there is no CUDA kernel of attention yet"); }
+namespace {
+
+using cuda::AttentionBackwardParams;
+using cuda::AttentionClearParams;
+using cuda::AttentionOperand;
+using cuda::AttentionParams;
+using plan::ceil_div;
+
+static_assert(kBatchDims == cuda::kAttentionBatchDims);
+
+// The batch dims of a problem are its last ones here.
+AttentionOperand operand(const Problem& p, const Operand& x) {
+    AttentionOperand o;
+    o.data = x.data, o.head = x.head, o.row = x.row, o.column = x.column;
+    std::copy(x.batch, x.batch + p.batch_dims, o.batch + kBatchDims - p.batch_dims);
+    return o;
+}
+
+void fill(const Problem& p, AttentionParams& to) {
+    to.rules = p.rules;
+    to.query = operand(p, p.query), to.key = operand(p, p.key), to.value = operand(p, p.value);
+    to.mask = operand(p, p.mask), to.bias = operand(p, p.bias), to.slopes = operand(p, p.slopes);
+    to.sink = operand(p, p.sink), to.output = operand(p, p.output), to.lse = operand(p, p.lse);
+    std::copy(p.batch_size, p.batch_size + p.batch_dims, to.batch_size + kBatchDims - p.batch_dims);
+    to.batches = p.batches, to.heads = p.heads, to.group = p.kv_heads > 0 ? p.group() : 1;
+    to.queries = p.queries, to.keys = p.keys, to.size = p.size, to.value_size = p.value_size;
+    if (p.cu_queries != nullptr) {
+        to.cu_queries = p.cu_queries->data, to.cu_keys = p.cu_keys->data;
+        to.wide_cu_queries = p.cu_queries->dtype == DType::i64, to.wide_cu_keys = p.cu_keys->dtype == DType::i64;
+    }
+    if (p.seed != nullptr) to.seed = static_cast<const uint64_t*>(p.seed->data);
+    to.bias_f32 = p.bias && p.bias.dtype == DType::f32 && p.dtype != DType::f32;
+    to.slopes_f64 = p.slopes && p.slopes.dtype == DType::f64;
+}
+
+std::string typed(const char* kernel, DType t) { return concat(kernel, "_", cuda::short_name(t)); }
+
+// `work` says what a block does, for the trace.
+template <class Params>
+void launch(const char* op, const char* fatbin, const std::string& kernel, int64_t blocks, unsigned threads,
+            const Problem& p, const Params& params, const std::string& work) {
+    if (blocks == 0) return;
+    if (blocks > std::numeric_limits<int32_t>::max())
+        fail_runtime(op, "argument query would take ", blocks, " blocks, expected at most ",
+                     std::numeric_limits<int32_t>::max());
+    if (trace::active()) trace::record({op, "cuda", kernel, concat(work, ", grid ", blocks), ""});
+    cuda::launch(op, fatbin, kernel, blocks, 1, threads, p.device, params);
+}
+
+// Rows of packed tensors behind the last sequence.
+void clear(const char* op, const Problem& p, const Operand& x, const TensorView* ends, int64_t heads, int64_t rows,
+           int64_t columns, double value) {
+    if (!x || ends == nullptr || rows == 0 || columns == 0) return;
+    AttentionClearParams c;
+    c.x = operand(p, x);
+    c.cu = ends->data, c.wide_cu = ends->dtype == DType::i64;
+    c.sequences = p.batches, c.rows = rows, c.columns = columns;
+    c.value = value;
+    launch(op, "attention_rows", typed("attention_clear", x.dtype), heads, cuda::kRowThreads, p, c,
+           "rows of no sequence");
+}
+
+void forward_plain(const Problem& p, AttentionParams& a) {
+    a.tiles = ceil_div(p.longest_queries, int64_t{cuda::kPlainTile});
+    a.chunks = std::max<int64_t>(1, ceil_div(p.value_size, int64_t{cuda::kPlainColumns}));
+    launch("attention", "attention_plain", typed("attention_plain", p.dtype), p.batches * p.heads * a.tiles * a.chunks,
+           cuda::kPlainThreads, p, a, concat("tile ", cuda::kPlainTile, "x", cuda::kPlainTile));
+}
+
+constexpr const char* kBackward = "attention_backward";
+
+void backward_plain(const BackwardProblem& p, AttentionBackwardParams a, cuda::AttentionRole role, const char* what) {
+    const bool of_query = role == cuda::kGradQuery, of_bias = role == cuda::kGradBias;
+    int64_t rows = of_query ? p.longest_queries : p.longest_keys, heads = of_query ? p.heads : p.kv_heads;
+    int64_t batches = p.batches;
+    int64_t chunks = ceil_div(role == cuda::kGradValue ? p.value_size : p.size, int64_t{cuda::kPlainColumns});
+    if (of_bias) {
+        rows = a.g_bias.row == 0 ? 1 : p.queries, heads = p.heads;
+        batches = p.cu_queries != nullptr ? 1 : p.batches;
+        chunks = ceil_div(a.g_bias.column == 0 ? 1 : p.keys, int64_t{cuda::kPlainTile});
+        a.bias_rows = a.g_bias.row == 0 ? p.queries : cuda::kPlainTile;
+        a.bias_columns = a.g_bias.column == 0 ? p.keys : cuda::kPlainTile;
+    }
+    a.role = role;
+    a.tiles = ceil_div(rows, int64_t{cuda::kPlainTile});
+    a.chunks = chunks;
+    launch(kBackward, "attention_plain_backward", typed("attention_plain_backward", p.dtype),
+           batches * heads * a.tiles * a.chunks, cuda::kPlainThreads, p, a,
+           concat(what, ", tile ", cuda::kPlainTile, "x", cuda::kPlainTile));
+}
+
+}  // namespace
+
+void forward_cuda(const Problem& p) {
+    AttentionParams a;
+    fill(p, a);
+    forward_plain(p, a);
+    clear("attention", p, p.output, p.cu_queries, p.heads, p.queries, p.value_size, 0);
+    clear("attention", p, p.lse, p.cu_queries, p.heads, p.queries, 1, -std::numeric_limits<double>::infinity());
+}
+
+void backward_cuda(const BackwardProblem& p) {
+    AttentionBackwardParams a;
+    fill(p, a);
+    a.g = operand(p, p.g), a.g_lse = operand(p, p.g_lse);
+    a.g_query = operand(p, p.g_query), a.g_key = operand(p, p.g_key), a.g_value = operand(p, p.g_value);
+    a.g_bias = operand(p, p.g_bias), a.g_sink = operand(p, p.g_sink);
+    const int64_t rows = (p.cu_queries != nullptr ? 1 : p.batches) * p.heads * p.queries;
+    TensorView like;
+    like.data = p.query.data, like.dtype = p.dtype, like.device = p.device, like.ndim = 0;
+    Scratch delta;
+    if (rows > 0 && (p.g_query || p.g_key || p.g_bias || p.g_sink)) {
+        delta = allocate_scratch(like, rows * (p.dtype == DType::f64 ? 8 : 4));
+        a.delta = delta.data;
+        launch(kBackward, "attention_rows", typed("attention_delta", p.dtype),
+               ceil_div(rows, int64_t{cuda::kRowThreads / 32}), cuda::kRowThreads, p, a, "rowsum(g * output) - g_lse");
+    }
+    if (p.g_query) backward_plain(p, a, cuda::kGradQuery, "gradient of query");
+    if (p.g_key) backward_plain(p, a, cuda::kGradKey, "gradient of key");
+    if (p.g_value) backward_plain(p, a, cuda::kGradValue, "gradient of value");
+    if (p.g_bias) backward_plain(p, a, cuda::kGradBias, "gradient of bias");
+    if (p.g_sink)
+        launch(kBackward, "attention_rows", typed("attention_sink", p.dtype), p.heads, cuda::kRowThreads, p, a,
+               "gradient of sink");
+    clear(kBackward, p, p.g_query, p.cu_queries, p.heads, p.queries, p.size, 0);
+    clear(kBackward, p, p.g_key, p.cu_keys, p.kv_heads, p.keys, p.size, 0);
+    clear(kBackward, p, p.g_value, p.cu_keys, p.kv_heads, p.keys, p.value_size, 0);
+}
 
 }  // namespace nk::attention

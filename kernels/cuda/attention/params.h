@@ -1,0 +1,61 @@
+// What attention's kernels are told: plain data, written by csrc/attention/cuda.cpp.
+#pragma once
+
+#include <stdint.h>
+
+#include "../../attention.h"
+
+namespace nk::cuda {
+
+inline constexpr int kAttentionBatchDims = 4;
+inline constexpr int kPlainTile = 32;      // queries and keys of a tile of the plain kernels
+inline constexpr int kPlainColumns = 128;  // of a result that a block of theirs computes
+inline constexpr int kPlainThreads = 256;
+inline constexpr int kRowThreads = 256;  // of the kernels that go through rows, a warp for each
+
+// [batches..., heads, rows, columns]; steps in elements, 0 where it is repeated.
+struct AttentionOperand {
+    void* data = nullptr;  // null: there is none
+    int64_t batch[kAttentionBatchDims] = {};
+    int64_t head = 0, row = 0, column = 0;
+};
+
+struct AttentionParams {
+    AttentionRules rules;
+    AttentionOperand query, key, value, mask, bias, slopes, sink, output, lse;
+    int64_t batch_size[kAttentionBatchDims] = {1, 1, 1, 1};  // outermost first
+    int64_t batches = 1;                                     // or sequences
+    int64_t heads = 1, group = 1;                            // group: heads of queries for each of keys
+    int64_t queries = 0, keys = 0, size = 0, value_size = 0;
+    int64_t tiles = 0;                                     // of a head: of queries, or of keys
+    int64_t chunks = 1;                                    // of the result's columns, for the plain kernels
+    const void *cu_queries = nullptr, *cu_keys = nullptr;  // null: not packed
+    const uint64_t* seed = nullptr;                        // of dropout, and the offset of its numbers
+    int32_t wide_cu_queries = 0, wide_cu_keys = 0;         // whether they are of 64 bits
+    int32_t bias_f32 = 0;                                  // whether the bias of 16-bit operands is of 32
+    int32_t slopes_f64 = 0;
+    int32_t q_access = 0, k_access = 0, v_access = 0, g_access = 0;            // bytes at once, see tile/walk.h
+    int32_t wide_out = 0, wide_g_query = 0, wide_g_key = 0, wide_g_value = 0;  // pairs may be stored at once
+};
+
+// What a block of the plain backward computes.
+enum AttentionRole : int32_t { kGradQuery, kGradKey, kGradValue, kGradBias };
+
+struct AttentionBackwardParams : AttentionParams {
+    AttentionOperand g, g_lse;
+    void* delta = nullptr;  // [batches, heads, queries]: rowsum(g * output) - g_lse
+    AttentionOperand g_query, g_key, g_value, g_bias, g_sink;
+    int32_t role = 0;
+    int64_t bias_rows = 0, bias_columns = 0;  // that a block of the bias' gradient goes through: a tile's, or all
+};
+
+// Rows of a packed tensor that belong to no sequence.
+struct AttentionClearParams {
+    AttentionOperand x;
+    const void* cu = nullptr;
+    int32_t wide_cu = 0;
+    int64_t sequences = 0, rows = 0, columns = 0;
+    double value = 0;
+};
+
+}  // namespace nk::cuda

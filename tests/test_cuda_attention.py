@@ -1,0 +1,197 @@
+"""Attention on CUDA: every kernel, on the emulator with its checkers, against float64 on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import neurokern
+import neurokern.functional as F
+import pytest
+import torch
+from neurokern.backends import emulation
+from torch import Tensor
+
+pytestmark = [
+    pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing())),
+]
+DTYPES = {"f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16, "f16": torch.float16}
+EPS = {torch.float32: 2.0**-20, torch.float64: 2.0**-48, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
+
+
+@dataclass
+class Case:
+    """Shapes [batch, heads, rows, size] and what is asked for."""
+
+    why: str
+    q: tuple[int, ...] = (1, 2, 70, 64)
+    keys: int = 70
+    kv_heads: int = 0
+    value_size: int = 0
+    options: dict = field(default_factory=dict)
+    mask: tuple[int, ...] | None = None
+    bias: tuple[int, ...] | None = None
+    slopes: bool = False
+    sink: bool = False
+    layout: str = "dense"
+    packed: tuple[list[int], list[int]] | None = None
+
+
+CASES = [
+    Case("two tiles and a rest"),
+    Case("causal", options={"is_causal": True}),
+    Case("one query", q=(2, 2, 1, 64), keys=67),
+    Case("more keys than queries, causal at the end", q=(1, 1, 40, 64), keys=100,
+         options={"is_causal": True, "causal_align": "bottom-right"}),
+    Case("more queries than keys: some see nothing", q=(1, 1, 100, 64), keys=40,
+         options={"is_causal": True, "causal_align": "bottom-right"}),
+    Case("window", q=(1, 1, 150, 64), keys=150, options={"window": (20, 3)}),
+    Case("causal window", q=(1, 1, 150, 64), keys=150, options={"window": (40, 0), "is_causal": True}),
+    Case("chunks", q=(1, 1, 130, 64), keys=130, options={"chunk": 48, "is_causal": True}),
+    Case("grouped heads", q=(2, 4, 40, 64), keys=70, kv_heads=2, options={"enable_gqa": True}),
+    Case("sizes of no tile", q=(1, 2, 33, 40), keys=35, value_size=72),
+    Case("odd sizes", q=(1, 1, 33, 7), keys=35, value_size=13),
+    Case("a large size", q=(1, 1, 20, 136), keys=35, value_size=200),
+    Case("larger than any tile", q=(1, 1, 20, 264), keys=35, value_size=300),
+    Case("96", q=(1, 1, 65, 96), keys=65, options={"is_causal": True}),
+    Case("128", q=(1, 1, 130, 128), keys=140, options={"is_causal": True}),
+    Case("256", q=(1, 1, 66, 256), keys=70, options={"is_causal": True}),
+    Case("mask", mask=(1, 1, 70, 70)),
+    Case("mask of keys alone", q=(2, 2, 33, 64), mask=(2, 1, 1, 70)),
+    Case("mask and causal", mask=(1, 2, 70, 70), options={"is_causal": True}),
+    Case("bias of all", q=(2, 2, 40, 64), bias=(2, 2, 40, 70)),
+    Case("bias of heads", q=(2, 2, 40, 64), bias=(1, 2, 40, 70)),
+    Case("bias of keys", q=(2, 2, 40, 64), bias=(2, 1, 1, 70)),
+    Case("bias of queries", q=(2, 2, 40, 64), bias=(40, 1)),
+    Case("slopes", slopes=True, options={"is_causal": True}),
+    Case("softcap", options={"softcap": 2.0}),
+    Case("sink", sink=True, options={"is_causal": True}),
+    Case("sink where nothing is visible", q=(1, 1, 20, 64), keys=10, sink=True,
+         options={"is_causal": True, "causal_align": "bottom-right"}),
+    Case("dropout", options={"dropout_p": 0.3}),
+    Case("everything", q=(2, 4, 40, 64), keys=70, kv_heads=2, mask=(1, 4, 40, 70), bias=(4, 40, 1), slopes=True, sink=True,
+         options={"enable_gqa": True, "softcap": 3.0, "dropout_p": 0.2, "window": (50, 10), "scale": 0.2}),
+    Case("rows of all heads (BSHD)", layout="bshd"),
+    Case("transposed", q=(1, 2, 33, 40), keys=35, layout="transposed"),
+    Case("every second column", layout="strided"),
+    Case("unaligned rows", layout="unaligned"),
+    Case("packed", q=(2, 100, 64), keys=120, packed=([0, 30, 30, 95], [0, 45, 50, 110]), options={"is_causal": True}),
+    Case("packed, grouped, with a bias", q=(2, 60, 64), keys=70, kv_heads=1, bias=(2, 60, 70),
+         packed=([0, 30, 55], [0, 20, 64]), options={"enable_gqa": True}),
+    Case("two dims", q=(40, 64), keys=50),
+    Case("several batch dims", q=(2, 3, 2, 17, 16), keys=18),
+    Case("no keys", q=(1, 1, 5, 16), keys=0),
+]  # fmt: skip
+
+
+def laid_out(x: Tensor, layout: str) -> Tensor:
+    """The same numbers otherwise in memory."""
+    if layout == "bshd":
+        return x.transpose(-2, -3).contiguous().transpose(-2, -3)
+    if layout == "transposed":
+        return x.mT.contiguous().mT
+    if layout == "strided":
+        return torch.stack([x, x], -1).flatten(-2)[..., ::2]
+    if layout == "unaligned":
+        return torch.cat([x, x[..., :1], x[..., :2]], -1)[..., 1 : 1 + x.shape[-1]].copy_(x)
+    return x
+
+
+def inputs(case: Case, dtype: torch.dtype) -> tuple[list[Tensor], dict]:
+    """Leaves (query, key, value, bias, sink) that want gradients, and the other arguments."""
+    *outer, _, size = case.q
+    if len(case.q) > 2:
+        outer[-1] = case.kv_heads or outer[-1]
+    shapes = [case.q, (*outer, case.keys, size), (*outer, case.keys, case.value_size or size)]
+    leaves = [laid_out(torch.randn(s).to(dtype), case.layout) for s in shapes]
+    options = dict(case.options)
+    heads = case.q[-3] if len(case.q) > 2 else 1
+    if case.bias is not None:
+        leaves.append(torch.randn(case.bias).to(dtype))
+        options["bias"] = len(leaves) - 1
+    if case.sink:
+        leaves.append(torch.randn(heads).to(dtype))
+        options["sink"] = len(leaves) - 1
+    if case.mask is not None:
+        options["mask"] = torch.rand(case.mask) < 0.7
+        if case.mask[-2] > 1:
+            options["mask"][..., 5, :] = False  # a row that sees nothing
+    if case.slopes:
+        options["alibi_slopes"] = torch.rand(heads, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+    if case.packed is not None:
+        options["cu_seqlens_q"], options["cu_seqlens_k"] = (torch.tensor(c) for c in case.packed)
+    if options.get("dropout_p"):
+        options["seed"] = torch.tensor([123, 77])
+    return leaves, options
+
+
+def results(leaves: list[Tensor], options: dict, g: Tensor, g_lse: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """Output, lse and the gradients of the leaves."""
+    xs = [x.detach().to(dtype).requires_grad_() if dtype != x.dtype else x.detach().requires_grad_() for x in leaves]
+    more = {k: xs[v] if k in ("bias", "sink") else v for k, v in options.items()}
+    if "alibi_slopes" in more and dtype == torch.float64:
+        more["alibi_slopes"] = more["alibi_slopes"].double()
+    out, lse = F.attention(*xs[:3], **more, return_lse=True)
+    grads = torch.autograd.grad((out, lse), xs, (g.to(out.dtype), g_lse.to(lse.dtype).where(lse.isfinite(), 0.0)))
+    return [out.detach(), lse.detach(), *grads]
+
+
+def judge(case: Case, dtype: torch.dtype, leaves: list[Tensor], options: dict) -> None:
+    out_shape = (*case.q[:-1], case.value_size or case.q[-1])
+    g, g_lse = torch.randn(out_shape).to(dtype), torch.randn(case.q[:-1])
+    want = results(leaves, options, g, g_lse, torch.float64)
+    with neurokern.emulate(), neurokern.strict():
+        got = results(leaves, options, g, g_lse, dtype)
+    for name, x, y in zip(["output", "lse", "query", "key", "value", "bias or sink", "sink"], got, want, strict=False):
+        finite = y.isfinite()
+        assert torch.equal(x.isfinite(), finite), name
+        assert torch.equal(x[~finite].double().nan_to_num(9.0), y[~finite].nan_to_num(9.0)), name
+        scale = y[finite].abs().max() if finite.any() else torch.ones(())
+        if "sink" in name:
+            scale = scale.clamp(min=1)  # a sum over all queries, whose terms cancel
+        error = (x.double() - y)[finite].abs().max() if finite.any() else torch.zeros(())
+        assert error <= 4 * EPS[dtype] * scale, (name, float(error), float(scale))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.why)
+def test_against_float64(case: Case, dtype: str) -> None:
+    judge(case, DTYPES[dtype], *inputs(case, DTYPES[dtype]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("what", ["key", "value", "both"])
+def test_what_is_not_visible_counts_for_nothing(dtype: str, what: str) -> None:
+    """NaN and infinity in keys and values that a mask hides from all, or from some; those who see it show it."""
+    kind = DTYPES[dtype]
+    for size, value in ((64, torch.nan), (128, torch.inf)):
+        q, k, v, g = (torch.randn(1, 2, 80, size).to(kind) for _ in range(4))
+        clean = [q, k.clone(), v.clone()]
+        hidden = torch.tensor([3, 66])
+        mask = torch.ones(80, 80, dtype=torch.bool)
+        mask[:, hidden] = False
+        if what != "value":
+            k[..., hidden, :] = value
+        if what != "key":
+            v[..., hidden, 5:] = value
+        for causal in (False, True):
+            want = results(clean, {"mask": mask, "is_causal": causal}, g, torch.zeros(1, 2, 80), torch.float64)
+            with neurokern.emulate(), neurokern.strict():
+                got = results([q, k, v], {"mask": mask, "is_causal": causal}, g, torch.zeros(1, 2, 80), kind)
+            for x, y in zip(got, want, strict=True):
+                assert (x.double() - y).abs().max() <= 4 * EPS[kind] * y.abs().max()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_query_that_is_nan_stays_so_and_harms_no_other(dtype: str) -> None:
+    """Causal: keys behind a row of NaN get gradients that its share is not in."""
+    kind = DTYPES[dtype]
+    q, k, v, g = (torch.randn(1, 1, 70, 64).to(kind) for _ in range(4))
+    q[..., 20, 3] = torch.nan
+    g[..., 30, 4] = torch.nan
+    with neurokern.emulate(), neurokern.strict():
+        out, _, gq, gk, gv = results([q, k, v], {"is_causal": True}, g, torch.zeros(1, 1, 70), kind)
+    assert out[..., 20, :].isnan().all() and out[..., torch.arange(70) != 20, :].isfinite().all()
+    others = (torch.arange(70) != 20) & (torch.arange(70) != 30)
+    assert gq[..., 20, :].isnan().all() and gq[..., others, :].isfinite().all()
+    assert gk[..., :21, :].isnan().all() and gk[..., 31:, :].isfinite().all()
+    assert gv[..., :21, :].isnan().all() and gv[..., 31:, :].isfinite().all()

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "attention/plan_cuda.h"
 #include "attention/problem.h"
 #include "context/context.h"
 #include "driver/kernel.h"
@@ -52,13 +53,19 @@ std::string typed(const char* kernel, DType t) { return concat(kernel, "_", cuda
 // `work` says what a block does, for the trace.
 template <class Params>
 void launch(const char* op, const char* fatbin, const std::string& kernel, int64_t blocks, unsigned threads,
-            const Problem& p, const Params& params, const std::string& work) {
+            const Problem& p, const Params& params, const std::string& work, int shared = 0) {
     if (blocks == 0) return;
     if (blocks > std::numeric_limits<int32_t>::max())
         fail_runtime(op, "argument query would take ", blocks, " blocks, expected at most ",
                      std::numeric_limits<int32_t>::max());
     if (trace::active()) trace::record({op, "cuda", kernel, concat(work, ", grid ", blocks), ""});
-    cuda::launch(op, fatbin, kernel, blocks, 1, threads, p.device, params);
+    driver::Launch l{op, fatbin, kernel.c_str()};
+    l.grid[0] = static_cast<unsigned>(blocks);
+    l.block[0] = threads;
+    l.shared = static_cast<unsigned>(shared);
+    l.device = p.device;
+    l.stream = current_stream(driver::titled(op), p.device);
+    driver::launch(l, params);
 }
 
 // Rows of packed tensors behind the last sequence.
@@ -79,6 +86,27 @@ void forward_plain(const Problem& p, AttentionParams& a) {
     a.chunks = std::max<int64_t>(1, ceil_div(p.value_size, int64_t{cuda::kPlainColumns}));
     launch("attention", "attention_plain", typed("attention_plain", p.dtype), p.batches * p.heads * a.tiles * a.chunks,
            cuda::kPlainThreads, p, a, concat("tile ", cuda::kPlainTile, "x", cuda::kPlainTile));
+}
+
+plan::AttentionShape shape_of(const Problem& p) {
+    const driver::DeviceInfo& info = driver::device_info(p.device.kind == Device::cuda ? p.device.index : 0);
+    return {p.dtype, p.queries, p.keys, p.size, p.value_size, info.shared_per_block};
+}
+
+int access_of(const AttentionOperand& x) {
+    return plan::access_of(x.data, {x.batch[0], x.batch[1], x.batch[2], x.batch[3], x.head, x.row}, x.column);
+}
+
+void forward_mma(const Problem& p, AttentionParams& a, const plan::AttentionTile& t) {
+    a.tiles = ceil_div(p.longest_queries, int64_t{t.queries});
+    a.features = p.mask || p.bias || p.slopes || p.rules.softcap != 0 || !(p.rules.scale > 0);
+    a.q_access = access_of(a.query), a.k_access = access_of(a.key), a.v_access = access_of(a.value);
+    a.wide_out = access_of(a.output) == 16 && p.value_size % 8 == 0;
+    const std::string element = cuda::short_name(p.dtype);
+    const std::string work =
+        concat("tile ", t.queries, "x", t.keys, "x", t.size, ", ", t.threads / 32, " warps, ", t.shared, " bytes shared");
+    launch("attention", ("attention_mma_forward_" + element).c_str(), concat("attention_mma_", element, "_", t.size),
+           p.batches * p.heads * a.tiles, static_cast<unsigned>(t.threads), p, a, work, t.shared);
 }
 
 constexpr const char* kBackward = "attention_backward";
@@ -108,7 +136,10 @@ void backward_plain(const BackwardProblem& p, AttentionBackwardParams a, cuda::A
 void forward_cuda(const Problem& p) {
     AttentionParams a;
     fill(p, a);
-    forward_plain(p, a);
+    if (const plan::AttentionTile* tile = plan::forward_tile(shape_of(p)))
+        forward_mma(p, a, *tile);
+    else
+        forward_plain(p, a);
     clear("attention", p, p.output, p.cu_queries, p.heads, p.queries, p.value_size, 0);
     clear("attention", p, p.lse, p.cu_queries, p.heads, p.queries, 1, -std::numeric_limits<double>::infinity());
 }

@@ -3,9 +3,12 @@
 
 #include "../../math.h"
 #include "../../math/philox.h"
+#include "../ptx/approx.h"
 #include "place.h"
 
 namespace nk::cuda {
+
+inline constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
 
 // Whether dropout keeps probability number `index`; `seed` holds the seed and where its numbers begin.
 __device__ __forceinline__ bool dropout_keeps(const uint64_t* seed, float dropout, uint64_t index) {
@@ -46,14 +49,19 @@ struct HeadScores {
         return key >= r.begin && key < r.end &&
                (mask == nullptr || mask[query * params->mask.row + key * params->mask.column] != 0);
     }
-    // The score of a pair that exists; slack is its derivative by scale * q k'.
+    // The score of a pair that exists; slack is its derivative by scale * q k'. Quick: tanh within 2^-22 of 1.
+    template <bool Quick = false>
     __device__ __forceinline__ Number score(Number dot, int64_t query, int64_t key, Number& slack) const {
         Number s = dot * scale;
         slack = 1;
         if (cap != 0) {
             const Number x = s / cap;
-            s = cap * math::tanh(x);
-            slack = math::sech2(x);
+            if constexpr (Quick) {
+                const float t = 1 - 2 * ptx::rcp_approx(1 + ptx::ex2_approx(2 * kLog2E * x));
+                s = cap * t, slack = 1 - t * t;
+            } else {
+                s = cap * math::tanh(x), slack = math::sech2(x);
+            }
         }
         if (params->slopes.data != nullptr) {
             const int64_t away = query + shift - key;

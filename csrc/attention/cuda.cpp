@@ -97,16 +97,21 @@ int access_of(const AttentionOperand& x) {
     return plan::access_of(x.data, {x.batch[0], x.batch[1], x.batch[2], x.batch[3], x.head, x.row}, x.column);
 }
 
+bool is_wide(const AttentionOperand& x, int64_t columns) { return access_of(x) == 16 && columns % 8 == 0; }
+
+std::string describe(const plan::AttentionTile& t) {
+    return concat("tile ", t.queries, "x", t.keys, "x", t.size, ", ", t.threads / 32, " warps, ", t.shared,
+                  " bytes shared");
+}
+
 void forward_mma(const Problem& p, AttentionParams& a, const plan::AttentionTile& t) {
     a.tiles = ceil_div(p.longest_queries, int64_t{t.queries});
     a.features = p.mask || p.bias || p.slopes || p.rules.softcap != 0 || !(p.rules.scale > 0);
     a.q_access = access_of(a.query), a.k_access = access_of(a.key), a.v_access = access_of(a.value);
-    a.wide_out = access_of(a.output) == 16 && p.value_size % 8 == 0;
+    a.wide_out = is_wide(a.output, p.value_size);
     const std::string element = cuda::short_name(p.dtype);
-    const std::string work =
-        concat("tile ", t.queries, "x", t.keys, "x", t.size, ", ", t.threads / 32, " warps, ", t.shared, " bytes shared");
     launch("attention", ("attention_mma_forward_" + element).c_str(), concat("attention_mma_", element, "_", t.size),
-           p.batches * p.heads * a.tiles, static_cast<unsigned>(t.threads), p, a, work, t.shared);
+           p.batches * p.heads * a.tiles, static_cast<unsigned>(t.threads), p, a, describe(t), t.shared);
 }
 
 constexpr const char* kBackward = "attention_backward";
@@ -131,6 +136,23 @@ void backward_plain(const BackwardProblem& p, AttentionBackwardParams a, cuda::A
            concat(what, ", tile ", cuda::kPlainTile, "x", cuda::kPlainTile));
 }
 
+void backward_mma(const BackwardProblem& p, AttentionBackwardParams a, const plan::AttentionTile& t) {
+    a.features = p.mask || p.bias || p.slopes || p.rules.softcap != 0 || p.rules.dropout != 0;
+    a.q_access = access_of(a.query), a.k_access = access_of(a.key), a.v_access = access_of(a.value);
+    a.g_access = access_of(a.g);
+    a.wide_g_query = is_wide(a.g_query, p.size), a.wide_g_key = is_wide(a.g_key, p.size);
+    a.wide_g_value = is_wide(a.g_value, p.value_size);
+    const std::string element = cuda::short_name(p.dtype), fatbin = "attention_mma_backward_" + element;
+    const auto run = [&](const char* kernel, int64_t rows, int64_t heads, const char* what) {
+        a.tiles = ceil_div(rows, int64_t{t.queries});
+        launch(kBackward, fatbin.c_str(), concat(kernel, element, "_", t.size), p.batches * heads * a.tiles,
+               static_cast<unsigned>(t.threads), p, a, concat(what, ", ", describe(t)), t.shared);
+    };
+    if (p.g_query) run("attention_mma_backward_query_", p.longest_queries, p.heads, "gradient of query");
+    if (p.g_key || p.g_value)
+        run("attention_mma_backward_key_", p.longest_keys, p.kv_heads, "gradients of key and value");
+}
+
 }  // namespace
 
 void forward_cuda(const Problem& p) {
@@ -153,16 +175,21 @@ void backward_cuda(const BackwardProblem& p) {
     const int64_t rows = (p.cu_queries != nullptr ? 1 : p.batches) * p.heads * p.queries;
     TensorView like;
     like.data = p.query.data, like.dtype = p.dtype, like.device = p.device, like.ndim = 0;
+    const plan::AttentionTile* const tile = plan::backward_tile(shape_of(p));
     Scratch delta;
-    if (rows > 0 && (p.g_query || p.g_key || p.g_bias || p.g_sink)) {
+    if (rows > 0 && (p.g_query || p.g_key || p.g_bias || p.g_sink || tile != nullptr)) {
         delta = allocate_scratch(like, rows * (p.dtype == DType::f64 ? 8 : 4));
         a.delta = delta.data;
         launch(kBackward, "attention_rows", typed("attention_delta", p.dtype),
                ceil_div(rows, int64_t{cuda::kRowThreads / 32}), cuda::kRowThreads, p, a, "rowsum(g * output) - g_lse");
     }
-    if (p.g_query) backward_plain(p, a, cuda::kGradQuery, "gradient of query");
-    if (p.g_key) backward_plain(p, a, cuda::kGradKey, "gradient of key");
-    if (p.g_value) backward_plain(p, a, cuda::kGradValue, "gradient of value");
+    if (tile != nullptr) {
+        backward_mma(p, a, *tile);
+    } else {
+        if (p.g_query) backward_plain(p, a, cuda::kGradQuery, "gradient of query");
+        if (p.g_key) backward_plain(p, a, cuda::kGradKey, "gradient of key");
+        if (p.g_value) backward_plain(p, a, cuda::kGradValue, "gradient of value");
+    }
     if (p.g_bias) backward_plain(p, a, cuda::kGradBias, "gradient of bias");
     if (p.g_sink)
         launch(kBackward, "attention_rows", typed("attention_sink", p.dtype), p.heads, cuda::kRowThreads, p, a,

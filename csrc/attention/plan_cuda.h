@@ -6,8 +6,8 @@
 #include <initializer_list>
 #include <string>
 
-#include "kernels/cuda/attention/forward_tiles.h"
 #include "kernels/cuda/attention/params.h"
+#include "kernels/cuda/attention/tiles.h"
 #include "kernels/dtype.h"
 
 namespace nk::plan {
@@ -25,14 +25,25 @@ struct AttentionShape {
 };
 
 // Tensor cores take 16-bit types with sizes up to 256, in numbers of rows that fit 32 bits; null: the plain kernels do.
-inline const AttentionTile* forward_tile(const AttentionShape& s) {
-#define NK_ROW(d, queries, keys, ms) {d, queries, keys, queries / (16 * ms) * 32, 2 * d * (queries + 4 * keys)},
-    static constexpr AttentionTile tiles[] = {NK_ATTENTION_FORWARD_TILES(NK_ROW)};
-#undef NK_ROW
+template <int N>
+const AttentionTile* tile_of(const AttentionTile (&tiles)[N], const AttentionShape& s) {
     if (size_of(s.dtype) != 2 || std::max(s.queries, s.keys) >= int64_t{1} << 30) return nullptr;
     for (const AttentionTile& t : tiles)
         if (std::max(s.size, s.value_size) <= t.size) return t.shared <= s.shared_per_block ? &t : nullptr;
     return nullptr;
+}
+inline const AttentionTile* forward_tile(const AttentionShape& s) {
+#define NK_ROW(d, queries, keys, ms) {d, queries, keys, queries / (16 * ms) * 32, 2 * d * (queries + 4 * keys)},
+    static constexpr AttentionTile tiles[] = {NK_ATTENTION_FORWARD_TILES(NK_ROW)};
+#undef NK_ROW
+    return tile_of(tiles, s);
+}
+// `queries` are the rows whose gradient a block computes, `keys` those it goes through, whichever they are.
+inline const AttentionTile* backward_tile(const AttentionShape& s) {
+#define NK_ROW(d, rows, tile, split) {d, rows, tile, rows / 16 * split * 32, 2 * d * (2 * rows + 4 * tile)},
+    static constexpr AttentionTile tiles[] = {NK_ATTENTION_BACKWARD_TILES(NK_ROW)};
+#undef NK_ROW
+    return tile_of(tiles, s);
 }
 
 // Bytes that may be taken at once of rows that begin at multiples of `steps` (in elements of 2 bytes) from `data`: 16,

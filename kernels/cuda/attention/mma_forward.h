@@ -21,18 +21,6 @@ struct MmaForward {
     using KeyValueRing = tile::GroupRing<2, K::Copy::kTileBytes, V::Copy::kTileBytes>;
     static constexpr int kShared = KeyValueRing::kBytes + Q::Copy::kTileBytes;
 
-    // Of the rows of a warp or block: keys that some of them see, and keys that all of them see.
-    struct Keys4 {
-        int any_begin, any_end, all_begin, all_end;
-    };
-    static __device__ __forceinline__ Keys4 keys_of(const HeadScores<T>& scores, int first, int count) {
-        const int queries = static_cast<int>(scores.queries);
-        if (first >= queries) return {0, 0, 0, 0};
-        const KeyRange a = scores.range(first), b = scores.range(min(first + count, queries) - 1);
-        return {static_cast<int>(a.begin), static_cast<int>(b.end), static_cast<int>(b.begin),
-                static_cast<int>(a.end)};
-    }
-
     struct Shared {
         AttentionPlace place;
         HeadScores<T> scores;
@@ -45,40 +33,28 @@ struct MmaForward {
 
     // Scores of a tile to what the softmax takes: in units of 2^x where features are asked for, else as they are.
     __device__ __forceinline__ void features(float (&s)[Ms][kNs][4], int k0) const {
-        through_front(s, [&](float (&front)[4], int m, int n) {
+        const auto change = [&](int m, int n) {
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const int query = row0 + m * 16 + i / 2 * 8, key = k0 + n * 8 + lane % 4 * 2 + i % 2;
                 float slack;
-                front[i] = shared.scores.sees(shared.scores.range(query), query, key)
-                               ? shared.scores.template score<true>(front[i], query, key, slack) * kLog2E
-                               : -INFINITY;
+                float& x = s[m][0][i];
+                x = shared.scores.sees(shared.scores.range(query), query, key)
+                        ? shared.scores.template score<true>(x, query, key, slack) * kLog2E
+                        : -INFINITY;
             }
-        });
-    }
-    __device__ __forceinline__ void hide(float (&s)[Ms][kNs][4], int k0) const {
-#pragma unroll
-        for (int m = 0; m < Ms; ++m)
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                const KeyRange r = shared.scores.range(row0 + m * 16 + half * 8);
-                const int first = k0 + lane % 4 * 2;
-                const int begin = static_cast<int>(r.begin) - first, end = static_cast<int>(r.end) - first;
-#pragma unroll
-                for (int n = 0; n < kNs; ++n)
-#pragma unroll
-                    for (int i = 0; i < 2; ++i)
-                        if (n * 8 + i < begin || n * 8 + i >= end) s[m][n][2 * half + i] = -INFINITY;
-            }
+        };
+        through_front(change, s);
     }
     __device__ __forceinline__ void drop(float (&s)[Ms][kNs][4], int k0) const {
-        through_front(s, [&](float (&front)[4], int m, int n) {
+        const auto change = [&](int m, int n) {
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const int query = row0 + m * 16 + i / 2 * 8, key = k0 + n * 8 + lane % 4 * 2 + i % 2;
-                if (front[i] != 0) front[i] *= shared.scores.kept(query, key);
+                if (s[m][0][i] != 0) s[m][0][i] *= shared.scores.kept(query, key);
             }
-        });
+        };
+        through_front(change, s);
     }
 
     // Scores become probabilities, less a factor for each row; sums and maxima of rows follow, and so do results.
@@ -117,8 +93,8 @@ struct MmaForward {
         const int64_t kv_head = place.head / p.group;
         char* const shared_q = memory + KeyValueRing::kBytes;
         const int keys = static_cast<int>(place.keys);
-        typename K::Copy copy_k(K::walk(element<T>(p.key.data, place.of_keys(p.key, kv_head)), p.key, first, keys,
-                                        p.size, p.k_access));
+        typename K::Copy copy_k(
+            K::walk(element<T>(p.key.data, place.of_keys(p.key, kv_head)), p.key, first, keys, p.size, p.k_access));
         typename V::Copy copy_v(V::walk(element<T>(p.value.data, place.of_keys(p.value, kv_head)), p.value, first, keys,
                                         p.value_size, p.v_access));
         KeyValueRing ring(memory);
@@ -151,7 +127,8 @@ struct MmaForward {
         const typename Q::Map map_q(warp, lane);
         const typename K::Map map_k(0, lane);
         const typename V::Map map_v(0, lane);
-        const Keys4 sees = keys_of(shared.scores, q0 + warp * 16 * Ms, 16 * Ms);
+        const auto range = [&](int query) { return shared.scores.range(query); };
+        const Reach sees(range, q0 + warp * 16 * Ms, 16 * Ms, static_cast<int>(place.queries));
         const float scale = p.features ? 1.f : static_cast<float>(p.rules.scale) * kLog2E;
 #pragma unroll
         for (int m = 0; m < Ms; ++m)
@@ -163,7 +140,7 @@ struct MmaForward {
             }
 #pragma unroll 1
         for (int k0 = first, left = tiles; left > 0; k0 += Keys, --left) {
-            const bool works = k0 < sees.any_end && k0 + Keys > sees.any_begin;
+            const bool works = sees.some(k0, k0 + Keys);
             ring.template wait<0>();
             load_k();
             float s[Ms][kNs][4] = {};
@@ -177,8 +154,8 @@ struct MmaForward {
                 }
                 if (p.features)
                     features(s, k0);
-                else if (k0 < sees.all_begin || k0 + Keys > sees.all_end)
-                    hide(s, k0);
+                else if (!sees.all(k0, k0 + Keys))
+                    hide(s, range, row0, k0);
                 softmax(s, scale);
                 if (p.rules.dropout != 0) drop(s, k0);
             }
@@ -223,10 +200,10 @@ struct MmaForward {
                     static_cast<float*>(p.lse.data)[place.of_queries(p.lse) + query * p.lse.row] =
                         sum == 0 ? -INFINITY : math::log(sum) + from * kLn2;
             }
-        store_rows<T, typename Q::Swizzle>(
-            o, by, tile, threadIdx.x / kWarp * 16 * Ms,
-            element<T>(p.output.data, place.of_queries(p.output) + q0 * p.output.row), p.output,
-            static_cast<int>(place.queries) - q0, static_cast<int>(p.value_size), wide);
+        store_rows<T, typename Q::Swizzle>(o, by, tile, threadIdx.x / kWarp * 16 * Ms,
+                                           element<T>(p.output.data, place.of_queries(p.output) + q0 * p.output.row),
+                                           p.output, static_cast<int>(place.queries) - q0,
+                                           static_cast<int>(p.value_size), wide);
     }
 };
 
@@ -246,7 +223,8 @@ __device__ __forceinline__ void mma_attention(const AttentionParams& p) {
     __syncthreads();
     if (q0 >= shared.place.queries) return;
     Kernel work(p, shared, q0 + threadIdx.x / kWarp * 16 * Ms + threadIdx.x % kWarp / 4);
-    const auto sees = Kernel::keys_of(shared.scores, q0, Queries);
+    const Reach sees([&](int query) { return shared.scores.range(query); }, q0, Queries,
+                     static_cast<int>(shared.place.queries));
     const int first = sees.any_begin / Keys * Keys;
     const int tiles = sees.any_end > first ? (sees.any_end - first + Keys - 1) / Keys : 0;
     bool careful = false;

@@ -45,6 +45,11 @@ struct HeadScores {
         if (query < 0 || query >= queries) return {0, 0};
         return visible_keys(params->rules, query, queries, keys);
     }
+    // The queries of a key.
+    __device__ __forceinline__ KeyRange seen_by(int64_t key) const {
+        if (key < 0 || key >= keys) return {0, 0};
+        return seeing_queries(params->rules, key, queries, keys);
+    }
     __device__ __forceinline__ bool sees(const KeyRange& r, int64_t query, int64_t key) const {
         return key >= r.begin && key < r.end &&
                (mask == nullptr || mask[query * params->mask.row + key * params->mask.column] != 0);

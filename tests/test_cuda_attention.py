@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import neurokern
 import neurokern.functional as F
 import pytest
 import torch
+from neurokern import _C
 from neurokern.backends import emulation
 from torch import Tensor
 
@@ -69,7 +72,8 @@ CASES = [
          options={"is_causal": True, "causal_align": "bottom-right"}),
     Case("dropout", options={"dropout_p": 0.3}),
     Case("everything", q=(2, 4, 40, 64), keys=70, kv_heads=2, mask=(1, 4, 40, 70), bias=(4, 40, 1),
-         slopes=True, sink=True, options={"enable_gqa": True, "softcap": 3.0, "dropout_p": 0.2, "window": (50, 10), "scale": 0.2}),
+         slopes=True, sink=True,
+         options={"enable_gqa": True, "softcap": 3.0, "dropout_p": 0.2, "window": (50, 10), "scale": 0.2}),
     Case("rows of all heads (BSHD)", layout="bshd"),
     Case("transposed", q=(1, 2, 33, 40), keys=35, layout="transposed"),
     Case("every second column", layout="strided"),
@@ -199,3 +203,65 @@ def test_a_query_that_is_nan_stays_so_and_harms_no_other(dtype: str) -> None:
     assert gk[..., 31:, :].isfinite().all()
     assert gv[..., :21, :].isnan().all()
     assert gv[..., 31:, :].isfinite().all()
+
+
+def test_results_are_the_same_at_every_run() -> None:
+    """Gradients of shared heads too: nothing is added in an order that chance decides."""
+    q, k, v = torch.randn(1, 4, 100, 64).half(), torch.randn(1, 1, 100, 64).half(), torch.randn(1, 1, 100, 64).half()
+    g = torch.randn(1, 4, 100, 64).half()
+    options = {"is_causal": True, "enable_gqa": True}
+    with neurokern.emulate(), neurokern.strict():
+        first, second = (results([q, k, v], options, g, torch.ones(1, 4, 100), torch.half) for _ in range(2))
+    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+
+
+@pytest.mark.slow
+def test_more_heads_than_the_second_dimension_of_a_grid_holds() -> None:
+    """vllm PR #56974: batch times heads of 65,536."""
+    q = torch.randn(65537, 1, 1, 8).half()
+    with neurokern.emulate(), neurokern.strict():
+        assert torch.equal(F.scaled_dot_product_attention(q, q, q), q)  # one key: its value
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_what_moves(size: int) -> None:
+    """No bank conflict; each block reads its tiles once, and each sector of a result is written once."""
+    queries, keys = 256, 512
+    q, k, v = (torch.randn(1, 1, n, size).bfloat16().requires_grad_() for n in (queries, keys, keys))
+    with neurokern.emulate(), neurokern.strict(), neurokern.trace() as launches:
+        out = F.scaled_dot_product_attention(q, k, v)
+        out.backward(torch.randn_like(out))
+    kernels = {launch.kernel.rsplit("bf16", 1)[0]: launch.counters for launch in launches}
+    row, tile = 2 * size, 16 * 8 * 16
+    forward = kernels["attention_mma_"]
+    assert forward["global bytes read"] == queries * row + queries // 128 * 2 * keys * row
+    lse = 4 * queries  # eight rows of a warp at a time
+    assert forward["global bytes written"] == 32 * forward["global sectors written"] == queries * row + lse
+    assert forward["matrix instructions"] == 2 * queries * keys * size // tile
+    of_query, of_key = kernels["attention_mma_backward_query_"], kernels["attention_mma_backward_key_"]
+    twice = 2 if size == 256 else 1  # scores are computed by both warps that share rows
+    assert of_query["matrix instructions"] == (2 * twice + 1) * queries * keys * size // tile
+    assert of_key["matrix instructions"] == (2 * twice + 2) * queries * keys * size // tile
+    assert 32 * of_query["global sectors written"] == of_query["global bytes written"] == queries * row
+    assert 32 * of_key["global sectors written"] == of_key["global bytes written"] == 2 * keys * row
+    assert all(c["bank conflicts"] == 0 for c in kernels.values())
+
+
+def test_tiles_that_nobody_sees_are_skipped() -> None:
+    """Causal: a little more than half of the products; a window: as many as it is wide."""
+    q, k, v = (torch.randn(1, 1, 512, 64).bfloat16() for _ in range(3))
+    counts = {}
+    for name, options in (("all", {}), ("causal", {"is_causal": True}), ("window", {"window": (63, 0)})):
+        with neurokern.emulate(), neurokern.trace() as launches:
+            F.attention(q, k, v, **options)
+        counts[name] = launches[0].counters["matrix instructions"]
+    assert counts["causal"] < 0.6 * counts["all"]
+    assert counts["window"] < 0.3 * counts["all"]
+
+
+def test_nothing_spills() -> None:
+    folder = Path(_C.cuda_info()["kernel_dir"])
+    table = json.loads((folder / "resources.json").read_text())
+    rows = [row for name, rows in table.items() if name.startswith("attention_") for row in rows]
+    assert len(rows) >= 72  # kernels for two architectures
+    assert [r for r in rows if r.get("stack") or r.get("spill_stores") or r.get("spill_loads")] == []

@@ -91,8 +91,7 @@ struct MmaBackward {
         };
         through_front(change, s, dp);
     }
-    // The same without features. Careful: what has no share is that, also where the statistics of the query are NaN.
-    template <bool Careful>
+    // The same without features, where nothing is NaN.
     __device__ __forceinline__ void derive(float (&s)[1][kNs][4], float (&dp)[1][kNs][4], const Statistics (&own)[2],
                                            const Statistics* of_tile) const {
         const float scale = static_cast<float>(p.rules.scale) * kLog2E;
@@ -106,9 +105,8 @@ struct MmaBackward {
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const Statistics& at = OfKeys ? of[i % 2] : own[i / 2];
-                const bool none = Careful && s[0][n][i] == -INFINITY;
-                s[0][n][i] = none ? 0.f : ptx::ex2_approx(fmaf(s[0][n][i], scale, -at.lse));
-                dp[0][n][i] = Careful && s[0][n][i] == 0 ? 0.f : s[0][n][i] * (dp[0][n][i] - at.delta);
+                s[0][n][i] = ptx::ex2_approx(fmaf(s[0][n][i], scale, -at.lse));
+                dp[0][n][i] = s[0][n][i] * (dp[0][n][i] - at.delta);
             }
         }
     }
@@ -181,11 +179,11 @@ struct MmaBackward {
                     tile::fetch<T, false>(b, z, map_y, i);
                     tile::multiply<T>(dp, a, b);
                 }
-                if (p.features) {
+                if (p.features || careful) {
                     features(s, dp, own, of_tile, first);
                 } else {
                     if (!mine.all(first, first + Tile)) hide(s, range_of, row0, first);
-                    careful ? derive<true>(s, dp, own, of_tile) : derive<false>(s, dp, own, of_tile);
+                    derive(s, dp, own, of_tile);
                 }
                 if (careful) {
                     careful_product<T, typename Z::Swizzle>(dx, dp, y, part * kCs);

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emul
 FILE = '.file 1 "/home/someone/kernels/cuda/planted.cu"\n'
 
 
-def launch(text: str, threads: int = 64, valid: int = 256, shared: int = 0, blocks: int = 1) -> np.ndarray:
+def launch(
+    text: str, threads: int = 64, valid: int = 256, shared: int = 0, blocks: int = 1, unchecked: str = ""
+) -> np.ndarray:
     """%t: thread, %a: its place in `tile` (4 bytes each), %m: the array of 64 words, %n: the thread's word of it."""
     ptx = f"""{HEADER}{FILE}
 .extern .shared .align 16 .b8 dynamic[];
@@ -33,7 +35,10 @@ def launch(text: str, threads: int = 64, valid: int = 256, shared: int = 0, bloc
   ret;
 }}"""
     out = np.zeros(64, np.uint32)
-    emulator().launch(ptx, [out], block=(threads, 1, 1), grid=(blocks, 1, 1), shared=shared, valid=[valid])
+    device = emulator()
+    if unchecked:
+        emulation.set_option(unchecked, 0)
+    device.launch(ptx, [out], block=(threads, 1, 1), grid=(blocks, 1, 1), shared=shared, valid=[valid])
     return out
 
 
@@ -285,11 +290,7 @@ def test_dynamic_shared_memory_ends_where_the_launch_says() -> None:
 def test_checks_can_be_left_out() -> None:
     """Without them the same launch reads stale shared memory and goes on."""
     text = "ld.shared.u32 %y, [%a]; st.global.u32 [%n], %y;"
-    emulation.set_option("shared", 0)
-    try:
-        assert set(launch(text).tolist()) == {0xFFFFFFFF}
-    finally:
-        emulation.set_option("shared", 1)
+    assert set(launch(text, unchecked="shared").tolist()) == {0xFFFFFFFF}
 
 
 def test_a_loop_without_end_is_reported() -> None:

@@ -18,7 +18,15 @@ triton = pytest.importorskip("triton")
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
 
 if not INTERPRETED:
-    from neurokern.kernels.triton import activation, matmul, normalization, random, softmax
+    from neurokern.kernels.triton import (
+        activation,
+        attention,
+        attention_backward,
+        matmul,
+        normalization,
+        random,
+        softmax,
+    )  # fmt: skip
     from neurokern.kernels.triton._common import accumulator
     from neurokern.kernels.triton._functions import ACTIVATIONS
     from neurokern.testing.triton_ptx import MODULES, Target
@@ -166,6 +174,54 @@ def test_every_softmax(compiled, rows):
         softmax.softmax(x, x, dim, kind)
         softmax.softmax_backward(x, x, x, dim, kind)
     assert len(compiled) == 2 * len(kinds)
+
+
+def attend(dtype: torch.dtype, size: int, queries: int, everything: bool) -> None:
+    """Forward and backward of causal attention with shared heads; with every rule."""
+    keys, wide = 1024, accumulator(empty(1, dtype=dtype))
+    q, k, out = (empty(2, h, n, size, dtype=dtype) for h, n in ((8, queries), (4, keys), (8, queries)))
+    lse = empty(2, 8, queries, dtype=wide)
+    more: dict[str, torch.Tensor | None] = dict.fromkeys(("mask", "bias", "slopes", "sink"))
+    if everything:
+        more["mask"] = empty(2, 1, queries, keys, dtype=torch.bool).expand(2, 8, -1, -1)
+        more["bias"] = empty(8, queries, keys, dtype=dtype).expand(2, -1, -1, -1)
+        more["slopes"], more["sink"] = empty(8, dtype=wide).expand(2, 8), empty(8, dtype=dtype)
+    given = (q, k, k, *more.values(), None, None, empty(2, dtype=torch.int64) if everything else None)
+    numbers = (None, 2.0, 0.25, (300, 0, 128, 1, 1, 0, 0)) if everything else (None, 0.0, 0.0, (-1, 0, 0, 0, 1, 0, 0))
+    attention.attention(out, lse, *given, *numbers)
+    gradients = (q, k, k, more["bias"], more["sink"])
+    attention_backward.attention_backward(*gradients, out, lse if everything else None, *given, out, lse, *numbers)
+
+
+ATTENTION = {
+    "half": (torch.bfloat16, 64, 1024), "f16": (torch.float16, 128, 1024), "wide heads": (torch.bfloat16, 256, 300),
+    "decode": (torch.bfloat16, 128, 1), "odd size": (torch.bfloat16, 72, 100), "f32": (torch.float32, 64, 1024),
+    "tf32": (torch.float32, 64, 1024), "tf32, wide": (torch.float32, 128, 1024), "f64": (torch.float64, 64, 300),
+    "columns in parts": (torch.float32, 300, 100),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["causal", "every rule"])
+@pytest.mark.parametrize("form", ATTENTION)
+def test_attention(compiled, monkeypatch, form, everything):
+    dtype, size, queries = ATTENTION[form]
+    if "tf32" in form:
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    attend(dtype, size, queries, everything)
+    names = [k.fn.__name__ for k, _ in compiled]
+    assert names[:2] == ["attention_kernel", "attention_query_kernel"]
+    assert len(names) == (5 if everything else 3)
+    kind = "ieee" if dtype is torch.float32 and "tf32" not in form else "half"
+    for kernel, binary in compiled:
+        if kernel.fn.__name__.startswith("attention"):
+            multiplies(kind, binary.asm["ptx"])
+
+
+def test_lengths_share_compilations_of_attention(compiled):
+    for queries in (1000, 1001, 333):
+        attend(torch.bfloat16, 64, queries, False)
+    for kernel in {k for k, _ in compiled}:
+        assert len({b.hash for k, b in compiled if k is kernel}) <= 2, kernel.fn.__name__  # of lse's stride, or not
 
 
 def product(plan, dtype, monkeypatch, size: int, transposed=(False, True), act: int | None = None) -> None:

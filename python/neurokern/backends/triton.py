@@ -16,6 +16,8 @@ from torch import Tensor
 
 from .. import _C
 from ..kernels.triton import activation as _activation
+from ..kernels.triton import attention as _attention
+from ..kernels.triton import attention_backward as _attention_backward
 from ..kernels.triton import matmul as _matmul
 from ..kernels.triton import normalization as _normalization
 from ..kernels.triton import random as _random
@@ -333,3 +335,54 @@ def rms_norm_backward(gx: Maybe, gw: Maybe, gb: None, *given: Any) -> None:
 def uniform(out: Tensor, like: Tensor, seed: int, block: int, stream: int) -> None:
     """out = numbers of [0, 1) by Philox's counters."""
     _recorded("uniform", _random.uniform, out, seed, block, stream)
+
+
+def _with_heads(t: Tensor | None, rank: int, inner: int = 2) -> Tensor | None:
+    """Of a query of two dims: with a dim of one head before the last ``inner`` dims."""
+    return t.unsqueeze(-1 - inner) if t is not None and rank < 3 else t
+
+
+def _scores_like(q: Tensor, k: Tensor, *repeated: Tensor | None) -> list[Tensor | None]:
+    """Mask or bias in the shape of the scores."""
+    shape = (*q.shape[:-1], k.shape[-2])
+    return [t if t is None else t.expand(shape) for t in repeated]
+
+
+def attention(
+    out: Tensor, lse: Maybe, q: Tensor, k: Tensor, v: Tensor, mask: Maybe, bias: Maybe, slopes: Maybe, *rest: Any
+) -> None:
+    """out = softmax(scale * q k') v, by the rules of kernels/attention.h."""
+    rank = q.dim()
+    mask, bias = _scores_like(q, k, mask, bias)
+    out, q, k, v, mask, bias = (_with_heads(t, rank) for t in (out, q, k, v, mask, bias))
+    slopes = slopes if slopes is None else slopes.expand(q.shape[:-2])
+    _recorded("attention", _attention.attention, out, _with_heads(lse, rank, 1), q, k, v, mask, bias, slopes, *rest)
+
+
+attention_with_lse = attention
+
+
+def _attention_gradients(
+    gq: Maybe, gk: Maybe, gv: Maybe, g_bias: Maybe, g_sink: Maybe, g: Tensor, g_lse: Maybe, q: Tensor, k: Tensor,
+    v: Tensor, mask: Maybe, bias: Maybe, slopes: Maybe, sink: Maybe, cu_q: Maybe, cu_k: Maybe, seed: Maybe,
+    out: Tensor, lse: Tensor, *parameters: Any,
+) -> None:  # fmt: skip
+    rank = q.dim()
+    mask, bias, g_bias = _scores_like(q, k, mask, bias, g_bias)
+    gq, gk, gv, g_bias, g, q, k, v, mask, bias, out = (
+        _with_heads(t, rank) for t in (gq, gk, gv, g_bias, g, q, k, v, mask, bias, out)
+    )
+    g_lse, lse = (_with_heads(t, rank, 1) for t in (g_lse, lse))
+    slopes = slopes if slopes is None else slopes.expand(q.shape[:-2])
+    _recorded(
+        "attention_backward", _attention_backward.attention_backward, gq, gk, gv, g_bias, g_sink, g, g_lse, q, k, v,
+        mask, bias, slopes, sink, cu_q, cu_k, seed, out, lse, *parameters[:4],
+    )  # fmt: skip
+
+
+def attention_backward(gq: Maybe, gk: Maybe, gv: Maybe, g_bias: Maybe, g_sink: Maybe, g: Tensor, *given: Any) -> None:
+    """The gradients of attention."""
+    _attention_gradients(gq, gk, gv, g_bias, g_sink, g, None, *given)
+
+
+attention_with_lse_backward = _attention_gradients

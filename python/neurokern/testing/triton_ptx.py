@@ -16,10 +16,10 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from ..kernels.triton import _common, activation, matmul, normalization, random, softmax
+from ..kernels.triton import _common, activation, attention, attention_backward, matmul, normalization, random, softmax
 from .ptx import Device
 
-MODULES = (_common, activation, matmul, normalization, random, softmax)
+MODULES = (_common, activation, attention, attention_backward, matmul, normalization, random, softmax)
 PLANNED_FOR = {90: _common.Device(), 80: _common.Device(80, 108, 163 * 1024)}
 NUMBERS = {
     "i1": ctypes.c_int8, "i32": ctypes.c_int32, "i64": ctypes.c_int64, "fp32": ctypes.c_float, "fp64": ctypes.c_double,

@@ -207,7 +207,14 @@ def test_python_layers_import_downwards() -> None:
                 parts = name.split(".")
                 if parts[0] != "neurokern" or len(parts) < 2:
                     continue
-                above = parts[1] in LAYERS[:rank] or parts[1] in ("testing", "bench", "cli", "specs", "optim")
+                above = parts[1] in LAYERS[:rank] or parts[1] in (
+                    "testing",
+                    "bench",
+                    "cli",
+                    "integrations",
+                    "specs",
+                    "optim",
+                )
                 below_itself = parts[1] == "kernels" and (layer, p.name) != ("backends", "triton.py")
                 if above or below_itself:
                     found.append((p, name))

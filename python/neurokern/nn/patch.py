@@ -10,17 +10,15 @@ from .. import nn
 from . import hugging_face  # noqa: F401  (tells the table of transformers' layers)
 from .layer_table import leave, register_layer, replaced, restored
 from .report import report
-from .transformer import TransformerEncoderLayer
 
 M = TypeVar("M", bound=torch.nn.Module)
 
 for _name in sorted(nn.NATIVE):
     if hasattr(torch.nn, _name):
         register_layer(getattr(torch.nn, _name), getattr(nn, _name))
-register_layer(torch.nn.TransformerEncoderLayer, TransformerEncoderLayer)
 leave(
     torch.nn.modules.linear.NonDynamicallyQuantizableLinear,
-    "never called: torch.nn.MultiheadAttention reads its parameters",
+    "never called: MultiheadAttention reads its parameters",
 )
 
 

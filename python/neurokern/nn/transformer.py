@@ -1,31 +1,172 @@
-"""torch's encoder layer without its fused inference path, which would pass our layers by."""
+"""torch.nn's transformers of our layers: attention, norms, and linear layers with their activation fused."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
+from torch.nn.modules.module import _has_any_global_hook
+
+from .. import functional as F
+from ..functional.activation_name import Activation
+from ..ops.activation import ACTIVATIONS
+from .activation import GELU, ReLU, SiLU
+from .matmul import Linear
+from .multi_head import MultiheadAttention
+from .normalization import LayerNorm
+
+__all__ = [
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
+]
+
+_FUSED: dict[Any, str] = {
+    function: name
+    for name in ACTIVATIONS
+    for home in (torch, torch.nn.functional, F)
+    if (function := getattr(home, name, None)) is not None
+}
 
 
-class TransformerEncoderLayer(torch.nn.TransformerEncoderLayer):
-    """torch.nn.TransformerEncoderLayer that calls its layers in evaluation as in training."""
+def _set_class(module: Module | None, kind: type[Module]) -> None:
+    """Make a layer that torch has just made one of ours: the same parameters, drawn in the same order."""
+    if module is not None:
+        module.__class__ = kind
 
-    @property
-    def activation_relu_or_gelu(self) -> int:
-        """What torch asks before it takes the fused path: 0 for an activation that this path lacks."""
-        return 0
 
-    @activation_relu_or_gelu.setter
-    def activation_relu_or_gelu(self, value: int) -> None:
-        vars(self)["activation_relu_or_gelu"] = value  # torch's own, for when the class is torch's again
+def _set_layers(layer: Module) -> None:
+    for name, kind in {
+        "self_attn": MultiheadAttention,
+        "multihead_attn": MultiheadAttention,
+        "linear1": Linear,
+        "linear2": Linear,
+        "norm1": LayerNorm,
+        "norm2": LayerNorm,
+        "norm3": LayerNorm,
+    }.items():
+        _set_class(getattr(layer, name, None), kind)
 
-    def forward(self, src: Tensor, *args: Any, **keywords: Any) -> Tensor:
-        if not src.is_nested:
-            return super().forward(src, *args, **keywords)
-        # TransformerEncoder leaves padding out for the fused path, which alone takes that: padded again here
+
+def _name_of(activation: Any) -> Activation:
+    """What a linear layer is told to fuse, or None."""
+    if isinstance(activation, Module):
+        if activation._forward_hooks or activation._forward_pre_hooks:
+            return None
+        if type(activation) in (torch.nn.GELU, GELU):
+            return "gelu_tanh" if activation.approximate == "tanh" else "gelu"
+        return {torch.nn.ReLU: "relu", ReLU: "relu", torch.nn.SiLU: "silu", SiLU: "silu"}.get(type(activation))
+    return _FUSED.get(activation)
+
+
+def _is_plain(linear: Module) -> bool:
+    """Whether nothing would notice that our function is called, and not the layer."""
+    hooks = (
+        linear._forward_hooks,
+        linear._forward_pre_hooks,
+        linear._backward_hooks,
+        linear._backward_pre_hooks,
+        _has_any_global_hook(),
+    )
+    return type(linear).forward is Linear.forward and "forward" not in vars(linear) and not any(hooks)
+
+
+class _FeedForward:
+    """What the layers of encoder and decoder share."""
+
+    linear1: Module
+    linear2: Module
+    dropout: Module
+    activation: Callable[[Tensor], Tensor]
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        name = _name_of(self.activation)
+        if name is not None and _is_plain(self.linear1):
+            hidden = F.linear(x, self.linear1.weight, self.linear1.bias, activation=name)
+        else:
+            hidden = self.activation(self.linear1(x))
+        return self.linear2(self.dropout(hidden))
+
+
+class TransformerEncoderLayer(_FeedForward, torch.nn.TransformerEncoderLayer):
+    """torch.nn.TransformerEncoderLayer of our layers, which it calls in evaluation as in training."""
+
+    @wraps(torch.nn.TransformerEncoderLayer.__init__)
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        _set_layers(self)
+
+    def forward(
+        self,
+        src: Tensor,
+        src_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        if src.is_nested:
+            return self._nested(src)
+        x = src
+        if self.norm_first:
+            x = x.add(self._sa_block(self.norm1(x), src_mask, src_key_padding_mask, is_causal=is_causal))
+            return x.add(self._ff_block(self.norm2(x)))
+        x = self.norm1(x.add(self._sa_block(x, src_mask, src_key_padding_mask, is_causal=is_causal)))
+        return self.norm2(x.add(self._ff_block(x)))
+
+    def _ff_block(self, x: Tensor) -> Tensor:
+        return self.dropout2(self._feed_forward(x))
+
+    def _nested(self, src: Tensor) -> Tensor:
+        # TransformerEncoder leaves padding out for torch's fused path, which alone takes that: padded again here
         lengths = torch.tensor([t.shape[0] for t in src.unbind()], device=src.device)
         padded = src.to_padded_tensor(0.0)
         padding = torch.arange(padded.shape[1], device=src.device).expand(padded.shape[:2]).ge(lengths.unsqueeze(1))
-        y = super().forward(padded, src_key_padding_mask=padding)
+        y = self.forward(padded, src_key_padding_mask=padding)
         return torch._nested_tensor_from_mask(y, padding.logical_not(), mask_check=False)
+
+
+class TransformerDecoderLayer(_FeedForward, torch.nn.TransformerDecoderLayer):
+    """torch.nn.TransformerDecoderLayer of our layers."""
+
+    @wraps(torch.nn.TransformerDecoderLayer.__init__)
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        _set_layers(self)
+
+    def _ff_block(self, x: Tensor) -> Tensor:
+        return self.dropout3(self._feed_forward(x))
+
+
+class TransformerEncoder(torch.nn.TransformerEncoder):
+    """torch.nn.TransformerEncoder: layers and norm are those it is given."""
+
+
+class TransformerDecoder(torch.nn.TransformerDecoder):
+    """torch.nn.TransformerDecoder: layers and norm are those it is given."""
+
+
+class Transformer(torch.nn.Transformer):
+    """torch.nn.Transformer of our layers; a custom encoder or decoder stays as it is given."""
+
+    @wraps(torch.nn.Transformer.__init__)
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        given = signature(torch.nn.Transformer.__init__).bind(self, *args, **keywords).arguments
+        if given.get("custom_encoder") is None:
+            _set_stack(self.encoder, TransformerEncoder, TransformerEncoderLayer)
+        if given.get("custom_decoder") is None:
+            _set_stack(self.decoder, TransformerDecoder, TransformerDecoderLayer)
+
+
+def _set_stack(stack: Module, kind: type[Module], kind_of_layers: type[Module]) -> None:
+    _set_class(stack, kind)
+    _set_class(stack.norm, LayerNorm)
+    for layer in stack.layers:
+        _set_class(layer, kind_of_layers)
+        _set_layers(layer)

@@ -321,18 +321,22 @@ def _seen(attn_mask: Tensor | None, padding: Tensor | None, is_causal: bool, q: 
         if padding.shape != (batch, keys):
             _refuse("key_padding_mask", _has_shape(padding), str([batch, keys]))
         padding = padding.view(batch, 1, 1, keys)
-    mask = bias = None
+    hidden = bias = None
     for given in (attn_mask, padding):
         if given is None:
             continue
         if more:
             given = torch.nn.functional.pad(given, (0, more))
         if given.dtype == torch.bool:
-            mask = given if mask is None else mask | given
-        else:
-            given = given.to(q.dtype)
-            bias = given if bias is None else bias + given
-    mask = None if mask is None else mask.logical_not()
+            hidden = given if hidden is None else hidden | given
+            continue
+        if given.shape[-2] == 1:  # few numbers: what is hidden by -inf counts nothing, even a NaN
+            none = given == float("-inf")
+            hidden = none if hidden is None else hidden | none
+            given = given.masked_fill(none, 0)
+        given = given.to(q.dtype)
+        bias = given if bias is None else bias + given
+    mask = None if hidden is None else hidden.logical_not()
     if is_causal and more:  # causal among the keys that were given
         causal = torch.nn.functional.pad(_causal(queries, keys, q.device), (0, more), value=True)
         mask, is_causal = causal if mask is None else mask & causal, False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import wraps
 from inspect import signature
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules.transformer import _detect_is_causal_mask, _get_seq_len
 
 from .. import functional as F
 from ..functional.activation_name import Activation
@@ -63,7 +64,7 @@ def _name_of(activation: Any) -> Activation:
         if type(activation) in (torch.nn.GELU, GELU):
             return "gelu_tanh" if activation.approximate == "tanh" else "gelu"
         return {torch.nn.ReLU: "relu", ReLU: "relu", torch.nn.SiLU: "silu", SiLU: "silu"}.get(type(activation))
-    return _FUSED.get(activation)
+    return _FUSED.get(activation) if isinstance(activation, Hashable) else None
 
 
 def _is_plain(linear: Module) -> bool:
@@ -91,7 +92,8 @@ class _FeedForward:
         if name is not None and _is_plain(self.linear1):
             hidden = F.linear(x, self.linear1.weight, self.linear1.bias, activation=name)
         else:
-            hidden = self.activation(self.linear1(x))
+            known = None if isinstance(self.activation, Module) else name
+            hidden = (self.activation if known is None else getattr(F, known))(self.linear1(x))
         return self.linear2(self.dropout(hidden))
 
 
@@ -144,7 +146,41 @@ class TransformerDecoderLayer(_FeedForward, torch.nn.TransformerDecoderLayer):
 
 
 class TransformerEncoder(torch.nn.TransformerEncoder):
-    """torch.nn.TransformerEncoder: layers and norm are those it is given."""
+    """torch.nn.TransformerEncoder without nested tensors, where its layers are ours; layers and norm are as given."""
+
+    def forward(
+        self,
+        src: Tensor,
+        mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool | None = None,
+    ) -> Tensor:
+        if src.is_nested or not all(isinstance(layer, TransformerEncoderLayer) for layer in self.layers):
+            return super().forward(src, mask, src_key_padding_mask, is_causal)
+        batch_first = self.layers[0].self_attn.batch_first
+        causal = _detect_is_causal_mask(mask, is_causal, _get_seq_len(src, batch_first))
+        x = src
+        for layer in self.layers:
+            x = layer(x, src_mask=mask, src_key_padding_mask=src_key_padding_mask, is_causal=causal)
+        if mask is None and src_key_padding_mask is not None and self._leaves_padding_out(src, src_key_padding_mask):
+            padding = src_key_padding_mask if src_key_padding_mask.dtype == torch.bool else src_key_padding_mask != 0
+            x = x.masked_fill(padding.unsqueeze(-1), 0)
+        return x if self.norm is None else self.norm(x)
+
+    def _leaves_padding_out(self, src: Tensor, padding: Tensor) -> bool:
+        """Whether torch would make a nested tensor for its fused path: the output has zeros in the place of padding."""
+        layer, checked = self.layers[0], getattr(self, "mask_check", True)
+        if layer.training or src.dim() != 3 or not getattr(self, "use_nested_tensor", False):
+            return False
+        if not torch.backends.mha.get_fastpath_enabled() or torch.is_autocast_enabled():
+            return False
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (src, *layer.parameters())):
+            return False
+        if not checked:
+            return True
+        return not torch.compiler.is_compiling() and torch._nested_tensor_from_mask_left_aligned(
+            src, padding.logical_not()
+        )
 
 
 class TransformerDecoder(torch.nn.TransformerDecoder):

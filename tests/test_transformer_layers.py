@@ -302,6 +302,17 @@ def test_exports(name: str) -> None:
     torch.testing.assert_close(program.module()(*inputs), model(*inputs), rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("name", MODELS)
+def test_script_and_trace(name: str) -> None:
+    model, inputs = MODELS[name](nn).eval(), inputs_of(name)
+    expected, kinds = model(*inputs), [type(m) for m in model.modules()]
+    if name in ("TransformerEncoderLayer", "TransformerDecoderLayer"):  # torch's others can't be compiled
+        torch.testing.assert_close(torch.jit.script(model)(*inputs), expected, rtol=2e-5, atol=2e-5)
+    assert [type(m) for m in model.modules()] == kinds
+    torch.testing.assert_close(torch.jit.trace(model, inputs)(*inputs), expected, rtol=2e-5, atol=2e-5)
+
+
 @pytest.mark.parametrize("home", [nn, torch.nn], ids=["ours", "torch's"])
 def test_bad_input(home: Any) -> None:
     x = torch.randn(S, N, D)

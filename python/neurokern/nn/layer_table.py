@@ -192,6 +192,7 @@ def _scriptable(layer: M) -> M:
     if theirs is not type(layer):
         layer = copy.copy(layer)
         layer.__class__ = theirs
+        vars(layer)["_modules"] = layer._modules.copy()  # torch replaces those within in it
     return layer
 
 

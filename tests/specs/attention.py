@@ -220,7 +220,7 @@ def flops(sample: Sample) -> float:
     return half * 2.0 * math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
 
 
-_common: dict[str, Any] = {"family": "attention", "scale": "nudge", "backends": ("cpu", "triton")}
+_common: dict[str, Any] = {"family": "attention", "scale": "nudge", "backends": ("cpu", "cuda", "triton")}
 
 SPECS: tuple[OpSpec, ...] = (
     OpSpec(

@@ -9,7 +9,7 @@ from typing import Any
 
 import neurokern.functional as F
 import torch
-from neurokern.ops.attention import Rules, attention_by_torch
+from neurokern.ops.attention import Rules, _cut, _heads, _kept, _scores, _sequences, attention_by_torch
 from neurokern.testing.spec import BadCall, Draw, Maker, OpSpec, Sample
 from torch import Tensor
 
@@ -52,8 +52,8 @@ def samples(make: Maker) -> Iterator[Sample]:
     yield Sample("five dims", (make(2, 2, 3, 7, 8), make(2, 2, 3, 9, 8), make(2, 2, 3, 9, 8)))
     yield Sample("one query of many keys", heads(make, 2, 4, 1, 131, 32), chosen=True)
     yield Sample("a scale of one's own", heads(make, 1, 2, 9, 9, 8), {"scale": 0.25})
-    exact = tuple(make.grid(1, 2, 9, 16, step=1.0, limit=8) for _ in range(3))  # no rounding of a score decides
-    yield Sample("large scores: exp overflows unless shifted", exact)
+    q, k = (make.grid(1, 2, 9, 16, step=1.0, limit=8) for _ in range(2))  # no rounding of a score decides
+    yield Sample("large scores: exp overflows unless shifted", (q, k, make(1, 2, 9, 16)))
     yield Sample("no keys", (make(2, 3, 5, 8), make(2, 3, 0, 8), make(2, 3, 0, 8)))
     yield Sample("no queries", (make(2, 3, 0, 8), make(2, 3, 5, 8), make(2, 3, 5, 8)))
     yield Sample("no batch", heads(make, 0, 3, 4, 5, 8))
@@ -132,6 +132,63 @@ def exact(
     return reference(query, key, value, **given)
 
 
+def sizes(sample: Sample, g: tuple[Tensor, ...], reference: list[tuple[str, Tensor]]) -> list[Tensor] | None:
+    """Sizes of the terms: a gradient of a score is the difference of gp and delta, which is made of the output."""
+    given = dict(zip(("query", "key", "value", "attn_mask"), sample.args, strict=False)) | sample.kwargs
+    q, k, v = given["query"], given["key"], given["value"]
+    if len(reference) > 1 + len(g[1:]) or not q.numel() or not k.numel():
+        return None
+    if given.get("attn_mask") is not None:
+        given["mask" if given["attn_mask"].dtype == torch.bool else "bias"] = given["attn_mask"]
+    left, right = given.get("window") or (-1, -1)
+    bottom = given.get("causal_align") == "bottom-right"
+    rules = Rules(left, 0 if given.get("is_causal") else right, given.get("chunk") or 0, bottom)
+    bias, sink = given.get("bias"), given.get("sink")
+    scale = given["scale"] if given.get("scale") is not None else q.size(-1) ** -0.5
+    g_out = g[0][..., : v.size(-1)].abs()
+    g_lse = g[0][..., v.size(-1)].abs() if g[0].size(-1) > v.size(-1) else None
+    heads = q.size(-3) if q.dim() > 2 else 1
+    kept = _kept((*q.shape[:-1], k.size(-2)), given.get("seed"), given.get("dropout_p", 0.0), q.device)
+    found = {n: torch.zeros(x.shape, dtype=torch.float64) for n, x in given.items() if isinstance(x, Tensor)}
+    found |= {"output": torch.zeros(g_out.shape, dtype=torch.float64), "lse": torch.zeros(q.shape[:-1]).double()}
+    ends = [given.get(f"cu_seqlens_{x}") for x in "qk"]
+    whole = [(slice(None), slice(None))]
+    for rows, columns in whole if ends[0] is None else _sequences(*ends):
+        mine, other = _cut(bias, rows, columns), _cut(given.get("mask"), rows, columns)
+        own_q, own_k, own_v = q[..., rows, :], k[..., columns, :], v[..., columns, :]
+        if not own_k.numel():
+            continue
+        wide_k, wide_v = _heads(own_k, heads), _heads(own_v, heads)
+        s = _scores(own_q, wide_k, mine, other, given.get("alibi_slopes"), sink, None, scale, given.get("softcap", 0.0),
+                    rules)  # fmt: skip
+        drop = 1 if kept is None else _cut(kept, rows, columns)
+        p = s.p.nan_to_num(0.0)
+        # an error of a score is one of its probability, and of all others by their sum
+        score = 1 + (own_q.abs() @ wide_k.abs().mT).nan_to_num(0.0) * scale + (0 if mine is None else mine.abs())
+        share = p * (score + (p * score).sum(-1, keepdim=True))
+        out = (share * drop) @ wide_v.abs()
+        cotangent = g_out[..., rows, :]
+        delta = (cotangent * out).sum(-1, keepdim=True) + (0 if g_lse is None else g_lse[..., rows, None])
+        gs = share * ((cotangent @ wide_v.abs().mT) * drop + delta)
+        gx = gs * scale
+        found["output"][..., rows, :] = out
+        found["lse"][..., rows] = score.amax(-1) + 1
+        found["query"][..., rows, :] = gx @ wide_k.abs()
+        for name, x, like in (("key", gx.mT @ own_q.abs(), own_k), ("value", (share * drop).mT @ cotangent, own_v)):
+            shared = x if x.shape == like.shape else x.unflatten(-3, (like.size(-3), -1)).sum(-3)
+            found[name][..., columns, :] = shared
+        if bias is not None:
+            part = _cut(found["attn_mask" if "attn_mask" in found else "bias"], rows, columns)
+            part += gs.sum_to_size(part.shape)
+        if sink is not None and s.sink is not None:
+            found["sink"] += (s.sink * delta.squeeze(-1)).transpose(-1, -2).flatten(0, -2).sum(0)
+    names = [n for n, x in given.items() if isinstance(x, Tensor) and x.is_floating_point()]
+    names = list(dict.fromkeys(names)) if "attn_mask" not in given else [n for n in names if n != "bias"]
+    output = found["output"] if g_lse is None else torch.cat((found["output"], found["lse"].unsqueeze(-1)), -1)
+    by_name = {"output": output} | {f"gradient of tensor {i}": found[n] for i, n in enumerate(names)}
+    return [by_name[name] for name, _ in reference]
+
+
 def with_lse(f: Any) -> Any:
     """Output and log of the sum as one tensor, which is what specs compare."""
 
@@ -156,7 +213,8 @@ def everything(make: Maker) -> Iterator[Sample]:
     yield Sample("causal to the last key", heads(make, 1, 2, 9, 21, 16), bottom, chosen=True)
     yield Sample("five queries of two keys: three see nothing", heads(make, 1, 1, 5, 2, 8), bottom, chosen=True)
     yield Sample("a window on both sides", heads(make, 1, 2, 40, 40, 16), {"window": (3, 5)}, chosen=True)
-    yield Sample("the place alone", heads(make, 1, 2, 12, 12, 8), {"window": (0, 0)})
+    # by itself its gradient would be nothing but what rounding leaves of gp - delta
+    yield Sample("the place alone, and a sink", heads(make, 1, 2, 12, 12, 8), {"window": (0, 0), "sink": make(2)})
     yield Sample("a window, causal, to the last key", heads(make, 1, 2, 9, 30, 8), {"window": (4, -1), **bottom})
     yield Sample("chunks", heads(make, 1, 2, 23, 23, 8), {"chunk": 5, "is_causal": True})
     yield Sample("ALiBi", heads(make, 2, 4, 17, 19, 16), {"alibi_slopes": slopes(make, 4), **bottom}, chosen=True)
@@ -220,7 +278,7 @@ def flops(sample: Sample) -> float:
     return half * 2.0 * math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
 
 
-_common: dict[str, Any] = {"family": "attention", "scale": "nudge", "backends": ("cpu", "cuda", "triton")}
+_common: dict[str, Any] = {"family": "attention", "scale": sizes, "backends": ("cpu", "cuda", "triton")}
 
 SPECS: tuple[OpSpec, ...] = (
     OpSpec(

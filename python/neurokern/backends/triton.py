@@ -359,7 +359,7 @@ def attention(
     _recorded("attention", _attention.attention, out, _with_heads(lse, rank, 1), q, k, v, mask, bias, slopes, *rest)
 
 
-attention_with_lse = attention
+attention_with_lse = scaled_dot_product_attention = attention
 
 
 def _attention_gradients(

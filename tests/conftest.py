@@ -15,6 +15,7 @@ interpret_without_gpu()  # before anything imports triton
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from neurokern.backends import emulation  # noqa: E402
 from neurokern.testing import OpSpec, all_specs, ptx, twins  # noqa: E402
 from neurokern.testing.shares import Shares  # noqa: E402
 from neurokern.testing.spec import mixed  # noqa: E402
@@ -147,6 +148,13 @@ def in_a_process_of_its_own(request: pytest.FixtureRequest) -> Callable[[str], N
         assert done.returncode == 0, done.stdout + done.stderr
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def checkers() -> None:
+    """The emulator's are on when a test begins, whatever the test before it launched without them."""
+    if emulation.missing() is None:
+        ptx.check_all()
 
 
 @pytest.fixture

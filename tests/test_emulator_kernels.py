@@ -108,6 +108,11 @@ def test_each_kernel_but_products(dtype: torch.dtype, seed: int) -> None:
         F.glu(x, -1).sum().backward()
         F.linear(x, w, bias, activation="gelu").sum().backward()
         _C.uniform(torch.empty(1000, dtype=dtype), seed, 0, 0)
+        sink = torch.randn(2, generator=g).to(dtype).requires_grad_()
+        for size, more in ((8, {"cu_seqlens_q": torch.tensor([0, 4, 7]), "cu_seqlens_k": torch.tensor([0, 3, 7])}),
+                           (300, {"bias": torch.randn(9, 9, generator=g).to(dtype).requires_grad_()})):  # fmt: skip
+            q, k, v = (torch.randn(2, 9, size, generator=g).to(dtype).requires_grad_() for _ in range(3))
+            F.attention(q, k, v, sink=sink, **more).sum().backward()
         ran |= {entry.kernel for entry in launches}
     ending = {torch.float64: "f64", torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]
     built = {k for k in kernels_built() if k.endswith(f"_{ending}")} - set(_C.matmul_kernels())

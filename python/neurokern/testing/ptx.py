@@ -226,17 +226,20 @@ def driver() -> Device:
 
 def emulator() -> Device:
     """The emulator with all checkers; within `twins.compared()`, with each launch repeated on another device."""
-    if in_force.device is not None:
-        return in_force.device
-    device = _emulator()
-    for option in ("memory", "shared", "global", "count"):  # the library's: another launch may have left others
-        emulation.set_option(option, 1)
-    return device
+    return in_force.device or _emulator()
 
 
 @lru_cache(maxsize=1)
 def _emulator() -> Device:
-    return Device(str(emulation.LIBRARY))
+    device = Device(str(emulation.LIBRARY))
+    check_all()
+    return device
+
+
+def check_all() -> None:
+    """Turn all checkers on: the options are the library's, and a launch within emulate() leaves its own."""
+    for option in ("memory", "shared", "global", "count"):
+        emulation.set_option(option, 1)
 
 
 def on_hopper(ptx: str, arguments: Sequence[np.ndarray | TensorMap | int], **options: object) -> None:

@@ -206,6 +206,33 @@ class TestDropout:
         assert (out == 0).all()
         assert all((g == 0).all() for g in torch.autograd.grad(out.sum(), (q, k, v)))
 
+    def test_exported(self) -> None:
+        """The decomposition draws the mask in torch's ops, as the kernel does."""
+
+        class Model(torch.nn.Module):
+            def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                return F.scaled_dot_product_attention(q, k, v, dropout_p=0.3)
+
+        given = tuple(t.detach() for t in three(1, 2, 6, 8))
+        program = torch.export.export(Model(), given).run_decompositions()
+        assert "neurokern" not in str(program.graph)
+        torch.manual_seed(7)
+        want = Model()(*given)
+        torch.manual_seed(7)
+        torch.testing.assert_close(program.module()(*given), want)
+
+
+def test_batches_of_gradients() -> None:
+    """The formula asks no value of tensors that stand for several."""
+    q, k, v = three(1, 2, 5, 4, dtype=torch.float64)
+    sink = torch.randn(2, dtype=torch.float64, requires_grad=True)
+    out = F.attention(q, k, v, sink=sink, window=(1, 1))
+    g = torch.randn(3, *out.shape, dtype=torch.float64)
+    together = torch.autograd.grad(out, (q, k, v, sink), g, is_grads_batched=True, retain_graph=True)
+    for i in range(3):
+        alone = torch.autograd.grad(out, (q, k, v, sink), g[i], retain_graph=True)
+        torch.testing.assert_close(tuple(t[i] for t in together), alone)
+
 
 MEMORY = """
 import resource, torch, neurokern, neurokern.functional as F

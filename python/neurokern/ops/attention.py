@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..backends.fall_back import why_watched
 from ..core.op import op
 
 Maybe = Tensor | None
@@ -63,7 +64,7 @@ def _heads(t: Tensor, heads: int) -> Tensor:
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """a @ b, where zeros of a count nothing even beside infinities and NaN."""
     unknown = torch.compiler.is_compiling() or type(b) is not Tensor or b.is_meta
-    if unknown or bool(b.isfinite().all()):
+    if unknown or why_watched(a, b) is not None or bool(b.isfinite().all()):
         return a @ b
     spoiled = (a != 0).to(a.dtype) @ (~b.isfinite()).to(a.dtype) > 0
     return (a @ b.nan_to_num(0, 0, 0)).masked_fill(spoiled, math.nan)
@@ -143,7 +144,7 @@ def _kept(shape: Sequence[int], seed: Maybe, dropout_p: float, device: torch.dev
         c0, c1, c2, c3 = high2 ^ c1 ^ k0, low2, high0 ^ c3 ^ k1, low0
         k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
     word = torch.stack((c0, c1, c2, c3), -1).gather(-1, (index & 3)[:, None]).squeeze(-1)
-    keep = (word >> 8).to(torch.float32) * 2.0**-24 >= torch.tensor(dropout_p, dtype=torch.float32, device=device)
+    keep = (word >> 8).to(torch.float32) * 2.0**-24 >= dropout_p  # compared in float32
     return keep.view(shape).double() * (1 / (1 - dropout_p) if dropout_p < 1 else 0)
 
 
@@ -309,7 +310,8 @@ def _parts(
     gb = None if bias is None else gs.sum_to_size(bias.shape)
     gsink = None
     if sink is not None and s.sink is not None:
-        gsink = -(s.sink * delta.squeeze(-1)).transpose(-1, -2).flatten(0, -2).sum(0)
+        of_heads = s.sink * delta.squeeze(-1)  # [..., heads, queries]
+        gsink = -of_heads.sum((*range(of_heads.dim() - 2), -1))
     return _product(gx, k), gk, gv, gb, gsink
 
 

@@ -33,9 +33,6 @@ struct AttentionRules {
     double scale = 1, softcap = 0;
     double dropout = 0;             // probability
     uint64_t seed = 0, offset = 0;  // on a GPU they are read from memory there
-
-    // Whether all keys are visible but for a mask.
-    NK_ATTENTION_FN bool sees_all() const { return left >= kNoLimit && right >= kNoLimit && chunk == 0; }
 };
 
 // Keys begin .. end - 1, none when begin >= end.

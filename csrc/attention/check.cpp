@@ -61,7 +61,7 @@ void check_repeated(const Arguments& a, const Problem& p, OptionalInput& t, int 
                     shape_string(shape, n));
 }
 
-void check_ends(const Arguments& a, const OptionalInput& t, int64_t rows, const Input& of) {
+void check_ends(const Arguments& a, const OptionalInput& t, int64_t rows, const Input& of, int64_t longest) {
     check_same_device(a.call.op, t.name, t.view, a.query.name, a.query);
     if ((t.view.dtype != DType::i32 && t.view.dtype != DType::i64) || t.view.ndim != 1 || t.view.shape[0] < 1 ||
         !t.view.is_contiguous())
@@ -76,6 +76,9 @@ void check_ends(const Arguments& a, const OptionalInput& t, int64_t rows, const 
             fail_value(a.call.op, "argument ", t.name, " has ", end, " at place ", i,
                        ", expected numbers that begin with 0, do not fall, and end at most at the ", rows, " rows of ",
                        of.name);
+        if (longest > 0 && end - before > longest)
+            fail_value(a.call.op, "argument ", t.name, " has a sequence of ", end - before, " rows, expected at most ",
+                       longest, ", the longest that was given");
         before = end;
     }
 }
@@ -124,7 +127,7 @@ void read_sizes(const Arguments& a, Problem& p) {
     r.left = rules[0] < 0 ? kNoLimit : std::min(rules[0], kNoLimit);
     r.right = rules[1] < 0 ? kNoLimit : std::min(rules[1], kNoLimit);
     r.chunk = rules[2], r.bottom_right = rules[3] != 0;
-    r.scale = a.scale.value_or(1 / std::sqrt(static_cast<double>(p.size)));
+    r.scale = a.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<int64_t>(p.size, 1))));
     r.softcap = a.softcap, r.dropout = a.dropout;
     if (a.dropout > 0) read_seed(a, p);
 
@@ -156,8 +159,8 @@ void read_sizes(const Arguments& a, Problem& p) {
     if (p.batch_dims > 0)
         call.fail("argument ", a.query.name, " has shape ", shape_string(a.query),
                   ", expected [heads, rows of all sequences, size] with sequences' ends");
-    check_ends(a, a.cu_queries, p.queries, a.query);
-    check_ends(a, a.cu_keys, p.keys, a.key);
+    check_ends(a, a.cu_queries, p.queries, a.query, rules[5]);
+    check_ends(a, a.cu_keys, p.keys, a.key, rules[6]);
     if (a.cu_queries.view.shape[0] != a.cu_keys.view.shape[0])
         call.fail("argument ", a.cu_keys.name, " has shape ", shape_string(a.cu_keys.view), ", expected ",
                   shape_string(a.cu_queries.view), " as argument ", a.cu_queries.name);

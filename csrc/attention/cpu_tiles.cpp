@@ -115,7 +115,6 @@ void forward_of_few(const Problem& p, const CpuPlan& plan, const cpu::AttentionT
             const cpu::AttentionHead& h = own[0];
             KeyRange seen = visible_keys(h.rules, 0, h.queries, h.keys);
             const KeyRange last = visible_keys(h.rules, h.queries - 1, h.queries, h.keys);
-            if (seen.begin >= seen.end) seen.begin = last.begin;
             seen.end = std::max(std::max(seen.end, last.end), seen.begin);
             const int64_t length = seen.end - seen.begin;
             e.few[type](own, p.group(), partial + i * layout.partial_bytes,

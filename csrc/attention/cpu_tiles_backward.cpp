@@ -90,7 +90,7 @@ struct BackwardShares {
 
     void pack(const cpu::AttentionGradients* own, int64_t pair, int thread, char* queries, int64_t begin, int64_t end) {
         for (int64_t g = 0; g < p.group(); ++g)
-            sinks[static_cast<size_t>((thread * p.batches + pair / p.kv_heads) * p.heads +
+            sinks[static_cast<size_t>(((pair < plan.alone ? 0 : thread) * p.batches + pair / p.kv_heads) * p.heads +
                                       pair % p.kv_heads * p.group() + g)] +=
                 cpu::table().attention.queries[type](
                     own[g], queries + g * cpu::AttentionQueries(tile, own->queries, p.size, p.value_size).bytes, begin,

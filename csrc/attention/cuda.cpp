@@ -37,7 +37,7 @@ void fill(const Problem& p, AttentionParams& to) {
     to.mask = operand(p, p.mask), to.bias = operand(p, p.bias), to.slopes = operand(p, p.slopes);
     to.sink = operand(p, p.sink), to.output = operand(p, p.output), to.lse = operand(p, p.lse);
     std::copy(p.batch_size, p.batch_size + p.batch_dims, to.batch_size + kBatchDims - p.batch_dims);
-    to.batches = p.batches, to.heads = p.heads, to.group = p.kv_heads > 0 ? p.group() : 1;
+    to.batches = p.batches, to.heads = p.heads, to.group = p.group();
     to.queries = p.queries, to.keys = p.keys, to.size = p.size, to.value_size = p.value_size;
     if (p.cu_queries != nullptr) {
         to.cu_queries = p.cu_queries->data, to.cu_keys = p.cu_keys->data;
@@ -122,8 +122,12 @@ void backward_plain(const BackwardProblem& p, AttentionBackwardParams a, cuda::A
     int64_t batches = p.batches;
     int64_t chunks = ceil_div(role == cuda::kGradValue ? p.value_size : p.size, int64_t{cuda::kPlainColumns});
     if (of_bias) {
-        rows = a.g_bias.row == 0 ? 1 : p.queries, heads = p.heads;
-        batches = p.cu_queries != nullptr ? 1 : p.batches;
+        if (p.g_bias_numbers == 0) return;
+        // without batch entries or heads there is nothing to add, and the sums are zeros
+        for (int64_t& n : a.batch_size) n = std::max<int64_t>(n, 1);
+        a.heads = std::max<int64_t>(a.heads, 1);
+        rows = a.g_bias.row == 0 ? 1 : p.queries, heads = a.heads;
+        batches = p.cu_queries != nullptr ? 1 : std::max<int64_t>(p.batches, 1);
         chunks = ceil_div(a.g_bias.column == 0 ? 1 : p.keys, int64_t{cuda::kPlainTile});
         a.bias_rows = a.g_bias.row == 0 ? p.queries : cuda::kPlainTile;
         a.bias_columns = a.g_bias.column == 0 ? p.keys : cuda::kPlainTile;
@@ -137,7 +141,7 @@ void backward_plain(const BackwardProblem& p, AttentionBackwardParams a, cuda::A
 }
 
 void backward_mma(const BackwardProblem& p, AttentionBackwardParams a, const plan::AttentionTile& t) {
-    a.features = p.mask || p.bias || p.slopes || p.rules.softcap != 0 || p.rules.dropout != 0;
+    a.features = p.mask || p.bias || p.slopes || p.rules.softcap != 0 || p.rules.dropout != 0 || !(p.rules.scale > 0);
     a.q_access = access_of(a.query), a.k_access = access_of(a.key), a.v_access = access_of(a.value);
     a.g_access = access_of(a.g);
     a.wide_g_query = is_wide(a.g_query, p.size), a.wide_g_key = is_wide(a.g_key, p.size);

@@ -49,7 +49,9 @@ struct Problem {
     // `rules`.
     const TensorView* seed = nullptr;
 
-    int64_t group() const { return heads / kv_heads; }  // queries' heads for each head of keys and values
+    int64_t group() const {
+        return kv_heads > 0 ? heads / kv_heads : 1;
+    }  // queries' heads for each head of keys and values
 };
 
 // Gradients that are not wanted have no data. Those of bias and sink have the shapes of these, so that repeated ones

@@ -99,7 +99,7 @@ def partial_tile(i, first, full, full_last):
 def span(p, batch, cu, rows):
     """First row and number of rows of sequence ``batch``, within what there is; all rows without ``cu``."""
     if cu is not None:
-        begin = tl.minimum(tl.load(cu + batch).to(tl.int64), rows)
+        begin = tl.maximum(tl.minimum(tl.load(cu + batch).to(tl.int64), rows), 0)
         length = tl.minimum(tl.load(cu + batch + 1).to(tl.int64), rows) - begin
         return begin, tl.maximum(length, 0).to(p)
     else:
@@ -115,7 +115,11 @@ def matrix(p, batch, head, row, sizes, batches, strides):
 @triton.jit
 def tile(rows, live, column, stride, size):
     """[rows, columns], 0 beyond ``live`` rows and ``size`` columns; ``rows``: pointers to their beginnings."""
-    v = tl.load(rows[:, None] + (column * stride)[None, :], mask=live[:, None] & (column < size)[None, :], other=0.0)
+    v = tl.load(
+        rows[:, None] + (column.to(tl.int64) * stride)[None, :],
+        mask=live[:, None] & (column < size)[None, :],
+        other=0.0,
+    )
     # The interpreter cannot multiply bf16; its products are exact in f32.
     if INTERPRET:
         v = widen(v)
@@ -379,7 +383,7 @@ def operands(shape: torch.Size, *tensors: torch.Tensor | None) -> Operands:
         if t is not None:
             # a tile's end lies beyond the last row
             reach = max(reach, sum((n + 256) * abs(s[lead + 1 + d]) for d, n in enumerate(t.shape[lead + 1 :])))
-            reach = max(reach, sum(t.shape[lead + 1 :]) + 1024)
+            reach = max(reach, 2 * sum(t.shape[lead + 1 :]) + 1024)  # a place and its window
     return Operands(sizes, batches, tuple(s[lead:] for s in strides), reach >= 2**31)
 
 

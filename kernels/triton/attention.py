@@ -84,20 +84,20 @@ def attention_kernel(
 ):  # fmt: skip
     """BLOCK_C columns of BLOCK_M rows of out, and their lse; the last queries first, which see most where causal."""
     pid = tl.program_id(0)
-    start = (q_tiles - 1 - pid % q_tiles) * BLOCK_M
+    INT: tl.constexpr = tl.int64 if WIDE else tl.int32
+    start = (q_tiles - 1 - pid % q_tiles).to(INT) * BLOCK_M
     pid = pid // q_tiles
     columns = tl.maximum(tl.cdiv(value_size, BLOCK_C), 1)
     column = pid % columns
     head = pid // columns % heads
     batch = pid // columns // heads
-    INT: tl.constexpr = tl.int64 if WIDE else tl.int32
     LIKE: tl.constexpr = out.dtype.element_ty
     T: tl.constexpr = tl.float64 if tl.float64 == LIKE else tl.float32
     first_q, n_q = span(INT, batch, cu_q, queries)
     first_k, n_k = span(INT, batch, cu_k, keys)
-    i = start.to(INT) + tl.arange(0, BLOCK_M)
+    i = start + tl.arange(0, BLOCK_M)
     live = i < n_q
-    c = column * BLOCK_C + tl.arange(0, BLOCK_C)
+    c = index(column, BLOCK_C, WIDE)
     terms = query_terms(i, n_q, n_k, rules, CHUNKED)
     of_head = head_terms(
         batch, head, mask, bias, slopes, first_q, first_k, queries, keys, heads, sizes, bm, bb, bs, sm, sb, ss,
@@ -111,7 +111,7 @@ def attention_kernel(
     at_v = (matrix(value, batch, head // group, first_k, sizes, bv, sv), sv[1], sv[2])
 
     ALL: tl.constexpr = mask is not None or bias is not None
-    first, last, full, full_last = key_tiles(start.to(INT), n_q, n_k, rules, BLOCK_M, BLOCK_N, CHUNKED, ALL)
+    first, last, full, full_last = key_tiles(start, n_q, n_k, rules, BLOCK_M, BLOCK_N, CHUNKED, ALL)
     acc = tl.zeros((BLOCK_M, BLOCK_C), T)
     top = tl.full((BLOCK_M,), -INF, T)
     total = tl.zeros((BLOCK_M,), T)

@@ -140,20 +140,20 @@ def attention_query_kernel(
     -p_sink * delta."""
     pid = tl.program_id(0)
     block = tiles - 1 - pid % tiles
-    start = block * BLOCK_M
+    INT: tl.constexpr = tl.int64 if WIDE else tl.int32
+    start = block.to(INT) * BLOCK_M
     pid = pid // tiles
     columns = tl.maximum(tl.cdiv(size, BLOCK_C), 1) if g_query is not None else 1
     column = pid % columns
     head = pid // columns % heads
     batch = pid // columns // heads
-    INT: tl.constexpr = tl.int64 if WIDE else tl.int32
     LIKE: tl.constexpr = g.dtype.element_ty
     T: tl.constexpr = delta.dtype.element_ty
     first_q, n_q = span(INT, batch, cu_q, queries)
     first_k, n_k = span(INT, batch, cu_k, keys)
-    i = start.to(INT) + tl.arange(0, BLOCK_M)
+    i = start + tl.arange(0, BLOCK_M)
     live = i < n_q
-    c = column * BLOCK_C + tl.arange(0, BLOCK_C)
+    c = index(column, BLOCK_C, WIDE)
     terms = query_terms(i, n_q, n_k, rules, CHUNKED)
     of_head = head_terms(
         batch, head, mask, bias, slopes, first_q, first_k, queries, keys, heads, sizes, bm, bb, bs, sm, sb, ss,
@@ -173,7 +173,7 @@ def attention_query_kernel(
     at_v = (matrix(value, batch, head // group, first_k, sizes, bv, sv), sv[1], sv[2])
 
     ALL: tl.constexpr = mask is not None or bias is not None
-    first, last, full, full_last = key_tiles(start.to(INT), n_q, n_k, rules, BLOCK_M, BLOCK_N, CHUNKED, ALL)
+    first, last, full, full_last = key_tiles(start, n_q, n_k, rules, BLOCK_M, BLOCK_N, CHUNKED, ALL)
     own = tl.zeros((BLOCK_M,), T)
     for t in range(last - first):
         own += _delta_step(
@@ -249,21 +249,21 @@ def attention_key_kernel(
 ):  # fmt: skip
     """BLOCK_C columns of BLOCK_N rows of the keys' and values' gradients."""
     pid = tl.program_id(0)
-    start = pid % tiles * BLOCK_N
+    INT: tl.constexpr = tl.int64 if WIDE else tl.int32
+    start = (pid % tiles).to(INT) * BLOCK_N
     pid = pid // tiles
     columns = tl.maximum(tl.cdiv(tl.maximum(size, value_size), BLOCK_C), 1)
     column = pid % columns
     kv_heads = heads // group
     kv_head = pid // columns % kv_heads
     batch = pid // columns // kv_heads
-    INT: tl.constexpr = tl.int64 if WIDE else tl.int32
     LIKE: tl.constexpr = g.dtype.element_ty
     T: tl.constexpr = delta.dtype.element_ty
     first_q, n_q = span(INT, batch, cu_q, queries)
     first_k, n_k = span(INT, batch, cu_k, keys)
-    j = start.to(INT) + tl.arange(0, BLOCK_N)
+    j = start + tl.arange(0, BLOCK_N)
     live = j < n_k
-    c = column * BLOCK_C + tl.arange(0, BLOCK_C)
+    c = index(column, BLOCK_C, WIDE)
     d = tl.arange(0, BLOCK_D)
     law = (tl.full((), scale, T), tl.full((), softcap, T), tl.full((), left_scale, T))
     dropout = counter(bound, seed)
@@ -273,7 +273,7 @@ def attention_key_kernel(
     v = (tile(v_rows, live, d, sv[2], value_size), v_rows, live, sv[2])
 
     ALL: tl.constexpr = mask is not None or bias is not None
-    first, last, full, full_last = query_tiles(start.to(INT), n_q, n_k, rules, BLOCK_M, BLOCK_N, CHUNKED, ALL)
+    first, last, full, full_last = query_tiles(start, n_q, n_k, rules, BLOCK_M, BLOCK_N, CHUNKED, ALL)
     gk = tl.zeros((BLOCK_N, BLOCK_C), T)
     gv = tl.zeros((BLOCK_N, BLOCK_C), T)
     for member in range(group):
@@ -402,10 +402,10 @@ def attention_bias_kernel(
     j = index(k_tile, BLOCK_N, WIDE)
     if ONE_ROW:
         acc = tl.sum(acc, axis=0)[None, :] + tl.zeros_like(acc)
-        n_q = 1
+        first_q, n_q = first_q - first_q, 1  # the only one, whatever sequence comes first
     if ONE_COLUMN:
         acc = tl.sum(acc, axis=1)[:, None] + tl.zeros_like(acc)
-        n_k = 1
+        first_k, n_k = first_k - first_k, 1
     d_rows = matrix(g_bias, batch, outer % heads, first_q, sizes, bd, sd) + first_k * sd[2] + i * sd[1]
     store(d_rows[:, None], (j * sd[2])[None, :], acc, (i < n_q)[:, None] & (j < n_k)[None, :])
 

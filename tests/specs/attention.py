@@ -111,6 +111,7 @@ def reference(
     bias: Tensor | None = None, alibi_slopes: Tensor | None = None, softcap: float = 0.0, sink: Tensor | None = None,
     dropout_p: float = 0.0, scale: float | None = None, enable_gqa: bool = False, cu_seqlens_q: Tensor | None = None,
     cu_seqlens_k: Tensor | None = None, seed: Tensor | None = None, return_lse: bool = False,
+    max_seqlen_q: int = 0, max_seqlen_k: int = 0,
 ) -> Any:  # fmt: skip
     """The definition in torch's functions."""
     left, right = window or (-1, -1)
@@ -181,7 +182,8 @@ def sizes(sample: Sample, g: tuple[Tensor, ...], reference: list[tuple[str, Tens
             part = _cut(found["attn_mask" if "attn_mask" in found else "bias"], rows, columns)
             part += gs.sum_to_size(part.shape)
         if sink is not None and s.sink is not None:
-            found["sink"] += (s.sink * delta.squeeze(-1)).transpose(-1, -2).flatten(0, -2).sum(0)
+            of_heads = s.sink * delta.squeeze(-1)
+            found["sink"] += of_heads.sum((*range(of_heads.dim() - 2), -1)).reshape(-1)
     names = [n for n, x in given.items() if isinstance(x, Tensor) and x.is_floating_point()]
     names = list(dict.fromkeys(names)) if "attn_mask" not in given else [n for n in names if n != "bias"]
     output = found["output"] if g_lse is None else torch.cat((found["output"], found["lse"].unsqueeze(-1)), -1)
@@ -236,6 +238,16 @@ def everything(make: Maker) -> Iterator[Sample]:
     dropped = {"dropout_p": 0.25, "seed": integers(make, 2**40 + 7, 11)}
     yield Sample("dropout", heads(make, 2, 2, 19, 23, 8), dropped, chosen=True)
     yield Sample("dropout of sequences", (make(2, 20, 8), make(2, 20, 8), make(2, 20, 8)), {**dropped, **ends})
+    before = {"window": (0, 0), "causal_align": "bottom-right", "sink": make(1)}
+    yield Sample("queries before the first key that see nothing", heads(make, 1, 1, 8, 5, 8), before)
+    yield Sample(
+        "chunks, more queries than keys", heads(make, 1, 2, 8, 6, 8), {"chunk": 2, **bottom, "is_causal": False}
+    )
+    yield Sample("two dims and a sink", (make(5, 8), make(6, 8), make(6, 8)), {"sink": make(1)})
+    yield Sample("no batch, and a bias", heads(make, 0, 2, 3, 4, 8), {"bias": make(3, 4)})
+    longest = {"cu_seqlens_q": integers(make, 0, 33, 50), "cu_seqlens_k": integers(make, 0, 33, 50), "max_seqlen_q": 33,
+               "max_seqlen_k": 40}  # fmt: skip
+    yield Sample("sequences whose longest is known", (make(2, 50, 8), make(2, 50, 8), make(2, 50, 8)), longest)
     yield Sample("no batch, with a window", heads(make, 0, 2, 5, 5, 8), {"window": (1, 1)})
     q, k, v = make(1, 4, 11, 8), make(1, 2, 13, 8), make(1, 2, 13, 6)
     most = {
@@ -264,6 +276,8 @@ def everything_bad(make: Maker) -> Iterator[BadCall]:
     )
     ends = {"cu_seqlens_q": torch.tensor([0, 3, 2]), "cu_seqlens_k": torch.tensor([0, 2, 4])}
     yield BadCall("ends that fall", (q[0], q[0], q[0]), ends, ("cu_seqlens_q", "2"), ValueError)
+    short = {"cu_seqlens_q": torch.tensor([0, 2, 4]), "cu_seqlens_k": torch.tensor([0, 1, 4]), "max_seqlen_k": 2}
+    yield BadCall("a sequence longer than the longest", (q[0], q[0], q[0]), short, ("cu_seqlens_k", "3"), ValueError)
     yield BadCall("ends beside a batch", (q, q, q), ends, ("query",), RuntimeError)
 
 

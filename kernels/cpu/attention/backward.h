@@ -390,10 +390,12 @@ struct Backward {
         if (h.g_value.data != nullptr) product(at.p, g_straight, h.value_size, at.g_value, at.value_ld);
         if (h.g_key.data != nullptr) product(at.ds, query_straight, h.size, at.g_key, at.size_ld);
         for (int64_t q = 0; h.cleaned && q < n; ++q) {
-            for (int64_t k = 0; k < keys && any_unusual<S>(h.g, i + q, i + q + 1, h.value_size); ++k)
+            const bool in_g = h.g_value.data != nullptr && any_unusual<S>(h.g, i + q, i + q + 1, h.value_size);
+            for (int64_t k = 0; in_g && k < keys; ++k)
                 add_unusual<S, Acc>(h.g, i + q, h.value_size, weight(part<Unit>(at.p), q, k),
                                     part<Acc>(at.g_value) + k * at.value_ld);
-            for (int64_t k = 0; k < keys && any_unusual<S>(h.query, i + q, i + q + 1, h.size); ++k)
+            const bool in_query = h.g_key.data != nullptr && any_unusual<S>(h.query, i + q, i + q + 1, h.size);
+            for (int64_t k = 0; in_query && k < keys; ++k)
                 add_unusual<S, Acc>(h.query, i + q, h.size, weight(part<Unit>(at.ds), q, k),
                                     part<Acc>(at.g_key) + k * at.size_ld);
         }

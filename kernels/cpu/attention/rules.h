@@ -9,7 +9,6 @@ namespace nk::NK_ISA {
 inline KeyRange keys_of_rows(const cpu::AttentionHead& h, int64_t begin, int64_t end) {
     KeyRange all = visible_keys(h.rules, begin, h.queries, h.keys);
     const KeyRange last = visible_keys(h.rules, end - 1, h.queries, h.keys);  // both ends grow with the query
-    if (all.begin >= all.end) all.begin = last.begin;
     if (last.end > all.end) all.end = last.end;
     return all;
 }

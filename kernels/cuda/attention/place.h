@@ -20,10 +20,13 @@ struct AttentionPlace {
     __device__ __forceinline__ AttentionPlace(const AttentionParams& p, int64_t batch_index, int64_t head_index)
         : batch(batch_index), head(head_index), at{}, first_query(0), first_key(0), queries(p.queries), keys(p.keys) {
         if (p.cu_queries != nullptr) {
-            first_query = cumulative(p.cu_queries, p.wide_cu_queries, batch);
-            queries = cumulative(p.cu_queries, p.wide_cu_queries, batch + 1) - first_query;
-            first_key = cumulative(p.cu_keys, p.wide_cu_keys, batch);
-            keys = cumulative(p.cu_keys, p.wide_cu_keys, batch + 1) - first_key;
+            // the host can't read them without waiting: what lies beyond the rows is cut off
+            const auto span = [&](const void* cu, bool wide, int64_t rows, int64_t& first, int64_t& count) {
+                first = min(max(cumulative(cu, wide, batch), int64_t{0}), rows);
+                count = max(min(cumulative(cu, wide, batch + 1), rows) - first, int64_t{0});
+            };
+            span(p.cu_queries, p.wide_cu_queries, p.queries, first_query, queries);
+            span(p.cu_keys, p.wide_cu_keys, p.keys, first_key, keys);
             return;
         }
         int64_t rest = batch;

@@ -58,7 +58,7 @@ __device__ __forceinline__ void attention_sink(const AttentionBackwardParams& p)
 // A block for each head.
 template <DType T>
 __device__ __forceinline__ void attention_clear(const AttentionClearParams& p) {
-    const int64_t begin = cumulative(p.cu, p.wide_cu, p.sequences);
+    const int64_t begin = max(cumulative(p.cu, p.wide_cu, p.sequences), int64_t{0});
 #pragma unroll 1
     for (int64_t row = begin + threadIdx.x / kWarp; row < p.rows; row += kRowWarps)
 #pragma unroll 1

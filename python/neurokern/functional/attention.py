@@ -116,7 +116,8 @@ def attention(
         enable_gqa: heads of key and value may be fewer; each serves heads / their number of query's.
         cu_seqlens_q, cu_seqlens_k: [sequences + 1], int32 or int64: where the sequences end, beginning with 0. Rows
             behind the last one are zeros.
-        max_seqlen_q, max_seqlen_k: lengths of the longest sequences, if known: a GPU starts fewer blocks then.
+        max_seqlen_q, max_seqlen_k: lengths of the longest sequences, if known: a GPU starts fewer blocks then, and
+            leaves out the rows of a longer one.
         return_lse: also return the log of the softmax's sum, [..., heads, queries], in float32 at least; it has a
             gradient.
         seed: [2] of int64, where dropout's random numbers begin; None: drawn from torch's generator.
@@ -133,6 +134,9 @@ def attention(
     if is_causal:
         right = 0
     (size,) = _lengths("chunk", (chunk,), 1, 1) if chunk is not None else (0,)
+    for name, most in (("max_seqlen_q", max_seqlen_q), ("max_seqlen_k", max_seqlen_k)):
+        if most is not None:
+            _lengths(name, (most,), 1, 0)
     rules = Rules(
         left, right, size, causal_align == "bottom-right", enable_gqa, max_seqlen_q or 0, max_seqlen_k or 0
     )  # fmt: skip
@@ -152,6 +156,6 @@ def _lengths(name: str, given: Any, count: int, least: int) -> tuple[int, ...]:
     fits = isinstance(given, tuple | list) and len(given) == count
     if not fits or not all(isinstance(n, int) and n >= least for n in given):
         shown = given[0] if count == 1 and fits else given
-        wanted = "two lengths, -1 for no limit" if count == 2 else "a length of at least 1"
+        wanted = "two lengths, -1 for no limit" if count == 2 else f"a length of at least {least}"
         raise ValueError(f"neurokern.attention: argument {name} is {shown!r}, expected {wanted}")
     return tuple(given)

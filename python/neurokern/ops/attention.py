@@ -38,6 +38,10 @@ def _wide(t: Tensor) -> Tensor:
     return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
 
 
+def _scale(q: Tensor, scale: float | None) -> float:
+    return max(q.size(-1), 1) ** -0.5 if scale is None else scale
+
+
 def _visible(rules: Rules, queries: int, keys: int, device: torch.device) -> Maybe:
     """[queries, keys] of bool; None: every key is."""
     if rules.left < 0 and rules.right < 0 and not rules.chunk:
@@ -101,7 +105,7 @@ def _scores(
         s = torch.where(seen, s, -math.inf)
     top = s.detach().amax(-1, keepdim=True) if keys else s.new_full((*s.shape[:-1], 1), -math.inf)
     if sink is not None:
-        sink = sink.to(s.dtype)[:, None, None]
+        sink = sink.to(s.dtype)[:, None, None] if s.dim() > 2 else sink.to(s.dtype)[:, None]
         top = torch.maximum(top, sink.detach())
     # where nothing is visible no gradient may come through, either
     zero = torch.zeros((), dtype=s.dtype, device=s.device)
@@ -150,6 +154,9 @@ def _kept(shape: Sequence[int], seed: Maybe, dropout_p: float, device: torch.dev
 
 def _sequences(cu_q: Tensor, cu_k: Tensor) -> Iterator[tuple[slice, slice]]:
     q, k = cu_q.tolist(), cu_k.tolist()
+    for name, ends in (("cu_seqlens_q", q), ("cu_seqlens_k", k)):
+        if ends[0] != 0 or ends != sorted(ends) or len(ends) != len(q):
+            raise ValueError(f"neurokern.attention: argument {name} is {ends}, expected numbers from 0 on that rise")
     for i in range(len(q) - 1):
         yield slice(q[i], q[i + 1]), slice(k[i], k[i + 1])
 
@@ -168,8 +175,10 @@ def attention_by_torch(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Output and log of the softmax's sum, by the definition: memory is quadratic in length."""
     dtype, rules = q.dtype, Rules(*rules)
-    scale = q.size(-1) ** -0.5 if scale is None and q.size(-1) else scale if scale is not None else math.inf
+    scale = _scale(q, scale)
     heads = q.size(-3) if q.dim() > 2 else 1
+    if (cu_q is None) != (cu_k is None):
+        raise RuntimeError("neurokern.attention: of cu_seqlens_q and cu_seqlens_k one is given without the other")
     if cu_q is not None and cu_k is not None:
         kept = _kept((heads, q.size(-2), k.size(-2)), seed, dropout_p, q.device)
         out = [torch.zeros(*q.shape[:-1], v.size(-1), dtype=_wide(q).dtype, device=q.device)[..., :0, :]]
@@ -245,7 +254,7 @@ def _formula(
 ) -> tuple[Maybe, ...]:  # fmt: skip
     """The gradients, of functions that can be differentiated once more: probabilities are made again."""
     rules = Rules(*rules)
-    scale = q.size(-1) ** -0.5 if scale is None else scale
+    scale = _scale(q, scale)
     heads = q.size(-3) if q.dim() > 2 else 1
     made: list[Maybe] = [None] * GIVEN
     if cu_q is None or cu_k is None:
@@ -311,7 +320,7 @@ def _parts(
     gsink = None
     if sink is not None and s.sink is not None:
         of_heads = s.sink * delta.squeeze(-1)  # [..., heads, queries]
-        gsink = -of_heads.sum((*range(of_heads.dim() - 2), -1))
+        gsink = -of_heads.sum((*range(of_heads.dim() - 2), -1)).reshape(sink.shape)
     return _product(gx, k), gk, gv, gb, gsink
 
 
@@ -325,20 +334,13 @@ def _backward_flops(g: Shape, q: Shape, k: Shape, v: Shape, *rest: Any) -> int:
 
 
 def _prepare(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Any:
-    """What torch broadcasts and the kernels do not: batch dims, ranks, a single head of keys."""
-    rules = rest[-1]
-    shape = torch.broadcast_shapes(q.shape[:-3], k.shape[:-3], v.shape[:-3])
-    heads = q.shape[-3:-2]
-
-    def repeated(t: Tensor) -> Tensor:
-        own = t.shape[-3:-2]
-        one = own == (1,) and not rules[4]
-        want = (*shape, *(heads if heads and (one or not own) else own), *t.shape[-2:])
-        return t if tuple(t.shape) == want else t.expand(want)
-
-    if max(q.dim(), k.dim(), v.dim()) < 3:
+    """What torch broadcasts and the kernels do not: batch dims, ranks, a single head."""
+    inner = 3 if rest[-1][4] else 2  # heads that are shared in groups are no batch dim
+    if min(t.dim() for t in (q, k, v)) < inner:
         return q, k, v, *rest
-    return repeated(q), repeated(k), repeated(v), *rest
+    shape = torch.broadcast_shapes(*(t.shape[:-inner] for t in (q, k, v)))
+    repeated = [t if t.shape[:-inner] == shape else t.expand(*shape, *t.shape[-inner:]) for t in (q, k, v)]
+    return *repeated, *rest
 
 
 def _dims(out: Maybe, q: Shape, k: Shape, v: Shape, *rest: Any) -> tuple[list[Any], list[Any]]:

@@ -253,7 +253,35 @@ def test_memory_is_linear_in_length() -> None:
     assert int(done.stdout) < 32 << 20
 
 
+def test_no_heads() -> None:
+    given = three(2, 0, 4, 8)
+    assert all(
+        t.shape == (2, 0, 4, 8) for t in torch.autograd.grad(F.scaled_dot_product_attention(*given).sum(), given)
+    )
+
+
+def test_a_size_of_nothing() -> None:
+    """All scores are 0, and every key counts the same."""
+    q, k, v = torch.randn(2, 2, 4, 0), torch.randn(2, 2, 5, 0), torch.randn(2, 2, 5, 3)
+    torch.testing.assert_close(F.scaled_dot_product_attention(q, k, v), v.mean(-2, keepdim=True).expand(2, 2, 4, 3))
+
+
+def test_the_sinks_gradient_is_the_same_each_time() -> None:
+    """Which thread takes a head is a matter of time, and the order of its sum is not."""
+    q, k, v = three(61, 7, 33, 16, dtype=torch.float64)
+    sink = torch.randn(7, dtype=torch.float64, requires_grad=True)
+    out = F.attention(q, k, v, sink=sink)
+    g = torch.randn_like(out)
+    found = {tuple(torch.autograd.grad(out, sink, g, retain_graph=True)[0].tolist()) for _ in range(20)}
+    assert len(found) == 1
+
+
 def test_what_torch_broadcasts() -> None:
+    for shapes in (((2, 1, 5, 8), (2, 8, 5, 8)), ((5, 4), (3, 5, 4)), ((4, 1, 2, 5, 8), (3, 1, 6, 8))):
+        lone, many = (torch.randn(s) for s in shapes)
+        torch.testing.assert_close(
+            F.scaled_dot_product_attention(lone, many, many), TF.scaled_dot_product_attention(lone, many, many)
+        )
     q, k, v = three(2, 4, 5, 8)
     for other in (slice(None), slice(1)):
         one_k, one_v = k[:, other].detach(), v[:, other].detach()

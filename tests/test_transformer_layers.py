@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 import warnings
+from functools import partial
 from typing import Any
 
 import neurokern
@@ -218,6 +219,32 @@ def test_the_activation_is_fused() -> None:
     handle.remove()
     torch.nn.utils.parametrizations.weight_norm(layer.linear1)
     torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize("watched", ["forward hook", "backward hook", "forward of its own"])
+def test_who_watches_the_activation_is_told(watched: str) -> None:
+    layer, x = nn.TransformerEncoderLayer(D, H, FF, 0.0, torch.nn.GELU()), torch.randn(S, N, D, requires_grad=True)
+    seen: list[str] = []
+    if watched == "forward hook":
+        layer.activation.register_forward_hook(lambda *_: seen.append(watched))
+    elif watched == "backward hook":
+        layer.activation.register_full_backward_hook(lambda *_: seen.append(watched))
+    else:
+        layer.activation.forward = lambda t: seen.append(watched) or torch.relu(t)
+    layer(x).sum().backward()
+    assert seen == [watched]
+
+
+def test_activations_with_parameters_are_fused() -> None:
+    x = torch.randn(S, N, D)
+    for activation in (torch.nn.LeakyReLU(0.2), partial(torch.nn.functional.gelu, approximate="tanh")):
+        layer = nn.TransformerEncoderLayer(D, H, FF, 0.0, activation)
+        theirs = torch.nn.TransformerEncoderLayer(D, H, FF, 0.0, activation)
+        theirs.load_state_dict(layer.state_dict())
+        with neurokern.trace() as launches:
+            ours = layer(x)
+        assert "unary" not in [row.op for row in launches]
+        torch.testing.assert_close(ours, theirs(x))
 
 
 def test_overridden_blocks_are_called() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core.parameters import as_float
-from ..ops.attention import Rules
+from ..ops.attention import Rules, drawn_seed
 from ..ops.attention import attention as _attention
 from ..ops.attention import attention_with_lse as _attention_with_lse
 from ..ops.attention import scaled_dot_product_attention as _sdpa
@@ -23,13 +23,6 @@ _EVERYTHING = tuple(Rules())
 _CAUSAL = tuple(Rules(right=0))
 _EVERYTHING_GROUPED = tuple(Rules(groups=1))
 _CAUSAL_GROUPED = tuple(Rules(right=0, groups=1))
-
-
-def _seed(query: Tensor, dropout_p: float) -> Tensor | None:
-    """Where dropout's random numbers begin: drawn from torch's generator, so that a checkpoint draws it again."""
-    if not dropout_p or not isinstance(query, Tensor):
-        return None
-    return torch.randint(0, 2**62, (2,), dtype=torch.int64, device=query.device)
 
 
 def scaled_dot_product_attention(
@@ -68,7 +61,7 @@ def scaled_dot_product_attention(
             mask = attn_mask
         else:
             bias = attn_mask
-    seed = None if dropout_p == 0 else _seed(query, dropout_p)
+    seed = None if dropout_p == 0 else drawn_seed(query, dropout_p)
     return _sdpa(query, key, value, mask, bias, None, None, None, None, seed, scale, 0.0, dropout_p, rules)
 
 
@@ -142,7 +135,7 @@ def attention(
     )  # fmt: skip
     dropout_p, softcap = as_float("attention", "dropout_p", dropout_p), as_float("attention", "softcap", softcap)
     if seed is None:
-        seed = _seed(query, dropout_p)
+        seed = drawn_seed(query, dropout_p)
     if isinstance(alibi_slopes, Tensor) and isinstance(query, Tensor):
         alibi_slopes = alibi_slopes.to(torch.float64 if query.dtype == torch.float64 else torch.float32)
     call = _attention_with_lse if return_lse else _attention

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
-from ..ops.attention import Rules
+from ..ops.attention import Rules, drawn_seed
 from .hook import Hook
 
 __all__ = ["register"]
@@ -181,7 +181,7 @@ def _cuda(
 ) -> tuple[Tensor, Tensor, None, None, int, int, Tensor, Tensor, Tensor]:
     if return_debug_mask:
         raise RuntimeError("neurokern.attention: argument return_debug_mask is True, expected False")
-    seed = torch.randint(0, 2**62, (2,), dtype=torch.int64, device=query.device) if dropout_p else None
+    seed = drawn_seed(query, dropout_p)
     y, lse = _forward(query, key, value, dropout_p, is_causal, None, scale, seed)
     state = torch.zeros(2, dtype=torch.int64, device=query.device) if seed is None else seed
     nothing = query.new_empty(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from functools import wraps
+from functools import partial, wraps
 from inspect import signature
 from typing import Any
 
@@ -14,9 +14,9 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.modules.transformer import _detect_is_causal_mask, _get_seq_len
 
 from .. import functional as F
-from ..functional.activation_name import Activation
+from ..functional.activation_name import Activation, name_of
 from ..ops.activation import ACTIVATIONS
-from .activation import GELU, ReLU, SiLU
+from . import activation as _activations
 from .matmul import Linear
 from .multi_head import MultiheadAttention
 from .normalization import LayerNorm
@@ -29,12 +29,7 @@ __all__ = [
     "TransformerEncoderLayer",
 ]
 
-_FUSED: dict[Any, str] = {
-    function: name
-    for name in ACTIVATIONS
-    for home in (torch, torch.nn.functional, F)
-    if (function := getattr(home, name, None)) is not None
-}
+_FUNCTIONS = {getattr(home, name, None) for name in ACTIVATIONS for home in (torch, torch.nn.functional, F)} - {None}
 
 
 def _set_class(module: Module | None, kind: type[Module]) -> None:
@@ -57,26 +52,26 @@ def _set_layers(layer: Module) -> None:
 
 
 def _name_of(activation: Any) -> Activation:
-    """What a linear layer is told to fuse, or None."""
-    if isinstance(activation, Module):
-        if activation._forward_hooks or activation._forward_pre_hooks:
-            return None
-        if type(activation) in (torch.nn.GELU, GELU):
-            return "gelu_tanh" if activation.approximate == "tanh" else "gelu"
-        return {torch.nn.ReLU: "relu", ReLU: "relu", torch.nn.SiLU: "silu", SiLU: "silu"}.get(type(activation))
-    return _FUSED.get(activation) if isinstance(activation, Hashable) else None
+    """What a linear layer is told to fuse, or None: of a function or class of torch's or ours, which nobody watches."""
+    given = activation.func if isinstance(activation, partial) else activation
+    if isinstance(given, Module):
+        kind = type(given)
+        known = kind in (getattr(home, kind.__name__, None) for home in (torch.nn, _activations)) and _unwatched(given)
+    else:
+        known = isinstance(given, Hashable) and given in _FUNCTIONS
+    return name_of(activation) if known else None
 
 
-def _is_plain(linear: Module) -> bool:
-    """Whether nothing would notice that our function is called, and not the layer."""
+def _unwatched(module: Module) -> bool:
+    """Whether nothing would notice that another function than its forward is called."""
     hooks = (
-        linear._forward_hooks,
-        linear._forward_pre_hooks,
-        linear._backward_hooks,
-        linear._backward_pre_hooks,
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
         _has_any_global_hook(),
     )
-    return type(linear).forward is Linear.forward and "forward" not in vars(linear) and not any(hooks)
+    return "forward" not in vars(module) and not any(hooks)
 
 
 class _FeedForward:
@@ -89,11 +84,12 @@ class _FeedForward:
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         name = _name_of(self.activation)
-        if name is not None and _is_plain(self.linear1):
+        plain = type(self.linear1).forward is Linear.forward and _unwatched(self.linear1)
+        if name is not None and plain:
             hidden = F.linear(x, self.linear1.weight, self.linear1.bias, activation=name)
         else:
-            known = None if isinstance(self.activation, Module) else name
-            hidden = (self.activation if known is None else getattr(F, known))(self.linear1(x))
+            own = name is not None and not isinstance(self.activation, Module | partial)
+            hidden = (getattr(F, self.activation.__name__) if own else self.activation)(self.linear1(x))
         return self.linear2(self.dropout(hidden))
 
 

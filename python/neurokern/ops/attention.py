@@ -31,6 +31,13 @@ class Rules(NamedTuple):
     longest_keys: int = 0
 
 
+def drawn_seed(query: Tensor, dropout_p: float) -> Tensor | None:
+    """Where dropout's random numbers begin: drawn from torch's generator, so that a checkpoint draws it again."""
+    if not dropout_p or not isinstance(query, Tensor):
+        return None
+    return torch.randint(0, 2**62, (2,), dtype=torch.int64, device=query.device)
+
+
 # ---- the definition, made of torch's functions: the reference, and what is differentiated twice ----
 
 
@@ -338,7 +345,10 @@ def _prepare(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Any:
     inner = 3 if rest[-1][4] else 2  # heads that are shared in groups are no batch dim
     if min(t.dim() for t in (q, k, v)) < inner:
         return q, k, v, *rest
-    shape = torch.broadcast_shapes(*(t.shape[:-inner] for t in (q, k, v)))
+    try:
+        shape = torch.broadcast_shapes(*(t.shape[:-inner] for t in (q, k, v)))
+    except RuntimeError:  # the kernel says what does not fit
+        return q, k, v, *rest
     repeated = [t if t.shape[:-inner] == shape else t.expand(*shape, *t.shape[-inner:]) for t in (q, k, v)]
     return *repeated, *rest
 

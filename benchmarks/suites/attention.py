@@ -42,7 +42,7 @@ def _case(label: str, shape: tuple, dtype: str, grad: bool) -> Case:
     shapes = ((batch, heads, queries, size), *[(batch, kv_heads, keys, size)] * 2)
     flops = 4.0 * batch * heads * queries * keys * size * (0.5 if causal else 1)
     return Case("scaled_dot_product_attention", label, dtype, ours, theirs, shapes, (1.0,) * 3, flops, grad=grad,
-                reduces=True)  # fmt: skip
+                reduces=True, together=3)  # fmt: skip
 
 
 def attention(dtype: str, grad: bool, device: str, quick: bool) -> list[Case]:
@@ -84,9 +84,13 @@ def masked(device: str, quick: bool) -> list[Case]:
             work = 4.0 * 8 * length * (left + 1) * 64
             pair = partial(_windowed, left), partial(_masked, left)
             label = f"window {left + 1}, 1 x 8 x {length} x 64"
-            cases.append(Case("attention", label, dtype, *pair, shapes, (1.0,) * 3, work, reduces=True))
+            cases.append(Case("attention", label, dtype, *pair, shapes, (1.0,) * 3, work, reduces=True, together=3))
         shapes = (*[(1, 8, 512, 64)] * 3, (8, 512, 512))
         pair = tuple(partial(_biased, f.scaled_dot_product_attention) for f in (F, T))
         label, work = "bias 8 x 512 x 512, 1 x 8 x 512 x 64", 4.0 * 8 * 512 * 512 * 64
-        cases.append(Case("scaled_dot_product_attention", label, dtype, *pair, shapes, (1.0,) * 4, work, reduces=True))
+        cases.append(
+            Case(
+                "scaled_dot_product_attention", label, dtype, *pair, shapes, (1.0,) * 4, work, reduces=True, together=3
+            )
+        )
     return cases

@@ -35,6 +35,7 @@ class Case:
         recorded: time the forward pass that autograd records, by itself.
         backward: time the gradients by themselves, of a result that is kept.
         reduces: results are sums of many terms: their error is told in units of a typical result.
+        together: arguments that have the rows of the first, so that some of them can be computed apart.
     """
 
     op: str
@@ -50,6 +51,7 @@ class Case:
     recorded: bool = False
     backward: bool = False
     reduces: bool = False
+    together: int = 1
 
     @property
     def direction(self) -> str:
@@ -140,7 +142,8 @@ def errors(case: Case, pool: Pool) -> tuple[float, float]:
     args = arguments(case, pool)
     n = case.shapes[0][0]
     rows = pool.rows(n, 1 << 16 if len(case.shapes[0]) == 1 else max(16, (1 << 16) // math.prod(case.shapes[0][1:])))
-    narrow = [args[0].detach()[rows].requires_grad_(case.grad), *args[1:]]
+    cut = case.together
+    narrow = [*(a.detach()[rows].requires_grad_(case.grad) for a in args[:cut]), *args[cut:]]
     wide = [a.detach().double().requires_grad_(case.grad) for a in narrow]
     reference = case.theirs(*wide)
     # torch's own error is that of its call on these rows alone: its whole float16 products take minutes on a CPU

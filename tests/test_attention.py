@@ -253,6 +253,18 @@ def test_memory_is_linear_in_length() -> None:
     assert int(done.stdout) < 32 << 20
 
 
+def test_what_the_backward_is_given_is_checked() -> None:
+    """A hook may unpack anything in the place of what was saved."""
+    q, k, v = (t.detach() for t in three(1, 2, 5, 8))
+    output, lse = F.attention(q, k, v, return_lse=True)
+    backward, wants = torch.ops.neurokern.attention_backward, [True] * 3 + [False] * 7
+    wrong = [(q[..., :4, :], output, lse), (q, output[..., :3], lse)]
+    for given in (*wrong, (q, output, lse[..., :2]), (q, output, lse.double())):
+        g, *made = given
+        with pytest.raises(RuntimeError, match=r"argument (g|output|lse) of shape"):
+            backward(g, q, k, v, *[None] * 7, *made, None, 0.0, 0.0, [-1, -1, 0, 0, 0, 0, 0], wants)
+
+
 def test_no_heads() -> None:
     given = three(2, 0, 4, 8)
     assert all(

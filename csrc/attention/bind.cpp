@@ -14,7 +14,18 @@ using attention::Operand;
 using attention::Place;
 using attention::Problem;
 
-DType type_of_statistics(const TensorView& x) { return x.dtype == DType::f64 ? DType::f64 : DType::f32; }
+// What forward made, or whatever a hook has unpacked in its place, and the gradients of it.
+void check_made(const Arguments& a, const Problem& p, const Input& t, bool rows) {
+    check_same_device(a.call.op, t.name, t, a.query.name, a.query);
+    int64_t shape[kMaxDims];
+    const int n = a.query->ndim - (rows ? 1 : 0);
+    std::copy(a.query->shape, a.query->shape + n, shape);
+    if (!rows) shape[n - 1] = p.value_size;
+    const DType type = rows ? type_of_statistics(a.query) : p.dtype;
+    if (t->dtype != type || t->ndim != n || !std::equal(shape, shape + n, t->shape))
+        a.call.fail("argument ", t.name, " of shape ", shape_string(t), " is ", name_of(t->dtype), ", expected ",
+                    shape_string(shape, n), " in ", name_of(type));
+}
 
 py::object forward(const Arguments& a, bool with_lse) {
     Problem p;
@@ -44,8 +55,10 @@ py::object forward(const Arguments& a, bool with_lse) {
 py::object backward(const Arguments& a, Input& g, Input* g_lse, Input& output, Input& lse, const Wants& wants) {
     BackwardProblem p;
     read_sizes(a, p);
-    check_kind(g, a.query);
-    check_like(g, output);
+    check_made(a, p, g, false);
+    check_made(a, p, output, false);
+    check_made(a, p, lse, true);
+    if (g_lse != nullptr) check_made(a, p, *g_lse, true);
     std::optional<Output> made[7];
     PyObject* objects[7] = {Py_None, Py_None, Py_None, Py_None, Py_None, Py_None, Py_None};
     const auto make = [&](int i, const TensorView& like, bool heads) {

@@ -70,8 +70,7 @@ void check_ends(const Arguments& a, const OptionalInput& t, int64_t rows, const 
     if (t.view.device.kind != Device::cpu) return;  // its numbers are the device's business
     int64_t before = 0;
     for (int64_t i = 0; i < t.view.shape[0]; ++i) {
-        const int64_t end = t.view.dtype == DType::i64 ? static_cast<const int64_t*>(t.view.data)[i]
-                                                       : static_cast<const int32_t*>(t.view.data)[i];
+        const int64_t end = number_at(t.view, i);
         if (end < before || end > rows || (i == 0 && end != 0))
             fail_value(a.call.op, "argument ", t.name, " has ", end, " at place ", i,
                        ", expected numbers that begin with 0, do not fall, and end at most at the ", rows, " rows of ",
@@ -136,7 +135,7 @@ void read_sizes(const Arguments& a, Problem& p) {
     check_repeated(a, p, a.slopes, 2);
     if (a.mask.present && a.mask.view.dtype != DType::b8)
         call.fail("argument ", a.mask.name, " has dtype ", name_of(a.mask.view.dtype), ", expected bool");
-    const DType statistics = p.dtype == DType::f64 ? DType::f64 : DType::f32;
+    const DType statistics = type_of_statistics(a.query);
     if (a.bias.present && a.bias.view.dtype != p.dtype && a.bias.view.dtype != statistics)
         call.fail("argument ", a.bias.name, " has dtype ", name_of(a.bias.view.dtype), ", expected ", name_of(p.dtype),
                   " or ", name_of(statistics));

@@ -1,11 +1,6 @@
 // Attention on the CPU.
 #include "attention/cpu.h"
 
-#include "attention/problem.h"
-#include "call/run.h"
-#include "cpu/table.h"
-#include "cpu/threads.h"
-
 namespace nk::attention {
 
 void forward_cpu(const Problem& p) {

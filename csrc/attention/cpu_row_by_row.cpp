@@ -11,10 +11,6 @@ namespace nk::attention {
 
 namespace {
 
-int64_t number_at(const TensorView& t, int64_t i) {
-    return t.dtype == DType::i64 ? static_cast<const int64_t*>(t.data)[i] : static_cast<const int32_t*>(t.data)[i];
-}
-
 double number_of(const Operand& x, const char* at) {
     return cpu::table().attention.number[static_cast<int>(x.dtype)](at);
 }

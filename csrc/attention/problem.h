@@ -64,6 +64,11 @@ struct BackwardProblem : Problem {
     int64_t g_bias_numbers = 0;
 };
 
+// Number i of sequences' ends that the host can read.
+inline int64_t number_at(const TensorView& t, int64_t i) {
+    return t.dtype == DType::i64 ? static_cast<const int64_t*>(t.data)[i] : static_cast<const int32_t*>(t.data)[i];
+}
+
 void forward_cpu(const Problem& p);
 void backward_cpu(const BackwardProblem& p);
 void forward_cuda(const Problem& p);

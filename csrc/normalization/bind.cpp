@@ -32,8 +32,6 @@ void check_parameter(const Call& call, const OptionalInput& t, const Input& x, c
                   shape_string(shape.begin(), shape.count));
 }
 
-DType type_of_statistics(const Input& x) { return x->dtype == DType::f64 ? DType::f64 : DType::f32; }
-
 // What forward made, or whatever a hook has unpacked in its place.
 void check_statistics(const Call& call, const Input& t, const Input& x, int outer) {
     check_same_device(call.op, t.name, t, x.name, x);

@@ -51,6 +51,9 @@ struct TensorView {
     }
 };
 
+// Of numbers that kernels keep for a row, as the mean of a norm: float32 at least.
+inline DType type_of_statistics(const TensorView& x) { return x.dtype == DType::f64 ? DType::f64 : DType::f32; }
+
 std::string shape_string(const TensorView& t);  // "[2, 3]"
 std::string shape_string(const int64_t* sizes, int ndim);
 

@@ -36,7 +36,7 @@ struct AttentionParams {
     int32_t bias_f32 = 0;                                  // whether the bias of 16-bit operands is of 32
     int32_t slopes_f64 = 0;
     int32_t q_access = 0, k_access = 0, v_access = 0, g_access = 0;            // bytes at once, see tile/walk.h
-    int32_t wide_out = 0, wide_g_query = 0, wide_g_key = 0, wide_g_value = 0;  // pairs may be stored at once
+    int32_t wide_out = 0, wide_g_query = 0, wide_g_key = 0, wide_g_value = 0;  // 16 bytes may be stored at once
 };
 
 // What a block of the plain backward computes.

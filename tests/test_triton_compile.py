@@ -199,18 +199,9 @@ ATTENTION = {
 }  # fmt: skip
 
 
-# whose tiles still have to be fitted
-SPILL = {
-    *(f"sm_90-{form}-every rule" for form in ("half", "decode", "f32", "f64")),
-    *(f"sm_80-{form}-every rule" for form in ("decode", "f32")), "sm_80-f32-causal",
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("everything", [False, True], ids=["causal", "every rule"])
 @pytest.mark.parametrize("form", ATTENTION)
-def test_attention(compiled, monkeypatch, request, form, everything):
-    if request.node.callspec.id in SPILL:
-        request.node.add_marker(pytest.mark.xfail(strict=True, reason="some kernel spills"))
+def test_attention(compiled, monkeypatch, form, everything):
     dtype, size, queries = ATTENTION[form]
     if "tf32" in form:
         monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")

@@ -306,6 +306,8 @@ class Plan:
         return {
             "BLOCK_M": self.block_m, "BLOCK_N": self.block_n, "BLOCK_D": self.block_d, "BLOCK_C": self.block_c,
             "ONCE": self.once, "PRECISION": self.precision, "num_warps": self.warps, "num_stages": self.stages,
+            # without a limit ptxas spills where that lets one more block run at a time
+            "maxnreg": min(255, 65536 // (32 * self.warps)),
         }  # fmt: skip
 
 
@@ -316,7 +318,7 @@ _TILES = {
         128: ((128, 64, 8, 3), (32, 32, 4, 2)),
         256: ((64, 32, 8, 2), (16, 32, 8, 2)),
     },
-    "tf32": {64: ((64, 32, 4, 2), (32, 32, 8, 2))},
+    "tf32": {64: ((64, 32, 4, 2), (32, 32, 8, 1))},
     # Multiplies by the ordinary cores, whose operands lie in registers: in steps of 16 columns.
     "ieee": {64: ((32, 32, 4, 2), (32, 32, 4, 1))},
     "f64": {64: ((32, 32, 4, 1), (32, 16, 8, 1))},
@@ -349,6 +351,8 @@ def config(
     if has >> 3 or not aligned:
         if backward or keys <= 32 or not aligned:
             rows = min(rows, max(32, rows // 2))
+        if backward and has >> 3:
+            rows, stages = rows if kind in ("half", "f64") else min(rows, 16), 1
         keys = min(keys, 32 if aligned else 16)
     block = min(columns, most)
     once = kind != "ieee" and largest <= block

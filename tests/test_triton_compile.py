@@ -22,6 +22,7 @@ if not INTERPRETED:
         activation,
         attention,
         attention_backward,
+        attention_cache,
         matmul,
         normalization,
         random,
@@ -213,6 +214,27 @@ def test_attention(compiled, monkeypatch, form, everything):
     for kernel, binary in compiled:
         if kernel.fn.__name__.startswith("attention"):
             multiplies(kind, binary.asm["ptx"])
+
+
+@pytest.mark.parametrize("page", [0, 1, 16, 48])
+@pytest.mark.parametrize("form", ["half", "f32", "f64"])
+def test_attention_of_a_cache(compiled, form, page):
+    """A token of 8 heads, which share 2 of keys, and many; a few rules and none."""
+    dtype, wide = ATTENTION[form][0], accumulator(empty(1, dtype=ATTENTION[form][0]))
+    numbers = empty(3, dtype=torch.int32)
+    k = empty(3000 if page else 3, 2, page or 4096, 128, dtype=dtype)
+    table = empty(3, 256, dtype=torch.int32) if page else None
+    attention_cache.append_to_cache(k, empty(3, 2, 1, 128, dtype=dtype), numbers, table)
+    for tokens, everything in ((1, False), (1, True), (64, True)):
+        q, lse = empty(3, 8, tokens, 128, dtype=dtype), empty(3, 8, tokens, dtype=wide)
+        slopes, sink = (empty(3, 8, dtype=wide), empty(8, dtype=dtype)) if everything else (None, None)
+        rules = (100, 0, 1, tokens, 0) if everything else (-1, 0, 1, tokens, 0)
+        attention_cache.attention_of_cache(
+            q, lse, q, k, k, numbers, table, slopes, sink, None, 2.0 if everything else 0.0, rules
+        )
+    names = [k.fn.__name__ for k, _ in compiled]
+    assert names.count("attention_of_cache_kernel") == 3
+    assert names.count("join_kernel") >= 2, "one token fills no GPU without parts of the keys"
 
 
 def test_lengths_share_compilations_of_attention(compiled):

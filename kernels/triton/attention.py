@@ -40,35 +40,63 @@ from ._common import Record, blocks, device_of, index, launch, store
 
 
 @triton.jit
-def _finite(top):
+def finite(top):
     """What to subtract from scores: nothing while no key was visible, as -inf - -inf is NaN."""
     return tl.where(top == -INF, 0.0, top)
 
 
 @triton.jit
-def _step(
+def rows_of(at, key, live, PAGE: tl.constexpr):
+    """Where rows ``key`` begin; PAGE: they lie in pages of so many rows, which a table numbers."""
+    if PAGE > 0:
+        page = tl.load(at[3] + key // PAGE, mask=live, other=0).to(tl.int64)
+        return at[0] + (page * at[4] + (key % PAGE).to(tl.int64) * at[1])
+    else:
+        return at[0] + key * at[1]
+
+
+@triton.jit
+def step(
     acc, top, total, start, q, terms, head, law, dropout, at_k, at_v, keys, size, value_size, c,
     HAS: tl.constexpr, PARTIAL: tl.constexpr, LIKE: tl.constexpr, ONCE: tl.constexpr,
     PRECISION: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    PAGE: tl.constexpr = 0,
 ):  # fmt: skip
     """One tile of keys: sums, largest score and sum of powers after it."""
     key = index(start, BLOCK_N, WIDE)
     live = key < keys
-    k_rows = at_k[0] + key * at_k[1]
+    k_rows = rows_of(at_k, key, live, PAGE)
     k = tile(k_rows, live, tl.arange(0, BLOCK_D), at_k[2], size)
     s = against(q, (k, k_rows, live, at_k[2]), size, BLOCK_D, ONCE, PRECISION)
     s, _, visible = scored(s, terms, key, head, law, HAS, PARTIAL, True)
     new = tl.maximum(top, tl.max(s, axis=1))
-    base = _finite(new)
+    base = finite(new)
     FAST: tl.constexpr = LIKE.primitive_bitwidth == 16
     p = power(s - base[:, None], FAST)
     old = power(top - base, FAST)
     total = total * old + tl.sum(p, axis=1)
     if HAS & DROPOUT:
         p = tl.where(kept(terms[0], key, head, dropout, True), p, 0.0)
-    v = tile(at_v[0] + key * at_v[1], live, c, at_v[2], value_size)
+    v = tile(rows_of(at_v, key, live, PAGE), live, c, at_v[2], value_size)
     acc = add_product(acc * old[:, None], p, v, visible, LIKE, False, PRECISION)
     return acc, new, total
+
+
+@triton.jit
+def with_sink(acc, top, total, logit):
+    """Sums, largest score and sum of powers where a sink takes part in the softmax."""
+    new = tl.maximum(top, logit)
+    base = finite(new)
+    old = m.exp(top - base)
+    return acc * old[:, None], new, total * old + m.exp(logit - base)
+
+
+@triton.jit
+def finished(acc, top, total, left_scale):
+    """Results of the rows, and logs of their sums."""
+    seen = total != 0.0
+    r = m.divide(acc * tl.full((), left_scale, acc.dtype), tl.where(seen, total, 1.0)[:, None] + tl.zeros_like(acc))
+    return tl.where(seen[:, None], r, 0.0), tl.where(seen, finite(top) + tl.log(total), -INF)
 
 
 # Strides are specialised on 1 and on multiples of 16, as loads of more than one element need to know.
@@ -116,13 +144,13 @@ def attention_kernel(
     top = tl.full((BLOCK_M,), -INF, T)
     total = tl.zeros((BLOCK_M,), T)
     for t in range((last - first) - (full_last - full)):
-        acc, top, total = _step(
+        acc, top, total = step(
             acc, top, total, partial_tile(t, first, full, full_last), q, terms, of_head, law, dropout, at_k, at_v, n_k,
             size, value_size, c, HAS, True, LIKE, ONCE, PRECISION, WIDE, BLOCK_N, BLOCK_D,
         )  # fmt: skip
     if not ALL:
         for t in range(full_last - full):
-            acc, top, total = _step(
+            acc, top, total = step(
                 acc, top, total, full + t, q, terms, of_head, law, dropout, at_k, at_v, n_k,
                 size, value_size, c, HAS, False, LIKE, ONCE, PRECISION, WIDE, BLOCK_N, BLOCK_D,
             )  # fmt: skip
@@ -132,28 +160,20 @@ def attention_kernel(
         total = tl.zeros((BLOCK_M,), T)
         begin = first * BLOCK_N
         for t in range(tl.minimum(last * BLOCK_N, n_k) - begin):
-            acc, top, total = _step(
+            acc, top, total = step(
                 acc, top, total, begin + t, q, terms, of_head, law, dropout, at_k, at_v, n_k,
                 size, value_size, c, HAS, True, LIKE, False, PRECISION, WIDE, 1, 16,
             )  # fmt: skip
 
-    base = _finite(top)
     if sink is not None:
-        logit = tl.load(sink + head.to(tl.int64) * sink_h).to(T)
-        new = tl.maximum(top, logit)
-        base = _finite(new)
-        old = m.exp(top - base)
-        acc *= old[:, None]
-        total = total * old + m.exp(logit - base)
-    seen = total != 0.0
-    r = m.divide(acc * tl.full((), left_scale, T), tl.where(seen, total, 1.0)[:, None] + tl.zeros_like(acc))
-    r = tl.where(seen[:, None], r, 0.0)
+        acc, top, total = with_sink(acc, top, total, tl.load(sink + head.to(tl.int64) * sink_h).to(T))
+    r, log = finished(acc, top, total, left_scale)
     out_rows = matrix(out, batch, head, first_q, sizes, bo, so) + i * so[1]
     store(out_rows[:, None], (c * so[2])[None, :], r, live[:, None] & (c < value_size)[None, :])
     if lse is not None:  # noqa: SIM102 (decided when it is compiled)
         if column == 0:
             lse_rows = matrix(lse, batch, head, first_q, sizes, bl, sl) + i * sl[1]
-            tl.store(lse_rows, tl.where(seen, base + tl.log(total), -INF), mask=live)
+            tl.store(lse_rows, log, mask=live)
 
 
 def attention(

@@ -18,6 +18,7 @@ from .. import _C
 from ..kernels.triton import activation as _activation
 from ..kernels.triton import attention as _attention
 from ..kernels.triton import attention_backward as _attention_backward
+from ..kernels.triton import attention_cache as _attention_cache
 from ..kernels.triton import matmul as _matmul
 from ..kernels.triton import normalization as _normalization
 from ..kernels.triton import random as _random
@@ -386,3 +387,18 @@ def attention_backward(gq: Maybe, gk: Maybe, gv: Maybe, g_bias: Maybe, g_sink: M
 
 
 attention_with_lse_backward = _attention_gradients
+
+
+def append_to_cache(out: Tensor, cache: Tensor, new: Tensor, lengths: Tensor, table: Maybe) -> None:
+    """Rows of new to their places in the cache, which is out."""
+    _recorded("append_to_cache", _attention_cache.append_to_cache, cache, new, lengths, table)
+
+
+def attention_of_cache(
+    out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, table: Maybe, slopes: Maybe, *rest: Any
+) -> None:
+    """out = softmax(scale * q k') v, of keys and values that are in a cache."""
+    slopes = slopes if slopes is None else slopes.expand(q.shape[:2])
+    _recorded(
+        "attention_of_cache", _attention_cache.attention_of_cache, out, lse, q, k, v, lengths, table, slopes, *rest
+    )

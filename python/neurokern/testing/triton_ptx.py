@@ -19,7 +19,9 @@ from triton.runtime import driver
 from ..kernels.triton import _common, activation, attention, attention_backward, matmul, normalization, random, softmax
 from .ptx import Device
 
-MODULES = (_common, activation, attention, attention_backward, matmul, normalization, random, softmax)
+MODULES = (
+    _common, activation, attention, attention_backward, attention_cache, matmul, normalization, random, softmax,
+)  # fmt: skip
 PLANNED_FOR = {90: _common.Device(), 80: _common.Device(80, 108, 163 * 1024)}
 NUMBERS = {
     "i1": ctypes.c_int8, "i32": ctypes.c_int32, "i64": ctypes.c_int64, "fp32": ctypes.c_float, "fp64": ctypes.c_double,

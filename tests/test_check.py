@@ -96,7 +96,7 @@ def test_counters_are_those_of_the_launches(capsys):
             if not sample.heavy:
                 with neurokern.backend("cpu"):
                     g = cotangents(make, spec.torch, sample)
-                evaluate(spec.op, sample, 1, g)
+                evaluate(spec.op, sample, spec.order, g)
     rows = counted(capsys, "--op", "relu", "--dtype", "f32")
     for kernel in {x.kernel for x in launches}:
         mine = [x.counters for x in launches if x.kernel == kernel and x.counters is not None]

@@ -20,7 +20,7 @@ def check(spec: OpSpec, dtype: torch.dtype, target: Target, seed: int, order: in
 
 
 def test_output_and_gradients(spec: OpSpec, dtype: torch.dtype, on: Target, seed: int) -> None:
-    check(spec, dtype, on, seed, 1 if spec.differentiable else 0)
+    check(spec, dtype, on, seed, spec.order)
 
 
 @pytest.mark.specs_with("smooth")

@@ -1,4 +1,5 @@
 // Attention and its gradients: check, make the outputs, run.
+#include "attention/cache.h"
 #include "attention/check.h"
 #include "bindings.h"
 #include "call/kernel_entry.h"
@@ -144,6 +145,7 @@ void register_attention(py::handle m) {
     def_entry<&attention_with_lse_backward>(m, "attention_with_lse_backward",
                                             ("g g_lse " + given + " output lse" + rules + " wants").c_str(),
                                             "The gradients of attention_with_lse.", tensors);
+    attention::register_cache(m);
 }
 
 }  // namespace nk

@@ -47,18 +47,17 @@ void check_operand(const Arguments& a, const Input& t) {
 int64_t heads_of(const TensorView& t) { return t.ndim >= 3 ? t.size(-3) : 1; }
 
 // Repeats a mask, bias or slopes to the scores' shape, less its last `less` dims.
-void check_repeated(const Arguments& a, const Problem& p, OptionalInput& t, int less) {
+void check_repeated(const Call& call, const Problem& p, const Input& query, OptionalInput& t, int less) {
     if (!t.present) return;
-    check_same_device(a.call.op, t.name, t.view, a.query.name, a.query);
+    check_same_device(call.op, t.name, t.view, query.name, query);
     int64_t shape[kMaxDims];
     int n = 0;
-    for (int i = 0; i < a.query->ndim - 2; ++i) shape[n++] = a.query->shape[i];
+    for (int i = 0; i < query->ndim - 2; ++i) shape[n++] = query->shape[i];
     shape[n] = p.queries, shape[n + 1] = p.keys;
     n += 2 - less;
     const std::string given = shape_string(t.view);
     if (t.view.ndim > n || !expand(t.view, shape, n))
-        a.call.fail("argument ", t.name, " has shape ", given, ", which can't be broadcast to ",
-                    shape_string(shape, n));
+        call.fail("argument ", t.name, " has shape ", given, ", which can't be broadcast to ", shape_string(shape, n));
 }
 
 void check_ends(const Arguments& a, const OptionalInput& t, int64_t rows, const Input& of, int64_t longest) {
@@ -96,6 +95,39 @@ void read_seed(const Arguments& a, Problem& p) {
 
 }  // namespace
 
+void check_heads(const Call& call, const Problem& p, const Input& query, const Input& key, const Input& value,
+                 bool groups) {
+    if (key->size(-1) != p.size)
+        call.fail("argument ", key.name, " has shape ", shape_string(key), ", expected its last size to be ", p.size,
+                  " as that of argument ", query.name);
+    if (value->size(-2) != key->size(-2) || heads_of(value) != p.kv_heads)
+        call.fail("argument ", value.name, " has shape ", shape_string(value),
+                  ", expected the heads and rows of argument ", key.name, " of shape ", shape_string(key));
+    if (p.heads != p.kv_heads && (!groups || p.kv_heads == 0 || p.heads % p.kv_heads != 0))
+        call.fail("argument ", key.name, " has ", p.kv_heads, " heads, expected ", p.heads, " as argument ", query.name,
+                  groups ? ", or a number that divides it" : " (fewer need enable_gqa)");
+}
+
+void read_window(Problem& p, int64_t left, int64_t right, std::optional<double> scale) {
+    p.rules.left = left < 0 ? kNoLimit : std::min(left, kNoLimit);
+    p.rules.right = right < 0 ? kNoLimit : std::min(right, kNoLimit);
+    p.rules.scale = scale.value_or(1 / std::sqrt(static_cast<double>(std::max<int64_t>(p.size, 1))));
+}
+
+void check_slopes_and_sink(const Call& call, const Problem& p, const Input& query, OptionalInput& slopes,
+                           OptionalInput& sink) {
+    check_repeated(call, p, query, slopes, 2);
+    const DType statistics = type_of_statistics(query);
+    if (slopes.present && slopes.view.dtype != statistics)
+        call.fail("argument ", slopes.name, " has dtype ", name_of(slopes.view.dtype), ", expected ",
+                  name_of(statistics));
+    if (!sink.present) return;
+    check_kind(sink, query);
+    if (sink.view.ndim != 1 || sink.view.shape[0] != p.heads)
+        call.fail("argument ", sink.name, " has shape ", shape_string(sink.view), ", expected [", p.heads,
+                  "], a number for each head");
+}
+
 void read_sizes(const Arguments& a, Problem& p) {
     const Call& call = a.call;
     check_floating(a.query);
@@ -109,45 +141,25 @@ void read_sizes(const Arguments& a, Problem& p) {
     p.heads = heads_of(a.query), p.kv_heads = heads_of(a.key);
     p.queries = a.query->size(-2), p.keys = a.key->size(-2);
     p.size = a.query->size(-1), p.value_size = a.value->size(-1);
-    if (a.key->size(-1) != p.size)
-        call.fail("argument ", a.key.name, " has shape ", shape_string(a.key), ", expected its last size to be ",
-                  p.size, " as that of argument ", a.query.name);
-    if (a.value->size(-2) != p.keys || heads_of(a.value) != p.kv_heads)
-        call.fail("argument ", a.value.name, " has shape ", shape_string(a.value),
-                  ", expected the heads and rows of argument ", a.key.name, " of shape ", shape_string(a.key));
-    const bool groups = rules[4] != 0;
-    if (p.heads != p.kv_heads && (!groups || p.kv_heads == 0 || p.heads % p.kv_heads != 0))
-        call.fail("argument ", a.key.name, " has ", p.kv_heads, " heads, expected ", p.heads, " as argument ",
-                  a.query.name, groups ? ", or a number that divides it" : " (fewer need enable_gqa)");
+    check_heads(call, p, a.query, a.key, a.value, rules[4] != 0);
     if (!(a.dropout >= 0 && a.dropout <= 1))
         call.fail("argument dropout_p is ", a.dropout, ", expected a probability from 0 to 1");
 
+    read_window(p, rules[0], rules[1], a.scale);
     AttentionRules& r = p.rules;
-    r.left = rules[0] < 0 ? kNoLimit : std::min(rules[0], kNoLimit);
-    r.right = rules[1] < 0 ? kNoLimit : std::min(rules[1], kNoLimit);
     r.chunk = rules[2], r.bottom_right = rules[3] != 0;
-    r.scale = a.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<int64_t>(p.size, 1))));
     r.softcap = a.softcap, r.dropout = a.dropout;
     if (a.dropout > 0) read_seed(a, p);
 
-    check_repeated(a, p, a.mask, 0);
-    check_repeated(a, p, a.bias, 0);
-    check_repeated(a, p, a.slopes, 2);
+    check_repeated(call, p, a.query, a.mask, 0);
+    check_repeated(call, p, a.query, a.bias, 0);
     if (a.mask.present && a.mask.view.dtype != DType::b8)
         call.fail("argument ", a.mask.name, " has dtype ", name_of(a.mask.view.dtype), ", expected bool");
     const DType statistics = type_of_statistics(a.query);
     if (a.bias.present && a.bias.view.dtype != p.dtype && a.bias.view.dtype != statistics)
         call.fail("argument ", a.bias.name, " has dtype ", name_of(a.bias.view.dtype), ", expected ", name_of(p.dtype),
                   " or ", name_of(statistics));
-    if (a.slopes.present && a.slopes.view.dtype != statistics)
-        call.fail("argument ", a.slopes.name, " has dtype ", name_of(a.slopes.view.dtype), ", expected ",
-                  name_of(statistics));
-    if (a.sink.present) {
-        check_kind(a.sink, a.query);
-        if (a.sink.view.ndim != 1 || a.sink.view.shape[0] != p.heads)
-            call.fail("argument ", a.sink.name, " has shape ", shape_string(a.sink.view), ", expected [", p.heads,
-                      "], a number for each head");
-    }
+    check_slopes_and_sink(call, p, a.query, a.slopes, a.sink);
 
     p.batch_dims = batch_dims(a.query);
     p.batches = std::accumulate(a.query->shape, a.query->shape + p.batch_dims, int64_t{1}, std::multiplies<>());

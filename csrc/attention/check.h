@@ -29,6 +29,13 @@ struct Place {
 // Checks the arguments and reads all but operands.
 void read_sizes(const Arguments& a, Problem& to);
 
+// Parts of it: sizes, and heads that share keys; which keys are seen; what is added to a score and to the sum.
+void check_heads(const Call& call, const Problem& p, const Input& query, const Input& key, const Input& value,
+                 bool groups);
+void read_window(Problem& to, int64_t left, int64_t right, std::optional<double> scale);
+void check_slopes_and_sink(const Call& call, const Problem& p, const Input& query, OptionalInput& slopes,
+                           OptionalInput& sink);
+
 // Reads the operands: those of the arguments and `more`; batch dims that all walk in one stride become one.
 void read_operands(const Arguments& a, Problem& to, std::initializer_list<Place> more);
 

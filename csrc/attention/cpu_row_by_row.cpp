@@ -36,6 +36,7 @@ void fill_rest(const Problem& p, const Operand& x, const TensorView* ends, int64
 }  // namespace
 
 Sequence sequence_of(const Problem& p, int64_t batch) {
+    if (p.lengths != nullptr) return {0, p.queries, 0, number_at(*p.lengths, batch) + p.appended};
     if (p.cu_queries == nullptr) return {0, p.queries, 0, p.keys};
     const int64_t q = number_at(*p.cu_queries, batch), k = number_at(*p.cu_keys, batch);
     return {q, number_at(*p.cu_queries, batch + 1) - q, k, number_at(*p.cu_keys, batch + 1) - k};
@@ -66,6 +67,13 @@ void fill_head(const Problem& p, int64_t batch, int64_t head, const Sequence& s,
     to.query = matrix(p, p.query, batch, head, s.first_query);
     to.key = matrix(p, p.key, batch, kv, s.first_key);
     to.value = matrix(p, p.value, batch, kv, s.first_key);
+    if (p.table != nullptr)
+        to.pages = {static_cast<char*>(p.table->data) + batch * p.table->stride[0] * size_of(p.table->dtype),
+                    p.table->stride[1],
+                    p.table->dtype == DType::i64,
+                    p.page_size,
+                    p.key_page,
+                    p.value_page};
     to.output = matrix(p, p.output, batch, head, s.first_query);
     to.mask = matrix(p, p.mask, batch, head, s.first_query, s.first_key);
     to.bias = matrix(p, p.bias, batch, head, s.first_query, s.first_key);

@@ -134,7 +134,7 @@ void forward_of_few(const Problem& p, const CpuPlan& plan, const cpu::AttentionT
 }  // namespace
 
 bool forward_by_tiles(const Problem& p) {
-    if (p.queries == 0 || p.keys == 0 || p.size == 0 || p.value_size == 0) return false;
+    if (p.lengths != nullptr || p.queries == 0 || p.keys == 0 || p.size == 0 || p.value_size == 0) return false;
     const cpu::AttentionTile& tile = cpu::table().attention.tile[static_cast<int>(p.dtype)];
     const CpuPlan plan = plan_cpu(p, tile, cpu::max_threads(), 2);
     static thread_local cpu::Workspace memory;

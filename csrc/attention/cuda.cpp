@@ -160,6 +160,7 @@ void backward_mma(const BackwardProblem& p, AttentionBackwardParams a, const pla
 }  // namespace
 
 void forward_cuda(const Problem& p) {
+    if (p.lengths != nullptr) fail_runtime("attention_with_kv_cache", "a cache has no CUDA kernel yet");
     AttentionParams a;
     fill(p, a);
     if (const plan::AttentionTile* tile = plan::forward_tile(shape_of(p)))

@@ -45,6 +45,16 @@ struct Problem {
     const TensorView *cu_queries = nullptr, *cu_keys = nullptr;  // i32 or i64, contiguous, batches + 1 numbers
     int64_t longest_queries = 0, longest_keys = 0;               // of a packed problem's sequences, at least
 
+    // A cache: batch entry b has number_at(*lengths, b) + appended keys of the `keys` that there is room for.
+    const TensorView* lengths = nullptr;  // i32 or i64, [batches], any stride
+    int64_t appended = 0;
+    int64_t splits = 0;  // parts of the keys that are computed apart; 0: the plan chooses
+    // In pages: row j of batch entry b is row j % page_size of page number_at(*table, b, j / page_size). Key and value
+    // have no batch dim then, but steps from page to page.
+    const TensorView* table = nullptr;  // i32 or i64, [batches, pages of a sequence], any strides
+    int64_t page_size = 0, pages = 0;   // rows of a page; pages that there are
+    int64_t key_page = 0, value_page = 0;
+
     // Two numbers of i64, seed and offset, on the problem's device; null without dropout. On the CPU they are in
     // `rules`.
     const TensorView* seed = nullptr;
@@ -64,14 +74,32 @@ struct BackwardProblem : Problem {
     int64_t g_bias_numbers = 0;
 };
 
-// Number i of sequences' ends that the host can read.
-inline int64_t number_at(const TensorView& t, int64_t i) {
-    return t.dtype == DType::i64 ? static_cast<const int64_t*>(t.data)[i] : static_cast<const int32_t*>(t.data)[i];
+// Rows for a cache: rows [batch, heads, rows, size] go to rows number_at(*lengths, b) and following of `cache`, which
+// has room for `capacity` rows in each batch entry, or pages as Problem has them.
+struct AppendProblem {
+    DType dtype = DType::f32;
+    Device device;
+    int64_t batches = 1, heads = 1, rows = 0, size = 0, capacity = 0;
+    Operand cache, from;  // batch[0]: from batch entry to batch entry, or from page to page
+    const TensorView *lengths = nullptr, *table = nullptr;
+    int64_t page_size = 0, pages = 0;
+};
+
+// Numbers that the host can read.
+inline int64_t number_in(const TensorView& t, int64_t offset) {
+    return t.dtype == DType::i64 ? static_cast<const int64_t*>(t.data)[offset]
+                                 : static_cast<const int32_t*>(t.data)[offset];
+}
+inline int64_t number_at(const TensorView& t, int64_t i) { return number_in(t, i * t.stride[0]); }
+inline int64_t number_at(const TensorView& t, int64_t i, int64_t j) {
+    return number_in(t, i * t.stride[0] + j * t.stride[1]);
 }
 
 void forward_cpu(const Problem& p);
 void backward_cpu(const BackwardProblem& p);
 void forward_cuda(const Problem& p);
 void backward_cuda(const BackwardProblem& p);
+void append_cpu(const AppendProblem& p);
+void append_cuda(const AppendProblem& p);
 
 }  // namespace nk::attention

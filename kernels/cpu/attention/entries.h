@@ -14,11 +14,25 @@ struct HeadMatrix {
     int64_t row = 0, column = 0;
 };
 
+// Keys and values in pages: row j is row j % rows of page number j / rows of the table.
+struct AttentionPages {
+    const void* table = nullptr;  // null: there are none
+    int64_t step = 0;             // from number to number
+    bool wide = false;            // numbers of 64 bits, else 32
+    int64_t rows = 1;             // of a page
+    int64_t key = 0, value = 0;   // elements from page to page
+
+    int64_t operator[](int64_t i) const {
+        return wide ? static_cast<const int64_t*>(table)[i * step] : static_cast<const int32_t*>(table)[i * step];
+    }
+};
+
 // One head of queries with its keys, in one batch entry or sequence.
 struct AttentionHead {
     AttentionRules rules;
     int64_t queries = 0, keys = 0, size = 0, value_size = 0;
     HeadMatrix query, key, value, output;
+    AttentionPages pages;   // if there are: key and value begin with page 0
     HeadMatrix mask;        // bool
     HeadMatrix bias;        // of the operands' type, or f32
     bool bias_f32 = false;  // that 16-bit operands have a bias of f32

@@ -19,6 +19,21 @@ template <class T>
 void put(const cpu::HeadMatrix& m, int64_t row, int64_t column, double x) {
     put_number(static_cast<T*>(m.data)[row * m.row + column * m.column], static_cast<decltype(to_number(T()))>(x));
 }
+// A number of row j of keys or values, in pages or not; `page`: elements from page to page.
+template <class T>
+double of_row(const cpu::AttentionHead& h, const cpu::HeadMatrix& m, int64_t page, int64_t j, int64_t column) {
+    if (h.pages.table == nullptr) return at<T>(m, j, column);
+    const cpu::HeadMatrix own{static_cast<T*>(m.data) + h.pages[j / h.pages.rows] * page, m.row, m.column};
+    return at<T>(own, j % h.pages.rows, column);
+}
+template <class T>
+double key_at(const cpu::AttentionHead& h, int64_t j, int64_t column) {
+    return of_row<T>(h, h.key, h.pages.key, j, column);
+}
+template <class T>
+double value_at(const cpu::AttentionHead& h, int64_t j, int64_t column) {
+    return of_row<T>(h, h.value, h.pages.value, j, column);
+}
 template <class T>
 using statistic = decltype(to_number(T()));  // lse: float, double for double
 
@@ -48,7 +63,7 @@ struct Query {
                 static_cast<const uint8_t*>(h.mask.data)[i * h.mask.row + j * h.mask.column] == 0)
                 continue;
             double part[4] = {};
-            for (int64_t d = 0; d < h.size; ++d) part[d & 3] = math::fma(q[d], at<T>(h.key, j, d), part[d & 3]);
+            for (int64_t d = 0; d < h.size; ++d) part[d & 3] = math::fma(q[d], key_at<T>(h, j, d), part[d & 3]);
             double s = (part[0] + part[1] + (part[2] + part[3])) * h.rules.scale;
             if (derivatives) slack[j] = 1;
             if (h.rules.softcap != 0) {
@@ -98,7 +113,7 @@ void forward(const cpu::AttentionHead& h, int64_t first, int64_t last, double* s
             // what has no share is not looked at: it may be NaN
             const double p = query.score[j] == 0 ? 0 : query.score[j] * query.kept(j);
             if (p == 0) continue;
-            for (int64_t d = 0; d < h.value_size; ++d) out[d] += p * at<T>(h.value, j, d);
+            for (int64_t d = 0; d < h.value_size; ++d) out[d] += p * value_at<T>(h, j, d);
         }
         for (int64_t d = 0; d < h.value_size; ++d) put<T>(h.output, i, d, out[d]);
         if (h.lse.data != nullptr) put<statistic<T>>(h.lse, i, 0, query.lse());

@@ -424,10 +424,11 @@ class Op:
     def write(self, x: Tensor, *args: Any) -> Tensor:
         """The op that writes to ``x``, where its memory holds the other sign, too; returns x."""
         # functionalized, aten has no name for what writes here; DTensor has none for what returns nothing
+        parameters = args[self.tensors - 1 :]
         if is_exporting() or is_distributed(type(x)):
-            return x.copy_(run_symbolic(OPS[self.name.removesuffix("_")].run, args, x, *args))
+            return x.copy_(run_symbolic(OPS[self.name.removesuffix("_")].run, parameters, x, *args))
         if is_dynamo_compiling() or not x.is_neg():
-            run_symbolic(self.run, args, x, *args)
+            run_symbolic(self.run, parameters, x, *args)
             return x
         made = x.resolve_neg()
         self.run(made, *args)

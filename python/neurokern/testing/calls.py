@@ -35,7 +35,7 @@ def registered_calls(spec: OpSpec, seed: int, dtype: torch.dtype = torch.float32
         with torch.no_grad():
             spec.op(*few[0].args, **few[0].kwargs)
         for sample in few:
-            evaluate(spec.op, sample, 1, cotangents(make, spec.torch, sample))
+            evaluate(spec.op, sample, spec.order, cotangents(make, spec.torch, sample))
         for sample in spec.smooth(make) if spec.smooth else ():
             evaluate(spec.op, sample, 2, cotangents(make, spec.torch, sample))
         if any(name.endswith("_") for name in spec.registered):

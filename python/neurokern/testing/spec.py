@@ -170,6 +170,11 @@ class OpSpec:
     def id(self) -> str:
         return f"{self.name}-{self.variant}" if self.variant else self.name
 
+    @property
+    def order(self) -> int:
+        """Of the derivatives that every call has: 1, or 0 where there is none."""
+        return 1 if self.differentiable else 0
+
 
 @cache
 def all_specs() -> tuple[OpSpec, ...]:

@@ -223,7 +223,7 @@ def test_attention_of_a_cache(compiled, form, page):
     dtype, wide = ATTENTION[form][0], accumulator(empty(1, dtype=ATTENTION[form][0]))
     numbers = empty(3, dtype=torch.int32)
     k = empty(3000 if page else 3, 2, page or 4096, 128, dtype=dtype)
-    table = empty(3, 256, dtype=torch.int32) if page else None
+    table = empty(3, 4096 // page, dtype=torch.int32) if page else None
     attention_cache.append_to_cache(k, empty(3, 2, 1, 128, dtype=dtype), numbers, table)
     for tokens, everything in ((1, False), (1, True), (64, True)):
         q, lse = empty(3, 8, tokens, 128, dtype=dtype), empty(3, 8, tokens, dtype=wide)

@@ -7,6 +7,8 @@ lengths are numbers on the device.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 import triton
@@ -247,6 +249,8 @@ def attention_of_cache(
     aligned = size % 16 == value_size % 16 == 0
     largest = max(size, value_size)
     plan = config(query.dtype, precision_of(query), tokens * group, largest, False, has, aligned)
+    if page or has:  # addresses of keys take registers, and so does a slope for each row
+        plan = replace(plan, block_m=max(16, plan.block_m // 2))
     tiles = blocks(tokens * group, plan.block_m)
     programs = batch * kv_heads * tiles * max(1, blocks(value_size, plan.block_c))
     parts = parts_of(programs, capacity, int(wanted), device.multiprocessors)

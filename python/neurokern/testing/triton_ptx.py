@@ -16,7 +16,17 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from ..kernels.triton import _common, activation, attention, attention_backward, matmul, normalization, random, softmax
+from ..kernels.triton import (
+    _common,
+    activation,
+    attention,
+    attention_backward,
+    attention_cache,
+    matmul,
+    normalization,
+    random,
+    softmax,
+)  # fmt: skip
 from .ptx import Device
 
 MODULES = (

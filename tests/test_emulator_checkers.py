@@ -214,6 +214,13 @@ PLANTED = {
         "bar.sync 0; ld.shared.u32 %x, [%b];",
         "race", 32,
     ),
+    "race: warps that store a matrix of which they hold copies": (
+        "and.b32 %b, %t, 7; shl.b32 %b, %b, 4; mov.u32 %c, tile; add.u32 %b, %b, %c; "
+        "!stmatrix.sync.aligned.m8n8.x1.shared.b16 [%b], {%y};",
+        "and.b32 %b, %t, 7; shl.b32 %b, %b, 4; mov.u32 %c, tile; add.u32 %b, %b, %c; and.b32 %y, %t, 31; "
+        "stmatrix.sync.aligned.m8n8.x1.shared.b16 [%b], {%y}; bar.sync 0; ld.shared.u32 %x, [%b];",
+        "race", 32,
+    ),
     "sync: half of a warp at the barrier": (
         "and.b32 %b, %t, 1; setp.eq.u32 %p, %b, 0; @%p bra OUT; !bar.sync 0; OUT: mov.u32 %c, 0;",
         "and.b32 %b, %t, 1; setp.eq.u32 %p, %b, 0; @%p bra OUT; mov.u32 %c, 1; OUT: bar.sync 0;",

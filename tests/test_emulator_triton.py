@@ -227,6 +227,42 @@ def attention_bias_kernel(r: Run, dtype: torch.dtype) -> None:
     attend(r, dtype, True)
 
 
+@case
+def append_kernel(r: Run, dtype: torch.dtype) -> None:
+    """Rows behind those that are there, of a cache and of pages."""
+    lengths = torch.tensor([3, 9], dtype=torch.int32)
+    for table in (None, torch.tensor([[4, 1, 0, 6], [5, 2, 3, 7]])):
+        cache = r.draw(dtype, *((2, 2, 16, 24) if table is None else (8, 2, 4, 24)))
+        r.results.append((cache, torch.zeros(())))
+        r.kernels.attention_cache.append_to_cache(cache, r.draw(dtype, 2, 2, 5, 24), lengths, table)
+
+
+def attend_to_cache(r: Run, dtype: torch.dtype, parts: int, rules: bool) -> None:
+    """Two tokens of heads that share keys, in pages; with rules the keys lie in a row."""
+    wide = r.kernels.common.accumulator(torch.empty(0, dtype=dtype))
+    table = None if rules else torch.randperm(20, generator=r.generator).view(2, 10).int()
+    shape = (2, 2, 90) if rules else (20, 2, 9)
+    q, k, v = r.draw(dtype, 2, 6, 2, 24), r.draw(dtype, *shape, 24), r.draw(dtype, *shape, 40)
+    slopes, sink = (r.draw(wide, 2, 6).abs(), r.draw(dtype, 6)) if rules else (None, None)
+    out, lse = r.out(dtype, 2, 6, 2, 40, scale=8.0), r.out(wide, 2, 6, 2, scale=8.0)
+    numbers = (None, 2.0, (40, 0, 1, 2, parts)) if rules else (None, 0.0, (-1, 0, 1, 2, parts))
+    lengths = torch.tensor([85, 5])
+    r.kernels.attention_cache.attention_of_cache(out, lse, q, k, v, lengths, table, slopes, sink, *numbers)
+
+
+@case
+def attention_of_cache_kernel(r: Run, dtype: torch.dtype) -> None:
+    attend_to_cache(r, dtype, 1, False)
+    attend_to_cache(r, dtype, 1, True)
+
+
+@case
+def join_kernel(r: Run, dtype: torch.dtype) -> None:
+    """Parts of which one sees nothing."""
+    attend_to_cache(r, dtype, 3, False)
+    attend_to_cache(r, dtype, 3, True)
+
+
 def product(r: Run, dtype: torch.dtype, m: int, n: int, k: int, fused: bool = False, trans: str = "nt") -> None:
     a, b = r.draw(dtype, m, k), r.draw(dtype, k, n)
     scale = a.abs().double() @ b.abs().double()
@@ -308,7 +344,8 @@ def jobs() -> list[Job]:
     for name, f in CASES.items():
         for dtype in DTYPES:
             # exp2 differs in the last bits, by which a probability of 16 bits may round the other way
-            loose = EPS[dtype] / 8 if name.startswith("attention") and dtype.itemsize == 2 else 0.0
+            powers = name.startswith("attention") or name == "join_kernel"
+            loose = EPS[dtype] / 8 if powers and dtype.itemsize == 2 else 0.0
             found.append(Job(f"{name}-{str(dtype)[6:]}", f, dtype, 90, name, loose))
     for kind, count in TILES.items():
         dtype = {"half": torch.bfloat16, "f64": torch.float64}.get(kind, torch.float32)

@@ -181,13 +181,27 @@ Run multiply_run(Shape s, Type d, Type x, Type y, bool saturates) {
     return nullptr;
 }
 
+// Element e of a lane's register, in a matrix of 8 rows.
 template <bool Trans>
-void load_matrix(Warp& w, const Inst& i) {
+void walk_matrix(auto&& f) {
+    for (int l = 0; l < kLanes; ++l)
+        for (int e = 0; e < 2; ++e) f(l, e, Trans ? l % 4 * 2 + e : l / 4, Trans ? l / 4 : l % 4 * 2 + e);
+}
+
+template <bool Trans>
+void move_matrices(Warp& w, const Inst& i) {
     if (!together(w, i, kAll)) return;
     uint64_t address[kLanes];
     addresses(w, i.a, i.flags & kWideAddress, i.imm, address);
     Block& b = *w.block;
     const int rows = 8 * i.count;
+    const bool store = i.flags & kStore;
+    const Ref* refs = w.list(i);
+    uint16_t row_of[kLanes][8];
+    for (int j = 0; store && j < i.count; ++j)
+        walk_matrix<Trans>([&](int l, int e, int row, int column) {
+            row_of[8 * j + row][column] = static_cast<uint16_t>(w.at<uint32_t>(refs[j])[l] >> 16 * e);
+        });
     for (int l = 0; l < rows; ++l) {
         if (i.space == Space::generic && (address[l] & kWindowBits) != kSharedWindow)
             fail(w, i, illegal_address, l, concat("the address 0x", std::hex, address[l], " is none of shared memory"));
@@ -197,29 +211,22 @@ void load_matrix(Warp& w, const Inst& i) {
                  concat("the address 0x", std::hex, address[l], " of a row is no multiple of 16 (misaligned)"));
         check_shared_bounds(w, i, l, address[l], 16);
         if (b.launch->options.check_shared)
-            touch_shared(w, i, l, static_cast<uint32_t>(address[l]), 16, i.flags & kStore);
+            touch_shared(w, i, l, static_cast<uint32_t>(address[l]), 16, store,
+                         store ? reinterpret_cast<const char*>(row_of[l]) : nullptr);
     }
     if (b.launch->options.count) {
         b.counters.shared_bytes += static_cast<uint64_t>(rows) * 16;
         count_conflicts(b.counters, address, rows == kLanes ? kAll : (1u << rows) - 1, 16);
     }
-    const Ref* refs = w.list(i);
-    for (int j = 0; j < i.count; ++j) {
-        uint32_t* r = w.at<uint32_t>(refs[j]);
-        for (int l = 0; l < kLanes; ++l)
-            for (int e = 0; e < 2; ++e) {
-                const int row = Trans ? l % 4 * 2 + e : l / 4, column = Trans ? l / 4 : l % 4 * 2 + e;
-                char* at = b.shared.data() + address[8 * j + row] + 2 * column;
-                uint16_t x;
-                if (i.flags & kStore) {
-                    x = static_cast<uint16_t>(r[l] >> 16 * e);
-                    std::memcpy(at, &x, 2);
-                } else {
-                    std::memcpy(&x, at, 2);
-                    r[l] = (r[l] & ~(0xffffu << 16 * e)) | uint32_t{x} << 16 * e;
-                }
-            }
+    for (int l = 0; l < rows; ++l) {
+        char* const at = b.shared.data() + address[l];
+        store ? std::memcpy(at, row_of[l], 16) : std::memcpy(row_of[l], at, 16);
     }
+    for (int j = 0; !store && j < i.count; ++j)
+        walk_matrix<Trans>([&](int l, int e, int row, int column) {
+            uint32_t& r = w.at<uint32_t>(refs[j])[l];
+            r = (r & ~(0xffffu << 16 * e)) | uint32_t{row_of[8 * j + row][column]} << 16 * e;
+        });
 }
 
 void matrix_access(Builder& b, bool stores) {
@@ -238,7 +245,7 @@ void matrix_access(Builder& b, bool stores) {
     Inst at;
     b.address(at, b.operand(stores ? 0 : 1));
     const uint32_t list = b.add_list(refs);
-    Inst& i = b.emit(trans ? load_matrix<true> : load_matrix<false>, Class::memory);
+    Inst& i = b.emit(trans ? move_matrices<true> : move_matrices<false>, Class::memory);
     i.a = at.a, i.imm = at.imm, i.flags = static_cast<uint16_t>(at.flags | (stores ? kStore : 0));
     i.list = list, i.count = static_cast<uint8_t>(count), i.space = space, i.bytes = 16;
 }

@@ -8,7 +8,7 @@ from functools import partial
 
 from neurokern.bench.cases import Case
 
-from . import activation, attention, large, matmul, normalization, softmax
+from . import activation, attention, attention_backends, large, matmul, normalization, softmax
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,13 @@ SUITES = (
         partial(attention.attention, "bf16", True),
     ),
     Suite("decode", "attention, 1 to 4 tokens, f32 and bf16", "attention", Bound(1.5, 1.0), attention.decode),
+    Suite(
+        "attention-backends",
+        "attention, beside each of torch's kernels",
+        "attention",
+        Bound(1.2, 1.0),
+        attention_backends.backends,
+    ),
     Suite("attention-masked", "attention with a window or a bias", "attention", Bound(2.0, 1.0), attention.masked),
     Suite("large", "1 to 64 MiB, hot and cold", "activation", Bound(1.2, 0.9), large.hot_and_cold),
     Suite("tiny", "one op on 64 elements, no gradient", "activation", Bound(0.7, 0.5), _tiny),

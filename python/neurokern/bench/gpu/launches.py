@@ -1,4 +1,4 @@
-"""A dozen launches, one of each kind of kernel: small for compute-sanitizer, of a benchmark's size for ncu."""
+"""Launches, one of each kind of kernel: small for compute-sanitizer, of a benchmark's size for ncu."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Call = Callable[[], object]
 
 
 def calls(large: bool, place: str) -> dict[str, Call]:
-    """Name and call of each; the ten that ncu looks at come first."""
+    """Name and call of each; those that ncu looks at come first."""
 
     def make(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.randn(*shape, device=place).to(dtype)
@@ -28,11 +28,17 @@ def calls(large: bool, place: str) -> dict[str, Call]:
     x, y = make(n, n), make(rows, n)
     leaf = make(rows, n).requires_grad_()
     g = make(rows, n)
+    q, kv = (make(1, 4, 2048 if large else 70, 128, dtype=bf16).requires_grad_() for _ in range(2))
+    attended = F.scaled_dot_product_attention(q, kv, kv, is_causal=True)
+    g_attended = torch.ones_like(attended)
     normed, activated = F.layer_norm(leaf, (n,), w, w), F.gelu(leaf)
     return {
         "matmul bf16": lambda: F.matmul(a, b),
         "linear bf16, one row": lambda: F.linear(one, a),
         "linear + gelu bf16": lambda: F.linear(a, b, bias, activation="gelu"),
+        "attention bf16": lambda: F.scaled_dot_product_attention(q, kv, kv, is_causal=True),
+        "attention bf16 backward": lambda: torch.autograd.grad(attended, (q, kv), g_attended, retain_graph=True),
+        "attention bf16, one token": lambda: F.scaled_dot_product_attention(q[:, :, :1], kv, kv),
         "matmul f32": lambda: F.matmul(x, x),
         "gelu": lambda: F.gelu(y),
         "gelu backward": lambda: torch.autograd.grad(activated, leaf, g, retain_graph=True),

@@ -32,7 +32,7 @@ AttentionOperand operand(const Problem& p, const Operand& x) {
 }
 
 void fill(const Problem& p, AttentionParams& to) {
-    to.rules = p.rules;
+    to.rules = p.rules, to.drops = p.rules.dropout != 0;
     to.query = operand(p, p.query), to.key = operand(p, p.key), to.value = operand(p, p.value);
     to.mask = operand(p, p.mask), to.bias = operand(p, p.bias), to.slopes = operand(p, p.slopes);
     to.sink = operand(p, p.sink), to.output = operand(p, p.output), to.lse = operand(p, p.lse);

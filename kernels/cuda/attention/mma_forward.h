@@ -20,6 +20,7 @@ struct MmaForward {
     using V = HeadOperand<false, false, Keys, D, D, kThreads>;
     using KeyValueRing = tile::GroupRing<2, K::Copy::kTileBytes, V::Copy::kTileBytes>;
     static constexpr int kShared = KeyValueRing::kBytes + Q::Copy::kTileBytes;
+    static constexpr bool kKeepsQueries = Ms == 1 && D <= 128;  // in registers
 
     struct Shared {
         AttentionPlace place;
@@ -29,7 +30,7 @@ struct MmaForward {
     const AttentionParams& p;
     const Shared& shared;
     int row0, lane;  // of this lane's first row
-    float o[Ms][kCs][4], top[Ms][2], total[Ms][2];
+    float o[Ms][kCs][4], top[Ms][2], from[Ms][2], total[Ms][2];
 
     // Scores of a tile to what the softmax takes: in units of 2^x where features are asked for, else as they are.
     __device__ __forceinline__ void features(float (&s)[Ms][kNs][4], int k0) const {
@@ -57,28 +58,50 @@ struct MmaForward {
         through_front(change, s);
     }
 
-    // Scores become probabilities, less a factor for each row; sums and maxima of rows follow, and so do results.
-    __device__ __forceinline__ void softmax(float (&s)[Ms][kNs][4], float scale) {
+    // Scores become probabilities, less a factor for each row, and their sums follow. The factor is that of `top`, the
+    // greatest score some tiles ago: sums and results are scaled anew only when a row of the warp has exceeded its own
+    // by `slack` (2^8 as a probability, which f16 can hold).
+    __device__ __forceinline__ void softmax(float (&s)[Ms][kNs][4], float scale, float slack) {
+        float next[Ms][2];
+        bool grows = false;
 #pragma unroll
         for (int m = 0; m < Ms; ++m)
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-                float next = top[m][half];
+                float& greatest = next[m][half];
+                greatest = fmaxf(s[m][0][2 * half], s[m][0][2 * half + 1]);
 #pragma unroll
-                for (int n = 0; n < kNs; ++n) next = fmaxf(fmaxf(next, s[m][n][2 * half]), s[m][n][2 * half + 1]);
-                next = reduce_quad(next, Max{});
-                const float from = next == -INFINITY ? 0.f : next * scale;
-                const float shrink = ptx::ex2_approx(fmaf(top[m][half], scale, -from));
-                top[m][half] = next;
+                for (int n = 1; n < kNs; ++n)
+                    greatest = fmaxf(fmaxf(greatest, s[m][n][2 * half]), s[m][n][2 * half + 1]);
+                grows |= greatest > top[m][half] + slack;
+            }
+        if (__any_sync(kAllLanes, grows)) raise(next, scale);
+#pragma unroll
+        for (int m = 0; m < Ms; ++m)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
                 float sum = 0;
 #pragma unroll
                 for (int n = 0; n < kNs; ++n)
 #pragma unroll
                     for (int i = 2 * half; i < 2 * half + 2; ++i) {
-                        s[m][n][i] = ptx::ex2_approx(fmaf(s[m][n][i], scale, -from));
+                        s[m][n][i] = ptx::ex2_approx(fmaf(s[m][n][i], scale, -from[m][half]));
                         sum += s[m][n][i];
                     }
-                total[m][half] = fmaf(total[m][half], shrink, sum);  // of this lane's columns
+                total[m][half] += sum;  // of this lane's columns
+            }
+    }
+    // Makes sums and results relative to the greatest scores so far.
+    __device__ __forceinline__ void raise(const float (&greatest)[Ms][2], float scale) {
+#pragma unroll
+        for (int m = 0; m < Ms; ++m)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const float before = top[m][half];
+                top[m][half] = fmaxf(before, reduce_quad(greatest[m][half], Max{}));
+                from[m][half] = top[m][half] == -INFINITY ? 0.f : top[m][half] * scale;
+                const float shrink = ptx::ex2_approx(fmaf(before, scale, -from[m][half]));
+                total[m][half] *= shrink;
 #pragma unroll
                 for (int c = 0; c < kCs; ++c) o[m][c][2 * half] *= shrink, o[m][c][2 * half + 1] *= shrink;
             }
@@ -130,25 +153,31 @@ struct MmaForward {
         const auto range = [&](int query) { return shared.scores.range(query); };
         const Reach sees(range, q0 + warp * 16 * Ms, 16 * Ms, static_cast<int>(place.queries));
         const float scale = p.features ? 1.f : static_cast<float>(p.rules.scale) * kLog2E;
+        const float slack = p.drops ? 0.f : 8 / scale;  // what dropout keeps it multiplies
+        tile::clear(o);
 #pragma unroll
         for (int m = 0; m < Ms; ++m)
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                top[m][half] = -INFINITY, total[m][half] = 0;
+            for (int half = 0; half < 2; ++half) top[m][half] = -INFINITY, from[m][half] = total[m][half] = 0;
+        uint32_t queries[kKeepsQueries ? kSteps : 1][Ms][4];
+        if constexpr (kKeepsQueries) {
+            ring.template wait<0>();
 #pragma unroll
-                for (int c = 0; c < kCs; ++c) o[m][c][2 * half] = o[m][c][2 * half + 1] = 0;
-            }
+            for (int i = 0; i < kSteps; ++i) tile::fetch<T, true>(queries[i], shared_q, map_q, i);
+        }
 #pragma unroll 1
         for (int k0 = first, left = tiles; left > 0; k0 += Keys, --left) {
             const bool works = sees.some(k0, k0 + Keys);
             ring.template wait<0>();
             load_k();
-            float s[Ms][kNs][4] = {};
+            float s[Ms][kNs][4];
             if (works) {
+                tile::clear(s);
 #pragma unroll
                 for (int i = 0; i < kSteps; ++i) {
-                    uint32_t a[Ms][4], b[kNs / 2][4];
-                    tile::fetch<T, true>(a, shared_q, map_q, i);
+                    uint32_t b[kNs / 2][4];
+                    uint32_t (&a)[Ms][4] = queries[kKeepsQueries ? i : 0];
+                    if constexpr (!kKeepsQueries) tile::fetch<T, true>(a, shared_q, map_q, i);
                     tile::fetch<T, false>(b, ring.template reading<0>(), map_k, i);
                     tile::multiply<T>(s, a, b);
                 }
@@ -156,8 +185,8 @@ struct MmaForward {
                     features(s, k0);
                 else if (!sees.all(k0, k0 + Keys))
                     hide(s, range, row0, k0);
-                softmax(s, scale);
-                if (p.rules.dropout != 0) drop(s, k0);
+                softmax(s, scale, slack);
+                if (p.drops) drop(s, k0);
             }
             ring.template release<0>();
             ring.template wait<1>();

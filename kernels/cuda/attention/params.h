@@ -28,6 +28,7 @@ struct AttentionParams {
     int64_t heads = 1, group = 1;                            // group: heads of queries for each of keys
     int64_t queries = 0, keys = 0, size = 0, value_size = 0;
     int32_t features = 0;  // whether scores need more than a positive scale and the rules
+    int32_t drops = 0;     // whether there is dropout
     int64_t tiles = 0;     // of a head: of queries, or of keys
     int64_t chunks = 1;    // of the result's columns, for the plain kernels
     const void *cu_queries = nullptr, *cu_keys = nullptr;  // null: not packed

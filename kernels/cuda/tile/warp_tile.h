@@ -25,6 +25,12 @@ __device__ __forceinline__ void fetch(uint32_t (&r)[Count][4], const char* tile,
     }
 }
 
+template <int Ms, int Ns>
+__device__ __forceinline__ void clear(float (&sum)[Ms][Ns][4]) {
+#pragma unroll
+    for (int i = 0; i < Ms * Ns * 4; ++i) sum[i / (Ns * 4)][i / 4 % Ns][i % 4] = 0;
+}
+
 // sum += A B for one step of k.
 template <DType T, int Ms, int Ns>
 __device__ __forceinline__ void multiply(float (&sum)[Ms][Ns][4], const uint32_t (&a)[Ms][4],

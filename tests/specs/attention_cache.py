@@ -219,6 +219,5 @@ SPECS: tuple[OpSpec, ...] = (
         scale=sizes,
         differentiable=False,
         registered=("append_to_cache", "attention_of_cache"),
-        backends=("cpu", "triton"),
     ),
 )

@@ -7,12 +7,12 @@
 // dropout) is behind one branch for each tile.
 #pragma once
 
-#include "mma.h"
+#include "mma_softmax.h"
 
 namespace nk::cuda {
 
 template <DType T, int D, int Queries, int Keys, int Ms>
-struct MmaForward {
+struct MmaForward : MmaSoftmax<Ms, Keys / 8, D / 8> {
     static constexpr int kThreads = Queries / (16 * Ms) * kWarp;
     static constexpr int kNs = Keys / 8, kCs = D / 8, kSteps = D / 16;
     using Q = HeadOperand<true, true, Queries, D, 16 * Ms, kThreads>;
@@ -30,7 +30,8 @@ struct MmaForward {
     const AttentionParams& p;
     const Shared& shared;
     int row0, lane;  // of this lane's first row
-    float o[Ms][kCs][4], top[Ms][2], from[Ms][2], total[Ms][2];
+    using Sums = MmaSoftmax<Ms, kNs, kCs>;
+    using Sums::o, Sums::top, Sums::total;
 
     // Scores of a tile to what the softmax takes: in units of 2^x where features are asked for, else as they are.
     __device__ __forceinline__ void features(float (&s)[Ms][kNs][4], int k0) const {
@@ -56,55 +57,6 @@ struct MmaForward {
             }
         };
         through_front(change, s);
-    }
-
-    // Scores become probabilities, less a factor for each row, and their sums follow. The factor is that of `top`, the
-    // greatest score some tiles ago: sums and results are scaled anew only when a row of the warp has exceeded its own
-    // by `slack` (2^8 as a probability, which f16 can hold).
-    __device__ __forceinline__ void softmax(float (&s)[Ms][kNs][4], float scale, float slack) {
-        float next[Ms][2];
-        bool grows = false;
-#pragma unroll
-        for (int m = 0; m < Ms; ++m)
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                float& greatest = next[m][half];
-                greatest = fmaxf(s[m][0][2 * half], s[m][0][2 * half + 1]);
-#pragma unroll
-                for (int n = 1; n < kNs; ++n)
-                    greatest = fmaxf(fmaxf(greatest, s[m][n][2 * half]), s[m][n][2 * half + 1]);
-                grows |= greatest > top[m][half] + slack;
-            }
-        if (__any_sync(kAllLanes, grows)) raise(next, scale);
-#pragma unroll
-        for (int m = 0; m < Ms; ++m)
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                float sum = 0;
-#pragma unroll
-                for (int n = 0; n < kNs; ++n)
-#pragma unroll
-                    for (int i = 2 * half; i < 2 * half + 2; ++i) {
-                        s[m][n][i] = ptx::ex2_approx(fmaf(s[m][n][i], scale, -from[m][half]));
-                        sum += s[m][n][i];
-                    }
-                total[m][half] += sum;  // of this lane's columns
-            }
-    }
-    // Makes sums and results relative to the greatest scores so far.
-    __device__ __forceinline__ void raise(const float (&greatest)[Ms][2], float scale) {
-#pragma unroll
-        for (int m = 0; m < Ms; ++m)
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                const float before = top[m][half];
-                top[m][half] = fmaxf(before, reduce_quad(greatest[m][half], Max{}));
-                from[m][half] = top[m][half] == -INFINITY ? 0.f : top[m][half] * scale;
-                const float shrink = ptx::ex2_approx(fmaf(before, scale, -from[m][half]));
-                total[m][half] *= shrink;
-#pragma unroll
-                for (int c = 0; c < kCs; ++c) o[m][c][2 * half] *= shrink, o[m][c][2 * half + 1] *= shrink;
-            }
     }
 
     __device__ __forceinline__ MmaForward(const AttentionParams& params, const Shared& memory, int row)
@@ -154,11 +106,7 @@ struct MmaForward {
         const Reach sees(range, q0 + warp * 16 * Ms, 16 * Ms, static_cast<int>(place.queries));
         const float scale = p.features ? 1.f : static_cast<float>(p.rules.scale) * kLog2E;
         const float slack = p.drops ? 0.f : 8 / scale;  // what dropout keeps it multiplies
-        tile::clear(o);
-#pragma unroll
-        for (int m = 0; m < Ms; ++m)
-#pragma unroll
-            for (int half = 0; half < 2; ++half) top[m][half] = -INFINITY, from[m][half] = total[m][half] = 0;
+        this->begin_sums();
         uint32_t queries[kKeepsQueries ? kSteps : 1][Ms][4];
         if constexpr (kKeepsQueries) {
             ring.template wait<0>();
@@ -185,7 +133,7 @@ struct MmaForward {
                     features(s, k0);
                 else if (!sees.all(k0, k0 + Keys))
                     hide(s, range, row0, k0);
-                softmax(s, scale, slack);
+                this->add(s, scale, slack);
                 if (p.drops) drop(s, k0);
             }
             ring.template release<0>();
@@ -219,15 +167,11 @@ struct MmaForward {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int query = row0 + m * 16 + half * 8;
-                float sum = reduce_quad(total[m][half], Add{});
-                const float seen = top[m][half] == -INFINITY ? -INFINITY : top[m][half] * unit;
-                const float all = fmaxf(seen, sink), from = all == -INFINITY ? 0.f : all;
-                const float shrink = seen == -INFINITY ? 1.f : ptx::ex2_approx(seen - from);
-                sum = sum * shrink + (sink == -INFINITY ? 0.f : ptx::ex2_approx(sink - from));
-                by[m][half] = sum == 0 ? 0.f : shrink / sum;
+                const RowEnd end(top[m][half] == -INFINITY ? -INFINITY : top[m][half] * unit,
+                                 reduce_quad(total[m][half], Add{}), sink);
+                by[m][half] = end.by;
                 if (p.lse.data != nullptr && lane % 4 == 0 && query < place.queries)
-                    static_cast<float*>(p.lse.data)[place.of_queries(p.lse) + query * p.lse.row] =
-                        sum == 0 ? -INFINITY : math::log(sum) + from * kLn2;
+                    static_cast<float*>(p.lse.data)[place.of_queries(p.lse) + query * p.lse.row] = end.lse;
             }
         store_rows<T, typename Q::Swizzle>(o, by, tile, threadIdx.x / kWarp * 16 * Ms,
                                            element<T>(p.output.data, place.of_queries(p.output) + q0 * p.output.row),

@@ -63,11 +63,11 @@ struct AttentionPlace {
     }
 };
 
-// ALiBi's slope of a head.
+// ALiBi's slope of the head `further` behind the place's.
 template <class Number>
-__device__ __forceinline__ Number slope_of(const AttentionParams& p, const AttentionPlace& place) {
+__device__ __forceinline__ Number slope_of(const AttentionParams& p, const AttentionPlace& place, int64_t further = 0) {
     if (p.slopes.data == nullptr) return 0;
-    const int64_t i = place.offset(p.slopes, place.head);
+    const int64_t i = place.offset(p.slopes, place.head + further);
     return p.slopes_f64 ? static_cast<Number>(static_cast<const double*>(p.slopes.data)[i])
                         : static_cast<Number>(static_cast<const float*>(p.slopes.data)[i]);
 }

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling, is_exporting
 
 from .. import _C
-from ..backends.context import chosen
-from ..backends.fall_back import to_torch, why_unknown
+from ..backends.fall_back import why_unknown
 from ..core.op import op
 from ..core.tensors import PLAIN, recording
 from .attention import Maybe, Shape, _fake, _one_by_torch
@@ -83,11 +82,6 @@ def attention_of_cache_by_torch(
 # ---- the ops ----
 
 
-def _why_no_kernel(x: Tensor) -> str | None:
-    """Why the automatic backend has no kernel where these tensors are."""
-    return "a cache has no CUDA kernel yet" if chosen() == "auto" and x.device.type == "cuda" else None
-
-
 def refuse_gradient(**tensors: Any) -> None:
     """Raise where autograd would record: writing to a cache in place has no gradient."""
     for name, t in tensors.items():
@@ -102,15 +96,11 @@ def _prepare_append(cache: Tensor, new: Tensor, lengths: Tensor, table: Maybe) -
     refuse_gradient(cache=cache, new=new)
     if is_exporting():  # functionalized, aten has no name for what writes here
         return append_by_torch(cache, new, lengths, table)
-    if (reason := _why_no_kernel(cache)) is not None:
-        return to_torch(TITLE, reason, lambda: append_by_torch(cache, new, lengths, table))
     return cache, new, lengths, table
 
 
 def _prepare(q: Tensor, k_cache: Tensor, v_cache: Tensor, *rest: Any) -> Any:
     refuse_gradient(query=q, k_cache=k_cache, v_cache=v_cache, slopes=rest[2], sink=rest[3])
-    if (reason := _why_no_kernel(q)) is not None:
-        return to_torch(TITLE, reason, lambda: attention_of_cache_by_torch(q, k_cache, v_cache, *rest))
     return q, k_cache, v_cache, *rest
 
 

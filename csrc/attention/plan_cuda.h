@@ -66,7 +66,7 @@ struct SplitPlan {
 };
 
 inline constexpr int64_t kFewQueries = 16;      // of ordinary attention that takes these kernels
-inline constexpr int kSplitStatic = 4096;       // bytes of shared memory beside the tiles, at most
+inline constexpr int kSplitStatic = 3072;       // bytes of shared memory beside the tiles, at most
 inline constexpr int kSplitBlocks = 2;          // of a multiprocessor: so many hide the time of a copy
 inline constexpr int64_t kSplitLeastTiles = 4;  // of a part, that its own results are little beside
 

@@ -41,3 +41,9 @@ def load_stores() -> ctypes.CDLL:
 def load_threads() -> ctypes.CDLL:
     """How many threads share a piece of work on the CPU."""
     return _compiled("threads.cpp")
+
+
+@cache
+def load_attention() -> ctypes.CDLL:
+    """How attention of few queries is divided on CUDA."""
+    return _compiled("attention.cpp")

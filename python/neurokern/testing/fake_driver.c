@@ -24,7 +24,7 @@ static struct {
     int code, times, milliseconds;
 } rules[16];
 static int count, version, capturing, rule_count;
-static char text[1 << 16];
+static char text[1 << 20];
 static size_t used;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static __thread uintptr_t current;  // PRIMARY + device, GREEN + device

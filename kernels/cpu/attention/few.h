@@ -2,9 +2,10 @@
 // that share them.
 //
 //   for blocks of 256 keys
+//     where their rows begin    one behind the other, or by the table of pages
 //     s[rows, 256] = q k'       four keys with four rows at a time, sums across vectors
 //     p = exp(s - maximum)
-//     o[rows, columns] += p v   the microkernel, of values as they lie
+//     o[rows, columns] += p v   each value is read whole, once for four rows, whose sums stay in registers
 //
 // A thread has a share of the keys; `finish` puts the shares together.
 #pragma once
@@ -18,9 +19,32 @@ template <class L, class S>
 struct Few {
     using Acc = typename L::Acc;
     using V = vec<Acc>;
-    static constexpr int W = L::W, kKeys = 4, kRowsAtOnce = L::kMaxRows > 8 ? 4 : 2,
-                         kProductRows = L::kMaxRows < 8 ? L::kMaxRows : 8;
-    static constexpr int kWide = AttentionShape<L, S>::kWide;
+    static constexpr int W = L::W, kKeys = 4, kRowsAtOnce = L::kMaxRows > 8 ? 4 : 2;
+    static constexpr int kSums = L::kMaxRows > 8 ? 16 : 8;  // vectors of sums that registers hold beside the operands
+
+    // Where the rows of a block begin, in elements from where the head's do.
+    struct Places {
+        int64_t key[cpu::kAttentionKeys], value[cpu::kAttentionKeys];
+
+        NK_INLINE void find(const cpu::AttentionHead& h, KeyRange r) {
+            if (h.pages.table == nullptr) {
+                for (int64_t j = 0; j < r.end - r.begin; ++j) {
+                    key[j] = (r.begin + j) * h.key.row;
+                    value[j] = (r.begin + j) * h.value.row;
+                }
+                return;
+            }
+            const int64_t rows = h.pages.rows;
+            int64_t number = r.begin / rows, within = r.begin % rows;
+            for (int64_t j = 0; j < r.end - r.begin; ++number, within = 0) {
+                const int64_t page = h.pages[number];
+                for (; within < rows && j < r.end - r.begin; ++within, ++j) {
+                    key[j] = page * h.pages.key + within * h.key.row;
+                    value[j] = page * h.pages.value + within * h.value.row;
+                }
+            }
+        }
+    };
 
     static cpu::AttentionFew layout(const cpu::AttentionHead& h, int64_t heads) {
         return {AttentionShape<L, S>::tile(), heads, h.queries, h.size, h.value_size};
@@ -44,25 +68,32 @@ struct Few {
             maximum[r] = minus_infinity<Acc>(), sum[r] = 0;
         }
         for (int64_t j = 0; j < at.rows * at.value_ld; ++j) output[j] = 0;
+        Places places;
         for (int64_t k = begin; k < end; k += cpu::kAttentionKeys) {
             const KeyRange r{k, end - k < cpu::kAttentionKeys ? end : k + cpu::kAttentionKeys};
-            products_of_rows(h, q, at, r, scores);
+            places.find(h, r);
+            products_of_rows(h, q, at, r.end - r.begin, places.key, scores);
             probabilities(heads, at, r, scores, maximum, sum, output);
-            add_values(h, at, r, scores, product, reinterpret_cast<Acc*>(scratch + at.values), output);
+            add_values(h, at, r.end - r.begin, places.value, scores, product,
+                       reinterpret_cast<Acc*>(scratch + at.values), output);
         }
     }
 
     // scores[rows, 256] = q k'
     static NK_INLINE void products_of_rows(const cpu::AttentionHead& h, const Acc* q, const cpu::AttentionFew& at,
-                                           KeyRange r, Acc* scores) {
+                                           int64_t count, const int64_t* places, Acc* scores) {
         const S* const keys = static_cast<const S*>(h.key.data);
-        for (int64_t k = r.begin; k < r.end; k += kKeys) {
+        for (int64_t k = 0; k < count; k += kKeys) {
             const S* key[kKeys];
-            for (int i = 0; i < kKeys; ++i) key[i] = keys + (k + i < r.end ? k + i : r.end - 1) * h.key.row;
-            Acc* const to = scores + (k - r.begin);
+            for (int i = 0; i < kKeys; ++i) key[i] = keys + places[k + i < count ? k + i : count - 1];
+            Acc* const to = scores + k;
             int64_t row = 0;
             for (; row + kRowsAtOnce <= at.rows; row += kRowsAtOnce)
                 dots<kRowsAtOnce>(key, q + row * at.size_ld, at.size_ld, h.size, to + row * cpu::kAttentionKeys);
+            if (kRowsAtOnce > 2 && row + 2 <= at.rows) {
+                dots<2>(key, q + row * at.size_ld, at.size_ld, h.size, to + row * cpu::kAttentionKeys);
+                row += 2;
+            }
             for (; row < at.rows; ++row)
                 dots<1>(key, q + row * at.size_ld, at.size_ld, h.size, to + row * cpu::kAttentionKeys);
         }
@@ -113,21 +144,25 @@ struct Few {
         }
     }
 
-    static NK_INLINE void add_values(const cpu::AttentionHead& h, const cpu::AttentionFew& at, KeyRange r,
-                                     const Acc* scores, Acc* product, Acc* values, Acc* output) {
-        multiply<S>(at, r, scores, static_cast<const S*>(h.value.data) + r.begin * h.value.row, h.value.row,
-                    h.value_size, product);
+    static NK_INLINE void add_values(const cpu::AttentionHead& h, const cpu::AttentionFew& at, int64_t count,
+                                     const int64_t* places, const Acc* scores, Acc* product, Acc* values, Acc* output) {
+        const S* const from = static_cast<const S*>(h.value.data);
+        multiply(at, count, scores, from, places, h.value_size, product);
         // a probability of 0 may have met what is infinite or NaN
         if (any_unusual<Acc>({product, at.value_ld, 1}, 0, at.rows, h.value_size)) {
-            const int64_t n = r.end - r.begin;
-            pack_rows<L>(values, at.value_ld, static_cast<const S*>(h.value.data) + r.begin * h.value.row, h.value.row,
-                         1, n, h.value_size);
-            clean<L, S>(values, n * at.value_ld);
-            multiply<Acc>(at, r, scores, values, at.value_ld, h.value_size, product);
-            for (int64_t k = r.begin; k < r.end; ++k)
-                for (int64_t row = 0; row < at.rows; ++row)
-                    add_unusual<S, Acc>(h.value, k, h.value_size, scores[row * cpu::kAttentionKeys + k - r.begin],
-                                        product + row * at.value_ld);
+            int64_t own[cpu::kAttentionKeys];
+            for (int64_t k = 0; k < count; ++k) {
+                own[k] = k * at.value_ld;
+                pack_rows<L>(values + own[k], at.value_ld, from + places[k], 0, 1, 1, h.value_size);
+            }
+            clean<L, S>(values, count * at.value_ld);
+            multiply(at, count, scores, static_cast<const Acc*>(values), own, h.value_size, product);
+            for (int64_t k = 0; k < count; ++k) {
+                const cpu::HeadMatrix row{const_cast<S*>(from + places[k]), 0, 1};
+                for (int64_t r = 0; r < at.rows; ++r)
+                    add_unusual<S, Acc>(row, 0, h.value_size, scores[r * cpu::kAttentionKeys + k],
+                                        product + r * at.value_ld);
+            }
         }
         for (int64_t row = 0; row < at.rows; ++row)
             for (int64_t c = row * at.value_ld; c < row * at.value_ld + h.value_size; c += W)
@@ -135,24 +170,54 @@ struct Few {
     }
     // product[rows, columns] = scores values
     template <class B>
-    static NK_INLINE void multiply(const cpu::AttentionFew& at, KeyRange r, const Acc* scores, const B* values,
-                                   int64_t value_row, int64_t columns, Acc* product) {
-        MicroArgs<Acc> g{};
-        g.a_row = cpu::kAttentionKeys * int64_t(sizeof(Acc)), g.a_step = sizeof(Acc);
-        g.k = r.end - r.begin;
-        g.b_step = value_row * int64_t(sizeof(B));
-        g.c_ld = g.init_ld = at.value_ld, g.target_row = at.value_ld * int64_t(sizeof(Acc));
-        for (int64_t row = 0; row < at.rows; row += kProductRows) {
-            const int n = static_cast<int>(at.rows - row < kProductRows ? at.rows - row : kProductRows);
-            g.a = reinterpret_cast<const char*>(scores + row * cpu::kAttentionKeys);
-            for (int64_t c = 0; c < columns; c += kWide) {
-                const int64_t left = columns - c < kWide ? columns - c : kWide;
-                g.b = reinterpret_cast<const char*>(values + c);
-                g.c = product + row * at.value_ld + c, g.target = g.c;
-                g.n = static_cast<int>(left);
-                pick_micro<L, B, Acc, kProductRows>(n, static_cast<int>((left + W - 1) / W))(g);
-            }
+    static NK_INLINE void multiply(const cpu::AttentionFew& at, int64_t count, const Acc* scores, const B* values,
+                                   const int64_t* places, int64_t columns, Acc* product) {
+        int64_t row = 0;
+        const auto rows = [&](auto n) {
+            all_columns<n>(at, count, scores + row * cpu::kAttentionKeys, values, places, columns,
+                           product + row * at.value_ld);
+            row += n;
+        };
+        while (row + 4 <= at.rows) rows(Index<4>{});
+        if (row + 2 <= at.rows) rows(Index<2>{});
+        if (row < at.rows) rows(Index<1>{});
+    }
+    template <int R, class B>
+    static void all_columns(const cpu::AttentionFew& at, int64_t count, const Acc* scores, const B* values,
+                            const int64_t* places, int64_t columns, Acc* product) {
+        constexpr int most = kSums / R < 8 ? kSums / R : 8;
+        int64_t c = 0;
+        const auto some = [&](auto vectors) NK_LAMBDA_INLINE {
+            for (; c + vectors * W <= columns; c += vectors * W)
+                weighted<R, vectors>(at, count, scores, values + c, places, product + c,
+                                     [](const B* p) NK_LAMBDA_INLINE { return L::load(p); });
+        };
+        some(Index<most>{});
+        if constexpr (most > 4) some(Index<4>{});
+        if constexpr (most > 2) some(Index<2>{});
+        some(Index<1>{});
+        if (c < columns) {
+            const auto m = L::mask(columns - c);
+            weighted<R, 1>(at, count, scores, values + c, places, product + c,
+                           [m](const B* p) NK_LAMBDA_INLINE { return L::load(p, m); });
         }
+    }
+    template <int R, int vectors, class B, class Get>
+    static NK_INLINE void weighted(const cpu::AttentionFew& at, int64_t count, const Acc* scores, const B* values,
+                                   const int64_t* places, Acc* product, Get get) {
+        V sum[R][vectors];
+        unroll<R>([&](auto r) { unroll<vectors>([&](auto v) { sum[r][v] = V(Acc(0)); }); });
+        for (int64_t k = 0; k < count; ++k) {
+            const B* const from = values + places[k];
+            V x[vectors];
+            unroll<vectors>([&](auto v) NK_LAMBDA_INLINE { x[v] = get(from + v * W); });
+            unroll<R>([&](auto r) NK_LAMBDA_INLINE {
+                const V weight(scores[r * cpu::kAttentionKeys + k]);
+                unroll<vectors>([&](auto v) NK_LAMBDA_INLINE { sum[r][v] = mad(weight, x[v], sum[r][v]); });
+            });
+        }
+        unroll<R>(
+            [&](auto r) { unroll<vectors>([&](auto v) { L::store(product + r * at.value_ld + v * W, sum[r][v]); }); });
     }
 
     static void finish(const cpu::AttentionHead* heads, int64_t count, const char* partial, int64_t apart, int parts) {

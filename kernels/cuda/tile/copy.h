@@ -51,9 +51,12 @@ class TileCopy {
     __device__ __forceinline__ void issue_whole(char* tile) {
         const uint32_t target = ptx::shared_address(tile) + offset_;
         auto cursor = walk_.begin();
+        const char* from[kPasses];  // first all of them: what a walk looks up can't be moved before a copy
 #pragma unroll
-        for (int pass = 0; pass < kPasses; ++pass, walk_.down(cursor))
-            ptx::cp_async_16(target + pass * kRowStep * Swizzle::kRowBytes, walk_.address(cursor));
+        for (int pass = 0; pass < kPasses; ++pass, walk_.down(cursor)) from[pass] = walk_.address(cursor);
+#pragma unroll
+        for (int pass = 0; pass < kPasses; ++pass)
+            ptx::cp_async_16(target + pass * kRowStep * Swizzle::kRowBytes, from[pass]);
         walk_.advance();
     }
 

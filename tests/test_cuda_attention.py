@@ -223,8 +223,10 @@ def test_scores_that_grow_from_tile_to_tile(dtype: str, step: float) -> None:
     k[..., 0] = (torch.arange(64 * tiles) // 64 * step * math.log(2) * math.sqrt(size)).to(kind)
     g, g_lse = torch.randn(1, 1, 40, size).to(kind), torch.zeros(1, 1, 40)
     want = results([q, k, v], {}, g, g_lse, torch.float64)
-    with neurokern.emulate(), neurokern.strict():
+    with neurokern.emulate(), neurokern.strict(), neurokern.trace() as launches:
         got = results([q, k, v], {}, g, g_lse, kind)
+    # no share was infinite, after which all is computed again
+    assert launches[0].counters["matrix instructions"] == 2 * 48 * 64 * tiles * size // (16 * 8 * 16)
     for x, y in zip(got[:2], want[:2], strict=True):
         assert (x.double() - y).abs().max() <= 4 * EPS[kind] * y.abs().max()
 

@@ -1,12 +1,16 @@
-"""Whole models of `transformers`, from their configurations with random weights: what users of a model gain."""
+"""Whole models with random weights, those of `transformers` and those of `examples/`: what users of a model gain."""
 
 from __future__ import annotations
 
+import copy
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
+from neurokern.nn.patch import patch
 from torch import Tensor
 
 NAME, TITLE = "models", "whole models: forward, training, generation"
@@ -23,7 +27,8 @@ class Model:
     """A model and what it is given.
 
     Attributes:
-        kind: name of the class in `transformers`; `config`: of its configuration, with `options`.
+        kind: name of the class in `transformers`.
+        config: name of its configuration's class, made with `options`; "" where there is none.
         batch: sequences or images of the forward pass and the training step.
         label: the shape in words.
         inputs: (batch, length) -> the arguments, drawn afresh, with labels.
@@ -49,6 +54,11 @@ class Model:
         config = getattr(transformers, self.config)(**self.options)
         return getattr(transformers, self.kind)(config)
 
+    def ours(self, stock: torch.nn.Module) -> torch.nn.Module:
+        """The same model on our kernels, with the same parameters."""
+        shared = {id(t): t for t in (*stock.parameters(), *stock.buffers())}
+        return patch(copy.deepcopy(stock, shared))
+
     def draw(self, config: Any, batch: int | None = None) -> dict[str, Tensor]:
         """Random inputs with labels; of one sequence or image where `batch` is 1."""
         return self.inputs(config, batch or self.batch, self.length)
@@ -57,6 +67,61 @@ class Model:
         """What it is to continue, one sequence."""
         given = self.inputs(config, 1, PROMPT)
         return {k: v for k, v in given.items() if k in ("input_ids", "input_features")}
+
+
+class Scored(torch.nn.Module):
+    """A network with its mean cross entropy, as models of `transformers` have it."""
+
+    config = None
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *, labels: Tensor, **given: Tensor) -> SimpleNamespace:
+        logits = self.network(*given.values())
+        return SimpleNamespace(loss=torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten()))
+
+
+@dataclass(frozen=True)
+class Network(Model):
+    """A network of `examples/`; `kind` is its file, whose `ours` and `stock` are measured."""
+
+    def _example(self) -> ModuleType:
+        return importlib.import_module(f"neurokern.examples.{self.kind}")
+
+    def make(self) -> torch.nn.Module:
+        """The network by torch.nn, with its loss."""
+        return Scored(self._example().stock())
+
+    def ours(self, stock: torch.nn.Module) -> torch.nn.Module:
+        """The network on our kernels, with the same parameters."""
+        found = Scored(self._example().ours())
+        for name, module in found.named_modules():
+            module._parameters.update(stock.get_submodule(name)._parameters)
+        return found
+
+
+def _characters(config: Any, batch: int, length: int) -> dict[str, Tensor]:
+    from neurokern.examples.char_transformer import alphabet
+
+    ids = torch.randint(len(alphabet()), (batch, length + 1))
+    return {"ids": ids[:, :-1], "labels": ids[:, 1:]}
+
+
+def _digits(config: Any, batch: int, length: int) -> dict[str, Tensor]:
+    return {"images": torch.rand(batch, 64), "labels": torch.randint(10, (batch,))}
+
+
+def _names(config: Any, batch: int, length: int) -> dict[str, Tensor]:
+    from neurokern.examples.translator import DIGITS, LETTERS, START
+
+    letters = torch.randint(1, len(LETTERS), (batch, length))
+    ends = torch.randint(length // 2, length, (batch, 1))
+    ends[0] = length
+    digits = torch.randint(10, (batch, DIGITS))
+    before = torch.nn.functional.pad(digits[:, :-1], (1, 0), value=START)
+    return {"letters": letters.where(torch.arange(length) < ends, 0), "before": before, "labels": digits}
 
 
 def _tokens(config: Any, batch: int, length: int) -> dict[str, Tensor]:
@@ -97,6 +162,9 @@ MODELS = (
             "decoder_attention_heads": 8, "encoder_ffn_dim": 2048, "decoder_ffn_dim": 2048,
         },
     ),
+    Network("character transformer", "char_transformer", "", 16, "16 x 128 characters", _characters, 128),
+    Network("vision transformer", "vision_transformer", "", 32, "32 images", _digits),
+    Network("translator", "translator", "", 32, "32 x 64 letters, 7 digits", _names, 64),
 )  # fmt: skip
 
 

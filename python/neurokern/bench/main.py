@@ -46,6 +46,7 @@ class Options:
     backend: str = "auto"
     minutes: float = math.inf
     compiled: bool = False
+    models: Sequence[str] = ()
 
 
 def chosen_cases(o: Options) -> list[tuple[Suite, list[Case]]]:
@@ -61,16 +62,25 @@ def chosen_cases(o: Options) -> list[tuple[Suite, list[Case]]]:
     if o.dtype is not None:
         pick("dtype", o.dtype, DTYPES)
     pick("device", o.device, DEVICES)
+    if o.models:
+        return []
     suites = [s for s in SUITES if o.family in (None, s.family) and (not o.suites or s.name in o.suites)]
     found = [(s, [c for c in s.cases(o.device, o.quick) if o.dtype in (None, c.dtype)]) for s in suites]
     return [(s, cases) for s, cases in found if cases]
 
 
 def chosen_models(o: Options) -> list[networks.Model]:
-    """The models that the options ask for; none on a GPU, or where torch's is the only backend."""
+    """The models that the options ask for; none on a GPU, or where torch's is the only backend.
+
+    Raises:
+        Failure: no model has that name.
+    """
+    for name in o.models:
+        pick("model", name, [m.name for m in networks.MODELS])
     if o.device != "cpu" or o.family not in (None, networks.NAME) or (o.suites and networks.NAME not in o.suites):
         return []
-    return [m for m in networks.chosen(o.quick) if o.dtype in (None, *networks.DTYPES)]
+    every = [m for m in networks.MODELS if m.name in o.models] if o.models else networks.chosen(o.quick)
+    return [m for m in every if o.dtype in (None, *networks.DTYPES)]
 
 
 def thread_counts(o: Options) -> list[int]:
@@ -245,6 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m neurokern.bench", description="Measure our kernels against torch.")
     parser.add_argument("family", nargs="?")
     parser.add_argument("--suite", dest="suites", action="append", default=[])
+    parser.add_argument("--model", dest="models", action="append", default=[])
     for name in ("--device", "--backend", "--dtype", "--threads"):
         parser.add_argument(name, default=getattr(Options, name[2:]))
     parser.add_argument("--json", dest="file", type=Path)

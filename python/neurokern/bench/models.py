@@ -19,7 +19,6 @@ import torch
 
 from ..backends.choice import backend
 from ..backends.trace import trace
-from ..nn.patch import patch
 from .console import duration, say, table
 from .machine import DTYPES, stamp
 from .runner import Record, Run, stop_if_lost, with_threads
@@ -138,11 +137,11 @@ def kernel_seconds(run: Callable[[], Any]) -> float | None:
     return sum(x.seconds or 0.0 for x in launches if x.backend != "torch")
 
 
-def _variants(model: torch.nn.Module, compiled: bool) -> dict[str, torch.nn.Module]:
+def _variants(model: Model, stock: torch.nn.Module, compiled: bool) -> dict[str, torch.nn.Module]:
     """The model on torch and on our kernels, with the same parameters; compiled, too, if asked."""
-    shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
-    found = {OURS: patch(copy.deepcopy(model, dict(shared))), TORCH: model}
+    found = {OURS: model.ours(stock), TORCH: stock}
     if compiled:
+        shared = {id(t): t for t in (*stock.parameters(), *stock.buffers())}
         found |= {f"{name}, compiled": torch.compile(copy.deepcopy(m, dict(shared))) for name, m in found.items()}
     return found
 
@@ -154,7 +153,7 @@ class Bench:
         self.model, self.dtype = model, DTYPES[dtype]
         stock = model.make().to(self.dtype)
         self.config = stock.config
-        self.variants = _variants(stock, compiled)
+        self.variants = _variants(model, stock, compiled)
         self._optimizer = torch.optim.AdamW(stock.parameters(), lr=1e-6, fused=True)
 
     def draw(self, batch: int | None = None) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from torch import Tensor
 NAME = "vision transformer"
 DATA = "digits"
 WIDTH, HEADS, LAYERS, PATCH = 128, 4, 4, 2
-SECONDS = 2.3  # of an epoch on both sides, on two cores
+SECONDS = 2.6  # of an epoch on both sides, on two cores
 EPOCHS, BATCH, RATE = 10, 32, 1e-3
 ACCURACY = 0.95  # least share of the test set
-AGREEMENT = 1e-2  # most that the loss of an epoch may differ between our kernels and torch
+AGREEMENT = 1e-4  # most that the loss of an epoch may differ between our kernels and torch
 
 
 def data() -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -92,6 +92,32 @@ def test_ours_runs_our_kernels_on_the_same_parameters_and_torchs_none(tiny):
     assert not torch.equal(given["input_ids"], bench.draw()["input_ids"])
 
 
+@pytest.mark.parametrize("model", [m for m in suite.MODELS if isinstance(m, suite.Network)], ids=lambda m: m.kind)
+def test_a_network_of_the_examples_runs_on_both_sides_on_the_same_parameters(model):
+    model = replace(model, batch=2)
+    bench = Bench(model, "f32", False)
+    both = zip(bench.variants[OURS].parameters(), bench.variants[TORCH].parameters(), strict=True)
+    assert all(a is b for a, b in both)
+    assert bench.difference() < 1e-5
+    given = bench.draw()
+    kernels = {v: kernels_of(lambda v=v: bench.training(v)[0](given)) for v in (OURS, TORCH)}
+    assert "cpu:attention" in kernels[OURS]
+    assert kernels[TORCH] == ""
+    assert all(p.grad is not None for p in bench.variants[TORCH].parameters())
+    assert {len(t) for t in bench.draw(1).values()} == {1}
+
+
+def test_the_models_that_are_named_are_measured_alone(tiny, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(suite, "MODELS", (replace(TINY, name="other"), TINY))
+    monkeypatch.setattr(models, "WHAT", ("forward",))
+    file = tmp_path / "records.jsonl"
+    arguments = ["--quick", "--threads", "1", "--dtype", "f32", "--json", str(file)]
+    assert main(["bench", "--model", "tiny GPT-2", *arguments]) == 0
+    assert [json.loads(line)["model"] for line in file.read_text().splitlines()] == ["tiny GPT-2"]
+    assert main(["bench", "--model", "tiny GTP-2", *arguments]) == 2
+    assert "no model 'tiny GTP-2'; did you mean 'tiny GPT-2'?" in capsys.readouterr().err
+
+
 def test_a_model_that_fails_is_a_row_and_the_next_is_measured(tiny, monkeypatch, capsys):
     broken = suite.Model("broken", "GPT2LMHeadModel", "GPT2Config", 2, "none", suite._tokens, 8, options={"n_head": 7})
     monkeypatch.setattr(suite, "MODELS", (broken, TINY))

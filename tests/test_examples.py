@@ -46,8 +46,8 @@ def trained(example, make, steps):
 
 
 def test_the_loss_falls_on_our_kernels_as_it_does_on_torchs(example):
-    ours, _ = trained(example, example.ours, 20)
-    theirs, _ = trained(example, example.stock, 20)
+    ours, _ = trained(example, example.ours, 40)
+    theirs, _ = trained(example, example.stock, 40)
     assert sum(ours[-4:]) < 0.95 * sum(ours[:4])
     assert ours[0] != ours[1]
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)

@@ -38,7 +38,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-demo: build  ## train a perceptron and an MLP on real data, our kernels beside torch.nn
+demo: build  ## train a perceptron, an MLP and three transformers, our kernels beside torch.nn (4 minutes)
 	@$(BIN)/neurokern demo
 
 test: build lint  ## everything that needs no GPU (at most 20 minutes on 2 cores)
@@ -61,7 +61,7 @@ format: setup  ## let ruff and clang-format change the files
 	@$(BIN)/ruff format .
 	@$(if $(CXX_FILES),$(BIN)/clang-format -i $(CXX_FILES))
 
-bench: build  ## whole models and every CPU suite against torch (about 45 minutes; ARGS="models --quick" for less)
+bench: build  ## whole models and every CPU suite against torch (about an hour; ARGS="models --quick" for less)
 	@$(BIN)/neurokern bench $(ARGS)
 
 gpu:  ## build for this machine's GPU, test and benchmark on it (7 minutes, no network; records go to OUT)

@@ -43,6 +43,7 @@ def test_info_says_why_cuda_is_missing_where_there_is_no_driver(capsys):
         (["check", "--op"], "--op"),
         (["demo", "--epochs", "many"], "--epochs"),
         (["demo", "--epochs", "0"], "--epochs"),
+        (["demo", "perceptrn"], "no network 'perceptrn'; did you mean 'perceptron'?"),
         (["bench", "--json", "/proc/no/such"], "--json /proc/no/such: "),
         (["bench", "--plot", "/proc/no/such.svg"], "--plot /proc/no/such.svg: "),
         (["check", "--counters", "--backend", "cpu"], "'cpu'"),
@@ -85,7 +86,7 @@ def examples():
 
 @pytest.mark.slow
 def test_the_demo_trains_agrees_with_torch_and_shows_its_kernels(capsys, examples):
-    assert main(["demo"]) == 0
+    assert main(["demo", "perceptron", "mlp"]) == 0
     out = capsys.readouterr().out
     for example in examples:
         assert f"{example.NAME} ({example.DATA})" in out
@@ -96,7 +97,7 @@ def test_the_demo_fails_when_accuracy_or_agreement_misses_its_bound(capsys, monk
     perceptron, mlp = examples
     monkeypatch.setattr(perceptron, "ACCURACY", 1.01)
     monkeypatch.setattr(mlp, "AGREEMENT", -1.0)
-    assert main(["demo", "--epochs", "1"]) == 1
+    assert main(["demo", "perceptron", "mlp", "--epochs", "1"]) == 1
     err = capsys.readouterr().err
     assert "perceptron: test accuracy" in err
     assert "MLP: the loss curves differ" in err
@@ -198,7 +199,7 @@ def test_an_interrupted_demo_shows_the_networks_that_are_done(capsys, monkeypatc
         return trained(example, *more)
 
     monkeypatch.setattr(demo, "train", once)
-    assert main(["demo", "--epochs", "1"]) == 130
+    assert main(["demo", "perceptron", "mlp", "--epochs", "1"]) == 130
     captured = capsys.readouterr()
     assert "perceptron (breast cancer)" in captured.out
     assert captured.err == "neurokern: interrupted after 1 of 2 networks\n"

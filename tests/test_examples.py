@@ -210,5 +210,5 @@ def test_the_demo_shows_scores_steps_and_what_was_written(tiny, monkeypatch, cap
 def test_too_many_bits_fail_the_demo(tiny, monkeypatch, capsys):
     pytest.importorskip("sklearn")
     monkeypatch.setattr(char_transformer, "BITS", 0.5)
-    assert main(["demo", "--epochs", "1"]) == 1
+    assert main(["demo", "char_transformer", "--epochs", "1"]) == 1
     assert "bits per character are more than 0.5" in capsys.readouterr().err

@@ -166,6 +166,17 @@ struct Block {
         }
     }
 
+    // What the epilogue writes or reads besides the output: it arrives while the microkernel makes the sums.
+    static NK_INLINE void prefetch_beside(const cpu::MatmulTask& t, int64_t i, int64_t j, int rows, int width) {
+        const cpu::MatmulEpilogue& e = t.epilogue;
+        for (int r = 0; e.preact.data && e.preact.col == 1 && r < rows; ++r)
+            for (int c = 0; c < width; c += 64 / int(sizeof(S)))
+                __builtin_prefetch(at<S>(e.preact, i + r, j + c), 1, 3);
+        for (int r = 0; e.residual.data && e.residual.col == 1 && r < rows; ++r)
+            for (int c = 0; c < width; c += 64 / int(sizeof(S)))
+                __builtin_prefetch(at<S>(e.residual, i + r, j + c), 0, 3);
+    }
+
     // The microkernel itself can do what follows the sums: bias and rounding, all rows contiguous.
     static NK_INLINE bool is_simple(const cpu::MatmulTask& t) {
         const cpu::MatmulEpilogue& e = t.epilogue;
@@ -213,7 +224,7 @@ struct Block {
                     if (in_registers)
                         to_output(t, ic + i, strip.j + j, g);
                     else
-                        g.c = tile, g.c_ld = vectors * W;
+                        g.c = tile, g.c_ld = vectors * W, prefetch_beside(t, ic + i, strip.j + j, mr, width);
                 }
                 if (t.pack_b) {
                     g.b = reinterpret_cast<const char*>(packed_b(t, strip, pc) + j * units(kc));

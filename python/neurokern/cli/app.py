@@ -139,6 +139,10 @@ def time_(
 
 @app.command()
 def demo(
+    networks: Annotated[
+        list[str] | None,
+        typer.Argument(help="perceptron, mlp, vision_transformer, translator, char_transformer; default: all."),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs to train each network for; default: its own number.")
     ] = None,
@@ -150,4 +154,4 @@ def demo(
     """
     from .demo import run
 
-    run(epochs, seed)
+    run(networks or (), epochs, seed)

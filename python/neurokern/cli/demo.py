@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from ..backends.trace import trace
-from ..bench.console import Failure, duration, progress, roughly, say, table
+from ..bench.console import Failure, duration, pick, progress, roughly, say, table
 
 SIDES = ("ours", "torch")
 START = 5.0  # seconds that imports, data and first calls take, on two cores
@@ -125,11 +126,14 @@ def show(results: list[Result]) -> None:
             say(f"\nby the {r.example.NAME} on our kernels:\n{r.sample}")
 
 
-def run(epochs: int | None, seed: int) -> None:
+def run(names: Sequence[str], epochs: int | None, seed: int) -> None:
     """Train, print, and judge.
 
+    Args:
+        names: of the networks, as their files are called; none: all.
+
     Raises:
-        Failure: scikit-learn is missing; accuracy or agreement misses its bound.
+        Failure: no network has that name; scikit-learn is missing; a score or agreement misses its bound.
     """
     try:
         import sklearn  # noqa: F401
@@ -137,8 +141,11 @@ def run(epochs: int | None, seed: int) -> None:
         raise Failure("the demo needs scikit-learn's data sets: pip install neurokern[demo]") from None
     from ..examples import char_transformer, mlp, perceptron, translator, vision_transformer
 
-    networks = (perceptron, mlp, vision_transformer, translator, char_transformer)
-    examples = [(e, e.EPOCHS if epochs is None else epochs) for e in networks]
+    networks = {
+        e.__name__.rpartition(".")[2]: e for e in (perceptron, mlp, vision_transformer, translator, char_transformer)
+    }
+    chosen = [networks[pick("network", name, networks)] for name in names] or networks.values()
+    examples = [(e, e.EPOCHS if epochs is None else epochs) for e in chosen]
     say(f"{len(examples)} networks, trained on both sides: {roughly(START + sum(e.SECONDS * n for e, n in examples))}")
     results, stopped = [], False
     try:

@@ -413,3 +413,40 @@ class TestState:
         other.__setstate__(state)
         x = torch.randn(L, N, E)
         assert torch.equal(other(x, x, x)[0], ours(x, x, x)[0])
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_residual_is_added_to_the_output(batch_first: bool, batched: bool, nested: bool) -> None:
+    if nested and not (batch_first and batched):
+        pytest.skip("torch's nested tensors have the batch first")
+    layer = nn.MultiheadAttention(E, H, batch_first=batch_first)
+    x = torch.randn(N, L, E) if batched else torch.randn(L, E)
+    residual = torch.randn(x.shape).requires_grad_()
+    if nested:
+        layer.eval()
+        x = torch.nested.nested_tensor([t[: L - 1] for t in x])
+        added = torch.nested.nested_tensor([t[: L - 1] for t in residual.detach()])
+        with torch.no_grad():
+            found = layer(x, x, x, need_weights=False, residual=added)[0].to_padded_tensor(0.0)
+            plain = layer(x, x, x, need_weights=False)[0].to_padded_tensor(0.0)
+        torch.testing.assert_close(found, plain + residual[:, : L - 1])
+        return
+    y, weights = layer(x, x, x, residual=residual)
+    plain, same = layer(x, x, x)
+    torch.testing.assert_close(y, plain + residual)
+    torch.testing.assert_close(weights, same)
+    y.sum().backward()
+    torch.testing.assert_close(residual.grad, torch.ones_like(residual))
+
+
+def test_a_residual_is_added_where_torch_computes() -> None:
+    layer = nn.MultiheadAttention(E, H, batch_first=True)
+    x, residual = torch.randn(4, N, L, E), torch.randn(4, N, L, E)
+
+    def output(x: Tensor, residual: Tensor) -> Tensor:
+        return layer(x, x, x, need_weights=False, residual=residual)[0]
+
+    found = torch.func.vmap(output)(x, residual)
+    torch.testing.assert_close(found, torch.stack([output(a, b) for a, b in zip(x, residual, strict=True)]))

@@ -43,7 +43,7 @@ BUILTIN = {
 }
 OURS_ALONE = {"attention", "attention_with_kv_cache", "swiglu", "geglu", "reglu", "squared_relu"}
 # keyword-only, after torch's own
-ADDED = {"linear": {"activation", "residual"}, "multi_head_attention_forward": {"batch_first"}}
+ADDED = {"linear": {"activation", "residual"}, "multi_head_attention_forward": {"batch_first", "residual"}}
 
 
 def plain(signature: inspect.Signature, without: frozenset[str] | set[str] = frozenset()) -> str:

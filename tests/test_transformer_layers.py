@@ -371,3 +371,59 @@ def test_dtypes(dtype: torch.dtype, batch_first: bool) -> None:
     assert got.dtype == dtype
     bound = 1e-12 if dtype == torch.float64 else 2**-5
     torch.testing.assert_close(got.double(), exact, rtol=bound, atol=bound)
+
+
+LAYERS = {
+    "TransformerEncoderLayer": (("self_attn", "_sa_block"), ("linear2", "_ff_block")),
+    "TransformerDecoderLayer": (("self_attn", "_sa_block"), ("multihead_attn", "_mha_block"), ("linear2", "_ff_block")),
+}
+SUMS = [(name, *names) for name, blocks in LAYERS.items() for names in blocks]
+
+
+def sums(layer: torch.nn.Module, x: Tensor) -> int:
+    """How many sums torch computes in the layer's forward."""
+    given = (x, x.flip(0)) if isinstance(layer, torch.nn.TransformerDecoderLayer) else (x,)
+    with torch.profiler.profile() as profile:
+        layer(*given)
+    return sum(event.count for event in profile.key_averages() if event.key == "aten::add")
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_sum_behind_a_block_is_the_last_layers(name: str, norm_first: bool) -> None:
+    x = sequence(S, True)
+    layer = getattr(nn, name)(D, H, FF, 0.0, batch_first=True, norm_first=norm_first)
+    assert sums(layer, x) == 0
+    dropping = getattr(nn, name)(D, H, FF, 0.1, batch_first=True, norm_first=norm_first)
+    assert sums(dropping, x) == len(LAYERS[name])
+    assert sums(dropping.eval(), x) == 0
+
+
+@pytest.mark.parametrize("name,last,block", SUMS)
+def test_what_a_block_returns_is_seen_before_the_sum(name: str, last: str, block: str) -> None:
+    ours, theirs = pair(name, D, H, FF, 0.0, batch_first=True)
+    x, seen = sequence(S, True), {ours: [], theirs: []}
+    given = (x, x.flip(0)) if name == "TransformerDecoderLayer" else (x,)
+    for layer in (ours, theirs):
+
+        def see(_: Any, __: Any, y: Any, layer: torch.nn.Module = layer) -> None:
+            seen[layer].append(y[0] if isinstance(y, tuple) else y)
+
+        getattr(layer, last).register_forward_hook(see)
+        getattr(layer, {"linear2": f"dropout{len(LAYERS[name])}"}.get(last, "dropout1")).register_forward_hook(see)
+        layer(*given)
+    torch.testing.assert_close(seen[ours], seen[theirs], rtol=2e-5, atol=2e-5)
+    other = copy.deepcopy(ours)
+    setattr(other, block, lambda x, *_: torch.zeros_like(x))
+    fresh, _ = pair(name, D, H, FF, 0.0, batch_first=True)
+    assert not torch.allclose(other(*given), fresh(*given))
+    assert sums(other, x) > sums(fresh, x) == 0
+
+
+def test_under_autocast_the_sum_is_of_torchs_dtype() -> None:
+    ours, theirs = pair("TransformerEncoderLayer", D, H, FF, 0.0, norm_first=True)
+    x = sequence(S, False)
+    with torch.autocast("cpu", torch.bfloat16):
+        got, expected = ours(x), theirs(x)
+    assert got.dtype == expected.dtype == torch.float32
+    torch.testing.assert_close(got, expected, rtol=2**-5, atol=2**-5)

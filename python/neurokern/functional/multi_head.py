@@ -50,6 +50,7 @@ def multi_head_attention_forward(
     is_causal: bool = False,
     *,
     batch_first: bool = False,
+    residual: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Projections, attention of every head, and the output's projection. Source: Vaswani et al. 2017.
 
@@ -79,6 +80,7 @@ def multi_head_attention_forward(
         is_causal: query i sees keys 0 .. i, of those that attn_mask leaves. torch takes it for a hint that attn_mask
             says the same, and leaves out one of the two; here both hold.
         batch_first: whether query, key, value and output have the batch before the length.
+        residual: of the shape of query, added to the output in the same pass.
 
     Returns:
         The output, of the shape of query, and the weights [N, L, S] or [N, H, L, S] (without N if there is no batch),
@@ -105,10 +107,11 @@ def multi_head_attention_forward(
         "v_proj_weight": v_proj_weight,
         "static_k": static_k,
         "static_v": static_v,
+        "residual": residual,
     }
     if any(t is not None and type(t) not in PLAIN for t in tensors.values()):
         parameters = {
-            **{k: v for k, v in tensors.items() if k not in ("query", "key", "value")},
+            **{k: v for k, v in tensors.items() if k not in ("query", "key", "value", "residual")},
             "embed_dim_to_check": embed_dim_to_check,
             "num_heads": num_heads,
             "add_zero_attn": add_zero_attn,
@@ -121,8 +124,9 @@ def multi_head_attention_forward(
         }
         needed = ("query", "key", "value", "out_proj_weight")
         arguments = [(name, t, name not in needed) for name, t in tensors.items()]
-        by_torch = partial(_by_torch, batch_first, query, key, value, **parameters)
-        ours = partial(multi_head_attention_forward, query, key, value, **parameters, batch_first=batch_first)
+        by_torch = partial(_by_torch, batch_first, residual, query, key, value, **parameters)
+        more = {"batch_first": batch_first, "residual": residual}
+        ours = partial(multi_head_attention_forward, query, key, value, **parameters, **more)
         foreign = not_plain(_NAME, arguments, by_torch, ours)
         if foreign is not NotImplemented:
             return foreign
@@ -139,6 +143,7 @@ def multi_head_attention_forward(
         key = query if same_key else key.unsqueeze(0)
         value = key if same_value else value.unsqueeze(0)
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+        residual = None if residual is None else residual.unsqueeze(0)
         batch_first = True
     q, k, v = _projected(
         query,
@@ -169,19 +174,22 @@ def multi_head_attention_forward(
     else:
         y = attention(q, k, v, mask=seen.mask, bias=seen.bias, is_causal=seen.is_causal, dropout_p=dropout_p)
     y = y.transpose(1, 2).flatten(2)
-    y = linear(y if batch_first else y.transpose(0, 1), out_proj_weight, out_proj_bias)
+    y = linear(y if batch_first else y.transpose(0, 1), out_proj_weight, out_proj_bias, residual=residual)
     if weights is not None:
         weights = weights.mean(dim=1) if average_attn_weights else weights
         weights = weights if batched else weights.squeeze(0)
     return (y if batched else y.squeeze(0)), weights
 
 
-def _by_torch(batch_first: bool, query: Tensor, key: Tensor, value: Tensor, **parameters: object) -> tuple:
+def _by_torch(
+    batch_first: bool, residual: Tensor | None, query: Tensor, key: Tensor, value: Tensor, **parameters: object
+) -> tuple:
     turned = batch_first and query.dim() == 3
     if turned:
         query, key, value = (t.transpose(0, 1) for t in (query, key, value))
     y, weights = torch.nn.functional.multi_head_attention_forward(query, key, value, **parameters)
-    return (y.transpose(0, 1) if turned else y), weights
+    y = y.transpose(0, 1) if turned else y
+    return (y if residual is None else residual + y), weights
 
 
 # ---- what is given ----

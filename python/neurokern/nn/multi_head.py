@@ -14,7 +14,7 @@ __all__ = ["MultiheadAttention"]
 class MultiheadAttention(torch.nn.MultiheadAttention):
     """torch.nn.MultiheadAttention on our kernels, in evaluation as in training: see `multi_head_attention_forward`.
 
-    Nested tensors go to torch.
+    Nested tensors go to torch. ``residual``, of the shape of query, is added to the output in the same pass.
     """
 
     def forward(
@@ -27,16 +27,19 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         attn_mask: Tensor | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
+        *,
+        residual: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         if getattr(query, "is_nested", False):
             theirs = super().forward
-            return to_torch(
+            y, weights = to_torch(
                 "MultiheadAttention",
                 "nested tensors have no kernel",
                 lambda: theirs(
                     query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
                 ),
             )
+            return (y if residual is None else residual + y), weights
         return F.multi_head_attention_forward(
             query,
             key,
@@ -62,4 +65,5 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
             average_attn_weights=average_attn_weights,
             is_causal=is_causal,
             batch_first=self.batch_first,
+            residual=residual,
         )

@@ -82,7 +82,7 @@ class _FeedForward:
     dropout: Module
     activation: Callable[[Tensor], Tensor]
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
+    def _feed_forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         name = _name_of(self.activation)
         plain = type(self.linear1).forward is Linear.forward and _unwatched(self.linear1)
         if name is not None and plain:
@@ -90,7 +90,49 @@ class _FeedForward:
         else:
             own = name is not None and not isinstance(self.activation, Module | partial)
             hidden = (getattr(F, self.activation.__name__) if own else self.activation)(self.linear1(x))
-        return self.linear2(self.dropout(hidden))
+        hidden = self.dropout(hidden)
+        if residual is None:
+            return self.linear2(hidden)
+        return F.linear(hidden, self.linear2.weight, self.linear2.bias, residual=residual)
+
+    def _adds(self, block: str, dropout: Module, last: Module, forward: Callable[..., Tensor], x: Tensor) -> bool:
+        """Whether the last layer of a block can add x: it is ours, and nobody sees what it returns before the sum."""
+        return (
+            getattr(type(self), block) in _BLOCKS
+            and block not in vars(self)
+            and type(last).forward is forward
+            and _unwatched(last)
+            and (dropout.p == 0 or not dropout.training)
+            and type(dropout) is torch.nn.Dropout
+            and _unwatched(dropout)
+            and not torch.is_autocast_enabled(x.device.type)  # there the sum would be of its dtype
+        )
+
+    def _plus_attention(
+        self,
+        x: Tensor,
+        query: Tensor,
+        memory: Tensor | None,
+        mask: Tensor | None,
+        padding: Tensor | None,
+        is_causal: bool,
+    ) -> Tensor:
+        """x + attention of query to memory, or to itself."""
+        name, attention, dropout = "_sa_block", self.self_attn, self.dropout1
+        if memory is not None:
+            name, attention, dropout = "_mha_block", self.multihead_attn, self.dropout2
+        if self._adds(name, dropout, attention, MultiheadAttention.forward, x):
+            key = query if memory is None else memory
+            masks = {"key_padding_mask": padding, "attn_mask": mask, "is_causal": is_causal}
+            return attention(query, key, key, need_weights=False, residual=x, **masks)[0]
+        given = (query,) if memory is None else (query, memory)
+        return x + getattr(self, name)(*given, mask, padding, is_causal)
+
+    def _plus_feed_forward(self, x: Tensor, y: Tensor, dropout: Module) -> Tensor:
+        """x + the perceptron of y."""
+        if self._adds("_ff_block", dropout, self.linear2, Linear.forward, x):
+            return self._feed_forward(y, x)
+        return x + self._ff_block(y)
 
 
 class TransformerEncoderLayer(_FeedForward, torch.nn.TransformerEncoderLayer):
@@ -110,12 +152,12 @@ class TransformerEncoderLayer(_FeedForward, torch.nn.TransformerEncoderLayer):
     ) -> Tensor:
         if src.is_nested:
             return self._nested(src)
-        x = src
+        masks = (src_mask, src_key_padding_mask, is_causal)
         if self.norm_first:
-            x = x.add(self._sa_block(self.norm1(x), src_mask, src_key_padding_mask, is_causal=is_causal))
-            return x.add(self._ff_block(self.norm2(x)))
-        x = self.norm1(x.add(self._sa_block(x, src_mask, src_key_padding_mask, is_causal=is_causal)))
-        return self.norm2(x.add(self._ff_block(x)))
+            x = self._plus_attention(src, self.norm1(src), None, *masks)
+            return self._plus_feed_forward(x, self.norm2(x), self.dropout2)
+        x = self.norm1(self._plus_attention(src, src, None, *masks))
+        return self.norm2(self._plus_feed_forward(x, x, self.dropout2))
 
     def _ff_block(self, x: Tensor) -> Tensor:
         return self.dropout2(self._feed_forward(x))
@@ -137,8 +179,39 @@ class TransformerDecoderLayer(_FeedForward, torch.nn.TransformerDecoderLayer):
         super().__init__(*args, **keywords)
         _set_layers(self)
 
+    def forward(
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        tgt_is_causal: bool = False,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        own = (None, tgt_mask, tgt_key_padding_mask, tgt_is_causal)
+        others = (memory, memory_mask, memory_key_padding_mask, memory_is_causal)
+        if self.norm_first:
+            x = self._plus_attention(tgt, self.norm1(tgt), *own)
+            x = self._plus_attention(x, self.norm2(x), *others)
+            return self._plus_feed_forward(x, self.norm3(x), self.dropout3)
+        x = self.norm1(self._plus_attention(tgt, tgt, *own))
+        x = self.norm2(self._plus_attention(x, x, *others))
+        return self.norm3(self._plus_feed_forward(x, x, self.dropout3))
+
     def _ff_block(self, x: Tensor) -> Tensor:
         return self.dropout3(self._feed_forward(x))
+
+
+# the blocks that end in a layer which can add what they are added to
+_BLOCKS = {
+    torch.nn.TransformerEncoderLayer._sa_block,
+    TransformerEncoderLayer._ff_block,
+    torch.nn.TransformerDecoderLayer._sa_block,
+    torch.nn.TransformerDecoderLayer._mha_block,
+    TransformerDecoderLayer._ff_block,
+}
 
 
 class TransformerEncoder(torch.nn.TransformerEncoder):

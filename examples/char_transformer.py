@@ -26,10 +26,10 @@ Pick = Callable[[Tensor], Tensor]  # logits [batch, classes] -> the next charact
 
 NAME = "character transformer"
 DATA = "Python's help texts"
-CONTEXT, WIDTH, HEADS, LAYERS = 128, 128, 4, 4
+CONTEXT, WIDTH, HEADS, LAYERS = 256, 128, 4, 4
 SLOPES = 4.0 ** -torch.arange(HEADS)  # what a head takes off a score for each character in between
 SECONDS = 55.0  # of an epoch on both sides, on two cores
-EPOCHS, BATCH, RATE, TURN = 1, 16, 4e-3, 10
+EPOCHS, BATCH, RATE, TURN = 1, 8, 4e-3, 10
 BITS = 2.6  # most bits per character of text that it was not trained on
 AGREEMENT = 1e-4  # most that the loss of a turn may differ between our kernels and torch
 

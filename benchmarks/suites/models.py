@@ -162,7 +162,7 @@ MODELS = (
             "decoder_attention_heads": 8, "encoder_ffn_dim": 2048, "decoder_ffn_dim": 2048,
         },
     ),
-    Network("character transformer", "char_transformer", "", 16, "16 x 128 characters", _characters, 128),
+    Network("character transformer", "char_transformer", "", 8, "8 x 256 characters", _characters, 256),
     Network("vision transformer", "vision_transformer", "", 32, "32 images", _digits),
     Network("translator", "translator", "", 32, "32 x 64 letters, 7 digits", _names, 64),
 )  # fmt: skip

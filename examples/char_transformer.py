@@ -85,7 +85,7 @@ def stock_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @lru_cache
 def _matrix(n: int, dtype: torch.dtype) -> Tensor:
     distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
-    matrix = -SLOPES.view(HEADS, 1, 1) * distance
+    matrix = -SLOPES.view(1, HEADS, 1, 1) * distance  # of four dimensions, which torch's fused kernel asks for
     return matrix.masked_fill(distance < 0, -math.inf).to(dtype)
 
 

@@ -121,6 +121,15 @@ class TestText:
                 done += piece.shape[1]
             torch.testing.assert_close(torch.cat(pieces, 1), model(ids))
 
+    def test_torchs_side_runs_on_torchs_fused_attention(self, tiny):
+        trainer = char_transformer.Trainer(char_transformer.stock())
+        x, y, *_ = char_transformer.data()
+        with torch.profiler.profile() as profile:
+            trainer.loss(x[:2], y[:2]).backward()
+        ran = {event.key for event in profile.key_averages()}
+        fused = "aten::_scaled_dot_product_flash_attention_for_cpu"
+        assert {fused, f"{fused}_backward"} <= ran
+
     def test_a_sample_is_a_text_of_the_contexts_length(self, tiny):
         text = char_transformer.sample(char_transformer.ours())
         assert len(text) == char_transformer.CONTEXT

@@ -39,7 +39,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
                     query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
                 ),
             )
-            return (y if residual is None else y.add(residual)), weights
+            return (y if residual is None else residual.add(y)), weights
         return F.multi_head_attention_forward(
             query,
             key,

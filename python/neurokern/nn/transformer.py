@@ -126,13 +126,13 @@ class _FeedForward:
             masks = {"key_padding_mask": padding, "attn_mask": mask, "is_causal": is_causal}
             return attention(query, key, key, need_weights=False, residual=x, **masks)[0]
         given = (query,) if memory is None else (query, memory)
-        return x + getattr(self, name)(*given, mask, padding, is_causal)
+        return x.add(getattr(self, name)(*given, mask, padding, is_causal))
 
     def _plus_feed_forward(self, x: Tensor, y: Tensor, dropout: Module) -> Tensor:
         """x + the perceptron of y."""
         if self._adds("_ff_block", dropout, self.linear2, Linear.forward, x):
             return self._feed_forward(y, x)
-        return x + self._ff_block(y)
+        return x.add(self._ff_block(y))
 
 
 class TransformerEncoderLayer(_FeedForward, torch.nn.TransformerEncoderLayer):

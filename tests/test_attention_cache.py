@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
+import subprocess
+import sys
 from typing import Any
 
 import neurokern
@@ -223,3 +225,58 @@ def test_nothing_falls_back() -> None:
     with neurokern.strict(), neurokern.trace() as launches:
         step(*arguments(True))
     assert [launch.op for launch in launches] == ["append_to_cache", "append_to_cache", "attention"]
+
+
+@pytest.mark.parametrize("page", [0, 16])
+def test_a_prompt_goes_by_tiles(page: int) -> None:
+    """Many queries: keys in pages are gathered for one head at a time."""
+    total = 300
+    q, k, v = torch.randn(2, 4, 40, 32), *new(2, 2, total, 32)
+    lengths = [total, 171]
+    k[1, :, 171:], v[1, :, 171:] = math.nan, math.nan
+    table, caches = None, (k, v)
+    if page:
+        table = torch.randperm(2 * 19).view(2, 19)
+        caches = tuple(torch.full((2 * 19, 2, page, 32), math.nan) for _ in range(2))
+        for cache, t in zip(caches, (k, v), strict=True):
+            padded = torch.nn.functional.pad(t, (0, 0, 0, 19 * page - total))
+            cache[table] = padded.unflatten(2, (19, page)).transpose(1, 2)
+    with neurokern.trace() as launches:
+        got = F.attention_with_kv_cache(
+            q, *caches, cache_seqlens=torch.tensor(lengths), block_table=table, enable_gqa=True
+        )
+    assert "heads alone" in launches[-1].plan
+    for b, n in enumerate(lengths):
+        want = F.attention(q[b], k[b, :, :n], v[b, :, :n], is_causal=True, causal_align="bottom-right", enable_gqa=True)
+        torch.testing.assert_close(got[b], want, rtol=1e-5, atol=1e-5)
+
+
+def test_parts_are_those_that_were_asked_for() -> None:
+    caches = new(1, 1, 700, 16)
+    for splits, said in ((1, "1 parts"), (3, "3 parts"), (10**6, "128 parts")):
+        with neurokern.trace() as launches:
+            F.attention_with_kv_cache(torch.randn(1, 1, 1, 16), *caches, cache_seqlens=int32(699), num_splits=splits)
+        assert said in launches[-1].plan
+
+
+MEMORY = """
+import resource, torch, neurokern.functional as F
+torch.set_grad_enabled(False)
+pages, table = torch.zeros(1024, 8, 64, 32), torch.arange(1024).view(8, 128)
+q, row, lengths = torch.randn(8, 8, {queries}, 32), torch.randn(8, 8, {queries}, 32), torch.full((8,), {length})
+run = lambda n: F.attention_with_kv_cache(
+    q[:n], pages, pages, row[:n], row[:n], cache_seqlens=lengths[:n], block_table=table[:n]
+)
+run(1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+run(8)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.parametrize("queries", [1, 16])
+def test_nothing_of_the_size_of_the_cache_is_allocated(queries: int) -> None:
+    """The cache has 64 MiB."""
+    script = MEMORY.format(queries=queries, length=8192 - queries)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 8 << 20

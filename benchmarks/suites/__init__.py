@@ -77,6 +77,13 @@ SUITES = (
         Bound(1.2, 1.0),
         attention_backends.backends,
     ),
+    Suite(
+        "decode-paged",
+        "attention to a cache, in pages or appended to",
+        "attention",
+        Bound(1.5, 1.0),
+        attention.decode_cached,
+    ),
     Suite("attention-masked", "attention with a window or a bias", "attention", Bound(2.0, 1.0), attention.masked),
     Suite("large", "1 to 64 MiB, hot and cold", "activation", Bound(1.2, 0.9), large.hot_and_cold),
     Suite("tiny", "one op on 64 elements, no gradient", "activation", Bound(0.7, 0.5), _tiny),

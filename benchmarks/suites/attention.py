@@ -94,3 +94,72 @@ def masked(device: str, quick: bool) -> list[Case]:
             )
         )
     return cases
+
+
+# batch, heads, heads of keys, queries, keys, size, rows of a page (0: none, and a row is appended)
+CACHED = {
+    "1 token, 512 keys, 12 heads of 64, pages of 16": (1, 12, 12, 1, 512, 64, 16),
+    "1 token, 8192 keys, 32/8 heads of 128, pages of 16": (1, 32, 8, 1, 8192, 128, 16),
+    "4 tokens, 2048 keys, 32/8 heads of 128, pages of 64": (1, 32, 8, 4, 2048, 128, 64),
+    "1 token, 1024 keys, batch 8, pages of 1": (8, 12, 12, 1, 1024, 64, 1),
+    "1 token appended to 1023 of 2048 keys, 12 heads of 64": (1, 12, 12, 1, 1023, 64, 0),
+    "1 token appended to 1023 of 2048 keys, batch 8": (8, 12, 12, 1, 1023, 64, 0),
+}
+
+
+@cache
+def _table(batch: int, pages: int, device: str) -> Tensor:
+    generator = torch.Generator().manual_seed(pages)
+    return torch.randperm(batch * pages, generator=generator).view(batch, pages).to(device)
+
+
+@cache
+def _lengths(batch: int, keys: int, device: str) -> Tensor:
+    return torch.full((batch,), keys, dtype=torch.int32, device=device)
+
+
+def _paged(keys: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    table = _table(q.size(0), k.size(0) // q.size(0), str(q.device))
+    lengths = _lengths(q.size(0), keys, str(q.device))
+    return F.attention_with_kv_cache(q, k, v, cache_seqlens=lengths, block_table=table, enable_gqa=True)
+
+
+def _paged_by_torch(keys: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    table = _table(q.size(0), k.size(0) // q.size(0), str(q.device))
+    k, v = (t.index_select(0, table.flatten()).unflatten(0, table.shape).transpose(1, 2).flatten(2, 3) for t in (k, v))
+    seen = _last(q.size(2), keys, str(q.device)) if q.size(2) > 1 else None
+    return T.scaled_dot_product_attention(q, k, v, seen, enable_gqa=q.size(1) != k.size(1))
+
+
+@cache
+def _last(queries: int, keys: int, device: str) -> Tensor:
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+
+
+def _appended(keys: int, q: Tensor, k: Tensor, v: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return F.attention_with_kv_cache(q, k, v, key, value, cache_seqlens=_lengths(q.size(0), keys, str(q.device)))
+
+
+def _appended_by_torch(keys: int, q: Tensor, k: Tensor, v: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    end = keys + key.size(2)
+    k[:, :, keys:end], v[:, :, keys:end] = key, value
+    return T.scaled_dot_product_attention(q, k[:, :, :end], v[:, :, :end])
+
+
+def decode_cached(device: str, quick: bool) -> list[Case]:
+    """Few queries of a cache: pages that torch gathers first, or a row that is appended."""
+    cases = []
+    for dtype in ("f32", "bf16"):
+        for label, (batch, heads, kv_heads, queries, keys, size, page) in list(CACHED.items())[:: 3 if quick else 1]:
+            query, new = (batch, heads, queries, size), (batch, kv_heads, queries, size)
+            flops = 4.0 * batch * heads * queries * keys * size
+            if page:
+                pair, shapes = (_paged, _paged_by_torch), (query, *[(batch * keys // page, kv_heads, page, size)] * 2)
+            else:
+                pair, shapes = (_appended, _appended_by_torch), (query, *[(batch, kv_heads, 2048, size)] * 2, new, new)
+            ours, theirs = (partial(f, keys) for f in pair)
+            scales = (1.0,) * len(shapes)
+            cases.append(
+                Case("attention_with_kv_cache", label, dtype, ours, theirs, shapes, scales, flops, reduces=True)
+            )
+    return cases

@@ -22,6 +22,8 @@ struct Few {
     static constexpr int W = L::W, kKeys = 4, kRowsAtOnce = L::kMaxRows > 8 ? 4 : 2;
     static constexpr int kSums = L::kMaxRows > 8 ? 16 : 8;  // vectors of sums that registers hold beside the operands
 
+    static constexpr int64_t kAhead = 16;  // rows in pages that are asked for before they are needed
+
     // Where the rows of a block begin, in elements from where the head's do.
     struct Places {
         int64_t key[cpu::kAttentionKeys], value[cpu::kAttentionKeys];
@@ -72,7 +74,7 @@ struct Few {
         for (int64_t k = begin; k < end; k += cpu::kAttentionKeys) {
             const KeyRange r{k, end - k < cpu::kAttentionKeys ? end : k + cpu::kAttentionKeys};
             places.find(h, r);
-            products_of_rows(h, q, at, r.end - r.begin, places.key, scores);
+            products_of_rows(h, q, at, r.end - r.begin, places, scores);
             probabilities(heads, at, r, scores, maximum, sum, output);
             add_values(h, at, r.end - r.begin, places.value, scores, product,
                        reinterpret_cast<Acc*>(scratch + at.values), output);
@@ -81,11 +83,12 @@ struct Few {
 
     // scores[rows, 256] = q k'
     static NK_INLINE void products_of_rows(const cpu::AttentionHead& h, const Acc* q, const cpu::AttentionFew& at,
-                                           int64_t count, const int64_t* places, Acc* scores) {
+                                           int64_t count, const Places& places, Acc* scores) {
         const S* const keys = static_cast<const S*>(h.key.data);
         for (int64_t k = 0; k < count; k += kKeys) {
             const S* key[kKeys];
-            for (int i = 0; i < kKeys; ++i) key[i] = keys + places[k + i < count ? k + i : count - 1];
+            for (int i = 0; i < kKeys; ++i) key[i] = keys + places.key[k + i < count ? k + i : count - 1];
+            if (h.pages.table != nullptr) ask_ahead(h, places, k + kAhead, count);
             Acc* const to = scores + k;
             int64_t row = 0;
             for (; row + kRowsAtOnce <= at.rows; row += kRowsAtOnce)
@@ -98,10 +101,32 @@ struct Few {
                 dots<1>(key, q + row * at.size_ld, at.size_ld, h.size, to + row * cpu::kAttentionKeys);
         }
     }
+    // Where rows leap from page to page, the machine does not see which comes next: keys j .. j + 3, or behind the last
+    // of them the first values.
+    static NK_INLINE void ask_ahead(const cpu::AttentionHead& h, const Places& places, int64_t j, int64_t count) {
+        for (int64_t end = j + kKeys; j < end; ++j) {
+            if (j < count)
+                ask(static_cast<const S*>(h.key.data) + places.key[j], h.size);
+            else if (j - count < count)
+                ask(static_cast<const S*>(h.value.data) + places.value[j - count], h.value_size);
+        }
+    }
+    template <class B>
+    static NK_INLINE void ask(const B* row, int64_t columns) {
+        for (int64_t c = 0; c < columns; c += 64 / int64_t(sizeof(B))) __builtin_prefetch(row + c);
+    }
     template <int R>
     static NK_INLINE void dots(const S* const (&key)[kKeys], const Acc* q, int64_t ld, int64_t size, Acc* to) {
         V sum[R][kKeys];
         unroll<R>([&](auto r) { unroll<kKeys>([&](auto i) { sum[r][i] = V(Acc(0)); }); });
+        if constexpr (R == 1) {  // memory in its order: in turns, four keys take a tenth longer
+            unroll<kKeys>([&](auto i) NK_LAMBDA_INLINE {
+                int64_t c = 0;
+                for (; c + W <= size; c += W) sum[0][i] = mad(L::load(q + c), L::load(key[i] + c), sum[0][i]);
+                if (c < size) sum[0][i] = mad(L::load(q + c), L::load(key[i] + c, L::mask(size - c)), sum[0][i]);
+            });
+            return sum4(sum[0], to);
+        }
         const auto step = [&](int64_t c, auto get) NK_LAMBDA_INLINE {
             V k[kKeys];
             unroll<kKeys>([&](auto i) { k[i] = get(key[i] + c); });
@@ -147,7 +172,7 @@ struct Few {
     static NK_INLINE void add_values(const cpu::AttentionHead& h, const cpu::AttentionFew& at, int64_t count,
                                      const int64_t* places, const Acc* scores, Acc* product, Acc* values, Acc* output) {
         const S* const from = static_cast<const S*>(h.value.data);
-        multiply(at, count, scores, from, places, h.value_size, product);
+        multiply(at, count, scores, from, places, h.value_size, h.pages.table != nullptr, product);
         // a probability of 0 may have met what is infinite or NaN
         if (any_unusual<Acc>({product, at.value_ld, 1}, 0, at.rows, h.value_size)) {
             int64_t own[cpu::kAttentionKeys];
@@ -156,7 +181,7 @@ struct Few {
                 pack_rows<L>(values + own[k], at.value_ld, from + places[k], 0, 1, 1, h.value_size);
             }
             clean<L, S>(values, count * at.value_ld);
-            multiply(at, count, scores, static_cast<const Acc*>(values), own, h.value_size, product);
+            multiply(at, count, scores, static_cast<const Acc*>(values), own, h.value_size, false, product);
             for (int64_t k = 0; k < count; ++k) {
                 const cpu::HeadMatrix row{const_cast<S*>(from + places[k]), 0, 1};
                 for (int64_t r = 0; r < at.rows; ++r)
@@ -171,10 +196,10 @@ struct Few {
     // product[rows, columns] = scores values
     template <class B>
     static NK_INLINE void multiply(const cpu::AttentionFew& at, int64_t count, const Acc* scores, const B* values,
-                                   const int64_t* places, int64_t columns, Acc* product) {
+                                   const int64_t* places, int64_t columns, bool asks, Acc* product) {
         int64_t row = 0;
         const auto rows = [&](auto n) {
-            all_columns<n>(at, count, scores + row * cpu::kAttentionKeys, values, places, columns,
+            all_columns<n>(at, count, scores + row * cpu::kAttentionKeys, values, places, columns, asks,
                            product + row * at.value_ld);
             row += n;
         };
@@ -184,12 +209,12 @@ struct Few {
     }
     template <int R, class B>
     static void all_columns(const cpu::AttentionFew& at, int64_t count, const Acc* scores, const B* values,
-                            const int64_t* places, int64_t columns, Acc* product) {
+                            const int64_t* places, int64_t columns, bool asks, Acc* product) {
         constexpr int most = kSums / R < 8 ? kSums / R : 8;
         int64_t c = 0;
         const auto some = [&](auto vectors) NK_LAMBDA_INLINE {
             for (; c + vectors * W <= columns; c += vectors * W)
-                weighted<R, vectors>(at, count, scores, values + c, places, product + c,
+                weighted<R, vectors>(at, count, scores, values + c, places, asks, product + c,
                                      [](const B* p) NK_LAMBDA_INLINE { return L::load(p); });
         };
         some(Index<most>{});
@@ -198,17 +223,18 @@ struct Few {
         some(Index<1>{});
         if (c < columns) {
             const auto m = L::mask(columns - c);
-            weighted<R, 1>(at, count, scores, values + c, places, product + c,
+            weighted<R, 1>(at, count, scores, values + c, places, asks, product + c,
                            [m](const B* p) NK_LAMBDA_INLINE { return L::load(p, m); });
         }
     }
     template <int R, int vectors, class B, class Get>
     static NK_INLINE void weighted(const cpu::AttentionFew& at, int64_t count, const Acc* scores, const B* values,
-                                   const int64_t* places, Acc* product, Get get) {
+                                   const int64_t* places, bool asks, Acc* product, Get get) {
         V sum[R][vectors];
         unroll<R>([&](auto r) { unroll<vectors>([&](auto v) { sum[r][v] = V(Acc(0)); }); });
         for (int64_t k = 0; k < count; ++k) {
             const B* const from = values + places[k];
+            if (asks && k + kAhead < count) ask(values + places[k + kAhead], vectors * W);
             V x[vectors];
             unroll<vectors>([&](auto v) NK_LAMBDA_INLINE { x[v] = get(from + v * W); });
             unroll<R>([&](auto r) NK_LAMBDA_INLINE {

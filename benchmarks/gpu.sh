@@ -15,8 +15,8 @@ cd "$(dirname "$0")/.." || exit 2
 PYTHON=${PYTHON:-python3}
 TOTAL=${TOTAL:-420}
 JOBS=${JOBS:-$(nproc)}
-SUITES=${SUITES:-matmul-bf16 attention-backends activation softmax normalization linear-gelu few-rows decode matmul-f32
-    attention-masked large activation-backward matmul-f16 attention-f32 tiny}
+SUITES=${SUITES:-matmul-bf16 attention-backends activation softmax normalization linear-gelu few-rows decode decode-paged
+    matmul-f32 attention-masked large activation-backward matmul-f16 attention-f32 tiny}
 OUT=${OUT:-benchmarks/results}
 mkdir -p "$OUT" || exit 2
 OUT=$(cd "$OUT" && pwd)

@@ -427,3 +427,22 @@ def test_under_autocast_the_sum_is_of_torchs_dtype() -> None:
         got, expected = ours(x), theirs(x)
     assert got.dtype == expected.dtype == torch.float32
     torch.testing.assert_close(got, expected, rtol=2**-5, atol=2**-5)
+
+
+@pytest.mark.parametrize("backend", ["cuda", "triton"])
+def test_layers_run_wherever_their_ops_do(backend: str) -> None:
+    """Outputs and gradients are the CPU's, and nothing of a layer goes to torch."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 16, requires_grad=True)
+    encoder = nn.TransformerEncoderLayer(16, 2, 24, dropout=0.0, batch_first=True, activation="gelu")
+    decoder = nn.TransformerDecoderLayer(16, 2, 24, dropout=0.0, batch_first=True)
+    for layer, given in ((encoder, (x,)), (decoder, (x, x))):
+        expected = layer(*given)
+        (wanted,) = torch.autograd.grad(expected.sum(), x)
+        elsewhere = neurokern.emulate() if backend == "cuda" else neurokern.backend(backend)
+        with elsewhere, neurokern.strict(), neurokern.trace() as launches:
+            made = layer(*given)
+            (got,) = torch.autograd.grad(made.sum(), x)
+        torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+        assert {c.backend for c in launches} == {backend}

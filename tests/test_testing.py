@@ -161,11 +161,12 @@ def test_the_suite_judges_the_call_in_c(target: Target, monkeypatch: pytest.Monk
             neurokern.functional.relu(torch.arange(3))
         for s in all_specs():
             sample = next(iter(s.samples(Maker.seeded(0, s.id, device=target.device))))
-            args = [a.clone().requires_grad_() if isinstance(a, Tensor) else a for a in sample.args]
-            out = s.op(*args, **sample.kwargs)
-            assert any(name.startswith("Direct") for name in nodes(out)), (s.id, nodes(out))
+            if s.order > 0:
+                args = [a.clone().requires_grad_() if isinstance(a, Tensor) else a for a in sample.args]
+                out = s.op(*args, **sample.kwargs)
+                assert any(name.startswith("Direct") for name in nodes(out)), (s.id, nodes(out))
             with torch.no_grad():
-                s.op(*args, **sample.kwargs)
+                s.op(*sample.args, **sample.kwargs)
 
 
 def test_a_fault_without_a_gradient_alone_is_found() -> None:

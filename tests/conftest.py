@@ -60,6 +60,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     asked = config.getoption("-m") or ""
+    # minutes each: the last test of a worker would leave the other without work
+    items.sort(key=lambda item: "in_a_process_of_its_own" not in getattr(item, "fixturenames", ()))
     for item in items:
         if item.path.name.startswith("test_emulator_") and item.path.stem not in QUICK_EMULATOR_TESTS:
             item.add_marker(pytest.mark.slow)
@@ -138,12 +140,13 @@ def nvcc(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 
 @pytest.fixture
-def in_a_process_of_its_own(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Runs the test's file once more with this TRITON_INTERPRET, which decides how kernels are decorated."""
+def in_a_process_of_its_own(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Runs the test's file, or those of -k in it, with this TRITON_INTERPRET, by which kernels are decorated."""
 
-    def run(interpret: str) -> None:
+    def run(interpret: str, chosen: str = "") -> None:
         env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"TRITON_INTERPRET": interpret}
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(request.path)]
+        command += ["-k", chosen] if chosen else []
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 

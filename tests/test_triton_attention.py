@@ -18,7 +18,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
 if INTERPRETED:
     import neurokern
     import neurokern.functional as F
-    from neurokern.kernels.triton import attention, attention_backward
+    from neurokern.kernels.triton import attention, attention_backward, attention_cache
     from neurokern.kernels.triton._attention import Plan
     from neurokern.ops.attention import Rules, attention_by_torch
 else:
@@ -112,3 +112,21 @@ def test_gradients_are_the_same_each_time(small_tiles):
             out = F.attention(q, k, v, bias=bias, enable_gqa=True)
         runs.append(torch.autograd.grad(out.square().sum(), (q, k, v, bias)))
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+@needs_interpreter
+@pytest.mark.parametrize("paged", [False, True])
+def test_wrong_numbers_of_a_cache_reach_no_other_memory(paged: bool) -> None:
+    """On a GPU nobody has looked at lengths and pages before."""
+    around = torch.full((6, 2, 8, 16), 7.0)
+    cache = around[1:5]
+    lengths = torch.tensor([6, -9, 10**9, 2])
+    table = torch.tensor([[0, 9], [1, 2], [2, 3], [-4, 10**6]]) if paged else None
+    for rows in (torch.zeros(4, 2, 5, 16), torch.ones(4, 2, 1, 16)):
+        attention_cache.append_to_cache(cache, rows, lengths, table)
+    assert (around[[0, 5]] == 7).all()
+    query, out, lse = torch.randn(4, 2, 1, 16), torch.full((4, 2, 1, 16), NAN), torch.full((4, 2, 1), NAN)
+    rules = (-1, 0, 0, 1, 0)
+    attention_cache.attention_of_cache(out, lse, query, cache, cache, lengths, table, None, None, None, 0.0, rules)
+    assert out.isfinite().all()
+    assert not lse.isnan().any()

@@ -40,9 +40,10 @@ else:
     NAMES, DEVICES = [], {}
 
     @pytest.mark.slow
-    def test_the_rest(in_a_process_of_its_own):
+    @pytest.mark.parametrize("chosen", ["attention", "not attention"])
+    def test_the_rest(in_a_process_of_its_own, chosen):
         # an explicit 0: without it conftest would choose the interpreter again, and this test itself without end
-        in_a_process_of_its_own("0")
+        in_a_process_of_its_own("0", chosen)
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]

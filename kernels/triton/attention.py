@@ -50,6 +50,7 @@ def rows_of(at, key, live, PAGE: tl.constexpr):
     """Where rows ``key`` begin; PAGE: they lie in pages of so many rows, which a table numbers."""
     if PAGE > 0:
         page = tl.load(at[3] + key // PAGE, mask=live, other=0).to(tl.int64)
+        page = tl.minimum(tl.maximum(page, 0), at[5] - 1)  # the host has not seen these numbers
         return at[0] + (page * at[4] + (key % PAGE).to(tl.int64) * at[1])
     else:
         return at[0] + key * at[1]

@@ -22,9 +22,9 @@ from .attention import finished, finite, step, with_sink
 PART = 256  # least keys of a part, where the plan chooses
 
 
-@triton.jit(do_not_specialize=["heads", "rows", "steps"])
+@triton.jit(do_not_specialize=["heads", "rows", "steps", "capacity", "pages"])
 def append_kernel(
-    cache, new, lengths, table, heads, rows, size, steps, table_row, sc, sn,
+    cache, new, lengths, table, heads, rows, size, steps, capacity, pages, table_row, sc, sn,
     PAGE: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_R rows of ``new`` to their places behind the rows of a sequence; PAGE: rows of a page, 0: no pages."""
@@ -32,10 +32,11 @@ def append_kernel(
     r = pid % steps * BLOCK_R + tl.arange(0, BLOCK_R)
     head = pid // steps % heads
     batch = (pid // steps // heads).to(tl.int64)
-    live = r < rows
     place = tl.load(lengths + batch).to(tl.int64) + r
+    live = (r < rows) & (place >= 0) & (place < capacity)  # the host has not seen these numbers
     if table is not None:
         page = tl.load(table + batch * table_row + place // PAGE, mask=live, other=0).to(tl.int64)
+        live = live & (page >= 0) & (page < pages)
         to = page * sc[0] + place % PAGE * sc[2]
     else:
         to = batch * sc[0] + place * sc[2]
@@ -49,19 +50,24 @@ def append_kernel(
 
 
 @triton.jit
-def head_of(cache, batch, head, table, strides, PAGED: tl.constexpr):
-    """Where a head's rows are, as a step takes it; of pages also the stride from one to the next."""
+def head_of(cache, batch, head, table, pages, strides, PAGED: tl.constexpr):
+    """Where a head's rows are, as a step takes it; of pages also the stride from one to the next, and their number."""
     at = cache + head.to(tl.int64) * strides[1]
     if PAGED:
-        return at, strides[2], strides[3], table, strides[0]
+        return at, strides[2], strides[3], table, strides[0], pages
     else:
         return at + batch.to(tl.int64) * strides[0], strides[2], strides[3]
 
 
-@triton.jit(do_not_specialize=["appended", "heads", "group", "tokens", "tiles", "parts", "visible", "sink_h"])
+# numbers that change from call to call
+_PLAIN = ["appended", "capacity", "pages", "heads", "group", "tokens", "tiles", "parts", "visible", "sink_h"]
+
+
+@triton.jit(do_not_specialize=_PLAIN)
 def attention_of_cache_kernel(
     out, lse, partial, sums, query, key, value, lengths, table, slopes, sink, scale: tl.float64, softcap: tl.float64,
-    visible, appended, heads, group, tokens, size, value_size, tiles, parts, table_row, so, sl, sq, sk, sv, ss, sink_h,
+    visible, appended, capacity, pages, heads, group, tokens, size, value_size, tiles, parts, table_row,
+    so, sl, sq, sk, sv, ss, sink_h,
     HAS: tl.constexpr, WIDE: tl.constexpr, ONCE: tl.constexpr, PRECISION: tl.constexpr, PAGE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
@@ -78,7 +84,7 @@ def attention_of_cache_kernel(
     batch = (pid // columns // kv_heads).to(tl.int64)
     LIKE: tl.constexpr = out.dtype.element_ty
     T: tl.constexpr = tl.float64 if tl.float64 == LIKE else tl.float32
-    keys = tl.load(lengths + batch).to(tl.int32) + appended
+    keys = tl.minimum(tl.maximum(tl.load(lengths + batch).to(tl.int64), 0) + appended, capacity).to(tl.int32)
     r = start + tl.arange(0, BLOCK_M)
     live = r < tokens * group
     token = r // group
@@ -95,8 +101,8 @@ def attention_of_cache_kernel(
     q = (tile(q_rows, live, tl.arange(0, BLOCK_D), sq[3], size), q_rows, live, sq[3])
     if table is not None:
         table += batch * table_row
-    at_k = head_of(key, batch, kv_head, table, sk, PAGE > 0)
-    at_v = head_of(value, batch, kv_head, table, sv, PAGE > 0)
+    at_k = head_of(key, batch, kv_head, table, pages, sk, PAGE > 0)
+    at_v = head_of(value, batch, kv_head, table, pages, sv, PAGE > 0)
 
     _, first_key, full_end = visible_keys(start // group, tokens, keys, visible, False)
     final = tl.minimum((start + BLOCK_M - 1) // group, tokens - 1)
@@ -206,8 +212,9 @@ def append_to_cache(cache, new, lengths, table, *, record: Record | None = None)
         append_kernel,
         batch * heads * steps,
         (
-            cache, new, lengths, table, heads, rows, size, steps, 0 if table is None else table.stride(0),
-            cache.stride(), new.stride(),
+            cache, new, lengths, table, heads, rows, size, steps,
+            cache.shape[2] * (1 if table is None else table.shape[1]), cache.shape[0],
+            0 if table is None else table.stride(0), cache.stride(), new.stride(),
         ),
         {"PAGE": 0 if table is None else cache.shape[2], "BLOCK_R": block_r, "BLOCK_C": block_c, "num_warps": 4},
         f"rows={rows} tile={block_r}x{block_c}",
@@ -264,7 +271,7 @@ def attention_of_cache(
         programs * parts,
         (
             out, lse, partial, sums, query, k_cache, v_cache, lengths, table, slopes, sink, r.scale, float(softcap),
-            r.visible, int(appended), heads, group, tokens, size, value_size, tiles, parts,
+            r.visible, int(appended), capacity, k_cache.shape[0], heads, group, tokens, size, value_size, tiles, parts,
             0 if table is None else table.stride(0), out.stride(), lse.stride(), query.stride(), k_cache.stride(),
             v_cache.stride(), (0, 0) if slopes is None else slopes.stride(), sink_h,
         ),

@@ -53,20 +53,24 @@ struct Rules {
     void change(int64_t query, int64_t first_key, Acc* s, KeyRange seen, Acc* slack) const {
         const int64_t begin = seen.begin, end = seen.end;
         const V scale(static_cast<Acc>(h.rules.scale));
-        if (h.rules.softcap != 0) {
+        const bool capped = h.rules.softcap != 0;
+        if (capped) {
             const V by(static_cast<Acc>(h.rules.scale / h.rules.softcap)), cap(static_cast<Acc>(h.rules.softcap));
             for (int64_t j = begin / W * W; j < end; j += W) {
                 const V t = math::tanh(load(s + j) * by);
                 store(s + j, cap * t);
                 if (slack != nullptr) store(slack + j, V(Acc(1)) - t * t);
             }
-        } else {
-            for (int64_t j = begin / W * W; j < end; j += W) store(s + j, load(s + j) * scale);
         }
         if (h.slope != nullptr) {
+            alignas(64) Acc lane[W];
+            for (int l = 0; l < W; ++l) lane[l] = static_cast<Acc>(l);
             const int64_t away = place_of(h.rules, query, h.queries, h.keys) - first_key;
-            const Acc slope = static_cast<Acc>(*h.slope);
-            for (int64_t j = begin; j < end; ++j) s[j] -= slope * static_cast<Acc>(away > j ? away - j : j - away);
+            const V slope(static_cast<Acc>(*h.slope)), lanes = load(lane), by = capped ? V(Acc(1)) : scale;
+            for (int64_t j = begin / W * W; j < end; j += W)
+                store(s + j, load(s + j) * by - slope * abs(V(static_cast<Acc>(j - away)) + lanes));
+        } else if (!capped) {
+            for (int64_t j = begin / W * W; j < end; j += W) store(s + j, load(s + j) * scale);
         }
         if (h.bias.data != nullptr) {
             if (sizeof(S) == 2 && h.bias_f32)

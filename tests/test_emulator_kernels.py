@@ -113,6 +113,11 @@ def test_each_kernel_but_products(dtype: torch.dtype, seed: int) -> None:
                            (300, {"bias": torch.randn(9, 9, generator=g).to(dtype).requires_grad_()})):  # fmt: skip
             q, k, v = (torch.randn(2, 9, size, generator=g).to(dtype).requires_grad_() for _ in range(3))
             F.attention(q, k, v, sink=sink, **more).sum().backward()
+        cache = torch.zeros(1, 2, 20, 300, dtype=dtype)  # wider than the tensor cores' kernel
+        q, new = (torch.randn(1, 2, 3, 300, generator=g).to(dtype) for _ in range(2))
+        lengths = torch.tensor([13])
+        with torch.no_grad():
+            F.attention_with_kv_cache(q, cache, cache.clone(), new, new, cache_seqlens=lengths, num_splits=2)
         ran |= {entry.kernel for entry in launches}
     ending = {torch.float64: "f64", torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]
     built = {k for k in kernels_built() if k.endswith(f"_{ending}")} - set(_C.matmul_kernels())

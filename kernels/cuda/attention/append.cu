@@ -12,8 +12,10 @@ __device__ __forceinline__ void attention_append(const AttentionAppendParams& p)
     const int64_t row = number % p.rows, head = number / p.rows % p.heads, batch = number / p.rows / p.heads;
     const int64_t to_row = number_of(p.lengths, 0, batch) + row;
     if (to_row < 0 || to_row >= p.capacity) return;  // the host can't read lengths without waiting
-    const PageOf of = page_of(p.pages, batch, static_cast<uint32_t>(to_row));
-    const int64_t page = p.pages.table.data != nullptr ? of.page : batch;
+    const bool paged = p.pages.table.data != nullptr;
+    const PageOf of = page_in_table(p.pages, batch, static_cast<uint32_t>(to_row));
+    if (paged && (of.page < 0 || of.page >= p.pages.count)) return;  // nor pages: another's rows stay as they are
+    const int64_t page = paged ? of.page : batch;
     memory_t<T>* const to =
         element<T>(p.cache.data, page * p.cache.batch[0] + head * p.cache.head + of.row * p.cache.row);
     const memory_t<T>* const from = element<T>(static_cast<const void*>(p.from.data),

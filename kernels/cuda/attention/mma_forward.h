@@ -76,20 +76,12 @@ struct MmaForward : MmaSoftmax<Ms, Keys / 8, D / 8> {
         const int whole_k = min(copy_k.whole(), tiles), whole_v = min(copy_v.whole(), tiles);
         int tile_k = 0, tile_v = 0;
         const auto load_k = [&] {
-            if (tile_k < whole_k)
-                copy_k.issue_whole(ring.template writing<0>());
-            else if (tile_k < tiles)
-                copy_k.issue(ring.template writing<0>(), tile_k);
+            copy_k.issue_next(ring.template writing<0>(), tile_k++, whole_k, tiles);
             ring.template commit<0>();
-            ++tile_k;
         };
         const auto load_v = [&] {
-            if (tile_v < whole_v)
-                copy_v.issue_whole(ring.template writing<1>());
-            else if (tile_v < tiles)
-                copy_v.issue(ring.template writing<1>(), tile_v);
+            copy_v.issue_next(ring.template writing<1>(), tile_v++, whole_v, tiles);
             ring.template commit<1>();
-            ++tile_v;
         };
         if (!careful) {  // arrives with the first keys
             typename Q::Copy copy_q(Q::walk(element<T>(p.query.data, place.of_queries(p.query)), p.query, q0,

@@ -155,20 +155,12 @@ struct MmaSplit : MmaSoftmax<1, Keys / KeyWarps / 8, D / 8> {
         const int whole_k = min(copy_k.whole(), part.count), whole_v = min(copy_v.whole(), part.count);
         int tile_k = 0, tile_v = 0;
         const auto load_k = [&] {
-            if (tile_k < whole_k)
-                copy_k.issue_whole(ring.template writing<0>());
-            else if (tile_k < part.count)
-                copy_k.issue(ring.template writing<0>(), tile_k);
+            copy_k.issue_next(ring.template writing<0>(), tile_k++, whole_k, part.count);
             ring.template commit<0>();
-            ++tile_k;
         };
         const auto load_v = [&] {
-            if (tile_v < whole_v)
-                copy_v.issue_whole(ring.template writing<1>());
-            else if (tile_v < part.count)
-                copy_v.issue(ring.template writing<1>(), tile_v);
+            copy_v.issue_next(ring.template writing<1>(), tile_v++, whole_v, part.count);
             ring.template commit<1>();
-            ++tile_v;
         };
         put(0, find(0)), put(1, find(1));
         __syncthreads();

@@ -52,14 +52,7 @@ __device__ __forceinline__ void plain_attention(const AttentionParams& p) {
             const int64_t query = q0 + row + m, key = k0 + lane;
             Number slack;
             s[m] = scores.sees(range[m], query, key) ? scores.score(s[m], query, key, slack) : minus_infinity<Number>();
-            const Number next = Max{}(top[m], reduce_warp(s[m], Max{}));
-            const Number from = next == minus_infinity<Number>() ? Number(0) : next;
-            const Number share = s[m] == minus_infinity<Number>() ? Number(0) : math::exp(s[m] - from);
-            const Number shrink = math::exp(top[m] - from);
-            top[m] = next;
-            total[m] = total[m] * shrink + reduce_warp(share, Add{});
-#pragma unroll
-            for (int block = 0; block < kPlainBlocks; ++block) o[m][block] *= shrink;
+            const Number share = plain_power(s[m], top[m], total[m], o[m]);
             shared.w[lane][row + m] = share != 0 ? share * scores.kept(query, key) : Number(0);
         }
         plain_weighted<T>(o, shared.w, shared.b, v + k0 * p.value.row, p.value.row, p.value.column, rows_k,

@@ -69,6 +69,21 @@ __device__ __forceinline__ void plain_dots(Number (&sum)[kPlainRows], PlainMatri
     }
 }
 
+// A row's score of this lane's key becomes its power, beside what the row's sums were made of: the softmax goes on. A
+// score of -infinity has none.
+template <class Number>
+__device__ __forceinline__ Number plain_power(Number score, Number& top, Number& total, Number (&sums)[kPlainBlocks]) {
+    const Number next = Max{}(top, reduce_warp(score, Max{}));
+    const Number from = next == minus_infinity<Number>() ? Number(0) : next;
+    const Number share = score == minus_infinity<Number>() ? Number(0) : math::exp(score - from);
+    const Number shrink = math::exp(top - from);
+    top = next;
+    total = total * shrink + reduce_warp(share, Add{});
+#pragma unroll
+    for (int block = 0; block < kPlainBlocks; ++block) sums[block] *= shrink;
+    return share;
+}
+
 // sum[m][block] += W[row + m] X, over the 32 rows of X, for its columns from `first` on. W is [row of X][row]. What has
 // no share (0) is not looked at: it may be NaN.
 template <DType T, class Number>

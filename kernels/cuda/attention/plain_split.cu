@@ -97,15 +97,7 @@ __device__ __forceinline__ void plain_attention_split(const AttentionSplitParams
             Number slack;
             s[m] = scores.sees(range[m], 0, key) ? mine.score(s[m], (at.first_row + row + m) % queries, key, slack)
                                                  : minus_infinity<Number>();
-            const Number next = Max{}(top[m], reduce_warp(s[m], Max{}));
-            const Number from = next == minus_infinity<Number>() ? Number(0) : next;
-            const Number share = s[m] == minus_infinity<Number>() ? Number(0) : math::exp(s[m] - from);
-            const Number shrink = math::exp(top[m] - from);
-            top[m] = next;
-            total[m] = total[m] * shrink + reduce_warp(share, Add{});
-#pragma unroll
-            for (int block = 0; block < kPlainBlocks; ++block) o[m][block] *= shrink;
-            shared.w[lane][row + m] = share;
+            shared.w[lane][row + m] = plain_power(s[m], top[m], total[m], o[m]);
         }
 #pragma unroll
         for (int block = 0; block < kPlainBlocks; ++block) {

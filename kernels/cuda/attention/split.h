@@ -11,16 +11,21 @@ __device__ __forceinline__ int64_t number_of(const AttentionNumbers& x, int64_t 
     return x.wide ? static_cast<const int64_t*>(x.data)[at] : static_cast<const int32_t*>(x.data)[at];
 }
 
-// The host can't read a table without waiting: what is no page is taken for the nearest that is one.
 struct PageOf {
     int64_t page;
     uint32_t row;  // in it
 };
-__device__ __forceinline__ PageOf page_of(const AttentionPages& pages, int64_t batch, uint32_t row) {
+// As the table says, which the host can't read without waiting: it may be no page.
+__device__ __forceinline__ PageOf page_in_table(const AttentionPages& pages, int64_t batch, uint32_t row) {
     if (pages.table.data == nullptr) return {0, row};
     const uint32_t i = divide(row, pages.page);
-    const int64_t page = number_of(pages.table, batch, i);
-    return {min(max(page, int64_t{0}), pages.count - 1), row - i * pages.page.value};
+    return {number_of(pages.table, batch, i), row - i * pages.page.value};
+}
+// The page to read: what is none is taken for the nearest that is one.
+__device__ __forceinline__ PageOf page_of(const AttentionPages& pages, int64_t batch, uint32_t row) {
+    PageOf of = page_in_table(pages, batch, row);
+    if (pages.table.data != nullptr) of.page = min(max(of.page, int64_t{0}), pages.count - 1);
+    return of;
 }
 
 struct SplitPlace {

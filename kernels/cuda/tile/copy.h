@@ -83,6 +83,14 @@ class TileCopy {
         walk_.advance();
     }
 
+    // Starts copying tile `index` of `count`, of which the first `whole` exist entirely; behind them there is nothing.
+    __device__ __forceinline__ void issue_next(char* tile, int index, int whole, int count) {
+        if (index < whole)
+            issue_whole(tile);
+        else if (index < count)
+            issue(tile, index);
+    }
+
   private:
     static __device__ __forceinline__ int row() { return threadIdx.x / Shape::kChunks; }
     static __device__ __forceinline__ int chunk() { return threadIdx.x % Shape::kChunks; }

@@ -70,8 +70,8 @@ def spoiled(make: Maker, head: int, query: int) -> tuple[Tensor, Tensor, Tensor]
 
 
 def smooth(make: Maker) -> Iterator[Sample]:
-    yield Sample("causal", heads(make, 1, 2, 4, 5, 3), {"is_causal": True})
-    yield Sample("numbers that are added", (*heads(make, 2, 1, 3, 4, 2), make(3, 4)))
+    yield Sample("causal", heads(make, 1, 2, 7, 8, 6), {"is_causal": True})
+    yield Sample("numbers that are added", (*heads(make, 2, 1, 6, 8, 6), make(6, 8)))
 
 
 def bad(make: Maker) -> Iterator[BadCall]:
@@ -258,9 +258,9 @@ def everything(make: Maker) -> Iterator[Sample]:
 
 
 def everything_smooth(make: Maker) -> Iterator[Sample]:
-    more = {"window": (2, 1), "softcap": 2.0, "bias": make(3, 4)}
-    yield Sample("a window, soft scores, a bias", heads(make, 1, 1, 3, 4, 2), more)
-    yield Sample("a sink", heads(make, 1, 2, 3, 4, 2), {"sink": make(2)})
+    more = {"window": (2, 1), "softcap": 2.0, "bias": make(6, 8)}
+    yield Sample("a window, soft scores, a bias", heads(make, 1, 1, 6, 8, 6), more)
+    yield Sample("a sink", heads(make, 1, 2, 6, 8, 6), {"sink": make(2)})
 
 
 def everything_bad(make: Maker) -> Iterator[BadCall]:

@@ -308,11 +308,11 @@ def _parts(
     drop = 1 if kept is None else kept.to(s.p.dtype)
     p = s.p * drop
     seen = s.p != 0
-    delta = (g * _product(p, v)).sum(-1, keepdim=True)
+    gp = torch.where(seen, (g @ v.transpose(-1, -2)) * drop, 0)
+    # not g * output: of a single key, gp - delta is 0 then
+    delta = (s.p * gp).sum(-1, keepdim=True)
     if g_lse is not None:
         delta = delta - g_lse.unsqueeze(-1)
-    gp = torch.where(seen, (g @ v.transpose(-1, -2)) * drop, 0)
-    # a row that sees nothing has a delta of nothing, even of a cotangent that is NaN
     gs = torch.where(seen, s.p * (gp - delta), 0)
     gx = (gs if s.slack is None else gs * s.slack) * scale
 

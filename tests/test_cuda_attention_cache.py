@@ -77,6 +77,7 @@ CASES = [
     Case("slopes", slopes=True, tokens=3, page=16),
     Case("softcap and a scale", options={"softcap": 3.0, "scale": 0.3}, tokens=2),
     Case("a negative scale", options={"scale": -0.2}, tokens=2),
+    Case("a scale that hardly is one, parts", options={"scale": 1e-40, "num_splits": 3}, lengths=(400, 1), page=16),
     Case("everything", heads=6, kv_heads=2, tokens=3, size=40, value_size=24, lengths=(300, 77), page=12, sink=True,
          slopes=True, layout="rows", options={"softcap": 4.0, "window": (200, -1), "num_splits": 3}),
 ]  # fmt: skip

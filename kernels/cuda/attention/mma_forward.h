@@ -97,7 +97,7 @@ struct MmaForward : MmaSoftmax<Ms, Keys / 8, D / 8> {
         const auto range = [&](int query) { return shared.scores.range(query); };
         const Reach sees(range, q0 + warp * 16 * Ms, 16 * Ms, static_cast<int>(place.queries));
         const float scale = p.features ? 1.f : static_cast<float>(p.rules.scale) * kLog2E;
-        const float slack = p.drops ? 0.f : 8 / scale;  // what dropout keeps it multiplies
+        const float slack = p.drops ? 0.f : Sums::slack_of(scale);  // what dropout keeps it multiplies
         this->begin_sums();
         uint32_t queries[kKeepsQueries ? kSteps : 1][Ms][4];
         if constexpr (kKeepsQueries) {

@@ -22,6 +22,9 @@ struct RowEnd {
 // 16 Ms rows of 8 Ns scores and 8 Cs columns of results.
 template <int Ms, int Ns, int Cs>
 struct MmaSoftmax {
+    // What a score may exceed the greatest by: 2^8 as a probability. Finite, as the first of a row exceeds -infinity.
+    static __device__ __forceinline__ float slack_of(float scale) { return fminf(8 / scale, 1e38f); }
+
     float o[Ms][Cs][4], top[Ms][2], from[Ms][2], total[Ms][2];
 
     __device__ __forceinline__ void begin_sums() {
@@ -34,7 +37,7 @@ struct MmaSoftmax {
 
     // Scores become probabilities, less a factor for each row, and their sums follow. The factor is that of `top`, the
     // greatest score some tiles ago: sums and results are scaled anew only when a row of the warp has exceeded its own
-    // by `slack` (2^8 as a probability, which f16 can hold).
+    // by `slack` (`slack_of`, which f16 can hold).
     __device__ __forceinline__ void add(float (&s)[Ms][Ns][4], float scale, float slack) {
         float next[Ms][2];
         bool grows = false;

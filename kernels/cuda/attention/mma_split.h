@@ -171,7 +171,7 @@ struct MmaSplit : MmaSoftmax<1, Keys / KeyWarps / 8, D / 8> {
         const MapK map_k(key_warp, lane);
         const MapV map_v(0, lane);
         const float scale = p.features ? 1.f : static_cast<float>(p.rules.scale) * kLog2E;
-        const float slack = 8 / scale;
+        const float slack = Sums::slack_of(scale);
         this->begin_sums();
         int k0 = part.first + key_warp * kWarpKeys;  // of this warp
 #pragma unroll 1

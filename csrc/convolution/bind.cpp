@@ -85,7 +85,7 @@ py::object forward(const Call& call, Input& x, Input& w, OptionalInput& bias, Op
     return z ? py::object(py::make_tuple(y.object, z.object)) : y.object;
 }
 
-py::object convolution_(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceName, Ints& stride,
+py::object convolution_(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceArgument, Ints& stride,
                         Ints& padding, Ints& dilation, int64_t groups, ModeName mode) {
     return forward(call, x, w, bias, nullptr, {stride, padding, dilation, groups, mode}, Activation::identity, 0, 0,
                    false);
@@ -93,8 +93,8 @@ py::object convolution_(const Call& call, Input& x, Input& w, OptionalInput& bia
 
 // Recorded: with the preactivation.
 py::object convolution_activation(const Call& call, Input& x, Input& w, OptionalInput& bias, OptionalInput& residual,
-                                  FaceName, Ints& stride, Ints& padding, Ints& dilation, int64_t groups, ModeName mode,
-                                  ActivationName act, double p0, double p1) {
+                                  FaceArgument, Ints& stride, Ints& padding, Ints& dilation, int64_t groups,
+                                  ModeName mode, ActivationName act, double p0, double p1) {
     return forward(call, x, w, bias, &residual, {stride, padding, dilation, groups, mode}, act, p0, p1, call.recorded);
 }
 
@@ -145,19 +145,19 @@ py::object gradients(const Call& call, Input& g, Input& x, Input& w, Input* z, c
     return py::make_tuple(gx.object, gw.object, gb.object);
 }
 
-py::object convolution_backward(const Call& call, Input& g, Input& x, Input& w, FaceName, Ints& stride, Ints& padding,
-                                Ints& dilation, int64_t groups, ModeName mode, Wants wants) {
+py::object convolution_backward(const Call& call, Input& g, Input& x, Input& w, FaceArgument, Ints& stride,
+                                Ints& padding, Ints& dilation, int64_t groups, ModeName mode, Wants wants) {
     return gradients(call, g, x, w, nullptr, {stride, padding, dilation, groups, mode}, Activation::identity, 0, 0,
                      wants);
 }
 
-py::object convolution_activation_backward(const Call& call, Input& g, Input& x, Input& w, Input& z, FaceName,
+py::object convolution_activation_backward(const Call& call, Input& g, Input& x, Input& w, Input& z, FaceArgument,
                                            Ints& stride, Ints& padding, Ints& dilation, int64_t groups, ModeName mode,
                                            ActivationName act, double p0, double p1, Wants wants) {
     return gradients(call, g, x, w, &z, {stride, padding, dilation, groups, mode}, act, p0, p1, wants);
 }
 
-py::object convolution_transpose(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceName, Ints& stride,
+py::object convolution_transpose(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceArgument, Ints& stride,
                                  Ints& padding, Ints& output_padding, Ints& dilation, int64_t groups) {
     const Checked c = Checked::transpose(call, x, w, {stride, padding, dilation, groups}, output_padding);
     c.check_bias(call, bias, x, c.g.c);
@@ -169,7 +169,7 @@ py::object convolution_transpose(const Call& call, Input& x, Input& w, OptionalI
     return y.object;
 }
 
-py::object convolution_transpose_backward(const Call& call, Input& g, Input& x, Input& w, FaceName, Ints& stride,
+py::object convolution_transpose_backward(const Call& call, Input& g, Input& x, Input& w, FaceArgument, Ints& stride,
                                           Ints& padding, Ints& output_padding, Ints& dilation, int64_t groups,
                                           Wants wants) {
     const Checked c = Checked::transpose(call, x, w, {stride, padding, dilation, groups}, output_padding);
@@ -195,7 +195,7 @@ py::object convolution_transpose_backward(const Call& call, Input& g, Input& x, 
     return py::make_tuple(gx.object, gw.object, gb.object);
 }
 
-py::object convolution_weight_gradient(const Call& call, Input& g, Input& x, FaceName, Ints& kernel, Ints& stride,
+py::object convolution_weight_gradient(const Call& call, Input& g, Input& x, FaceArgument, Ints& kernel, Ints& stride,
                                        Ints& padding, Ints& dilation, int64_t groups, ModeName mode) {
     const Checked c = Checked::weight_gradient(call, g, x, kernel, {stride, padding, dilation, groups, mode});
     Made gw = weight_of(call, c, x, false);
@@ -205,9 +205,9 @@ py::object convolution_weight_gradient(const Call& call, Input& g, Input& x, Fac
 }
 
 // gg: of the weight's gradient; its gradients to g and to the image.
-py::object convolution_weight_gradient_backward(const Call& call, Input& gg, Input& g, Input& x, FaceName, Ints& kernel,
-                                                Ints& stride, Ints& padding, Ints& dilation, int64_t groups,
-                                                ModeName mode, Wants wants) {
+py::object convolution_weight_gradient_backward(const Call& call, Input& gg, Input& g, Input& x, FaceArgument,
+                                                Ints& kernel, Ints& stride, Ints& padding, Ints& dilation,
+                                                int64_t groups, ModeName mode, Wants wants) {
     const Checked c = Checked::weight_gradient(call, g, x, kernel, {stride, padding, dilation, groups, mode});
     check_kind(gg, x);
     int64_t shape[kMaxDims];

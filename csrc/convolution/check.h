@@ -6,10 +6,10 @@
 
 namespace nk::convolution {
 
-inline constexpr const char* kFaces[] = {"conv1d",           "conv2d",           "conv3d",
-                                         "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"};
-enum class Face { conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d };
-using FaceName = NameOf<Face, 6, kFaces>;
+inline constexpr const char* kTorchNames[] = {"conv1d",           "conv2d",           "conv3d",
+                                              "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"};
+enum class TorchName { conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d };
+using FaceArgument = NameOf<TorchName, 6, kTorchNames>;
 using ModeName = NameOf<PaddingMode, 4, kPaddingModes>;
 
 // How the window walks, as it was given: a number for each spatial dim, of padding the numbers before and behind.

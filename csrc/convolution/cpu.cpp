@@ -11,6 +11,7 @@
 #include "cpu/table.h"
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
+#include "matmul/problem.h"
 #include "plan/arithmetic.h"
 
 namespace nk::convolution {
@@ -34,14 +35,15 @@ struct Level {
     int64_t nr() const { return int64_t{nv} * tile.lanes; }
 };
 
+const cpu::ConvolutionEntries& entries() { return cpu::table().convolution; }
+
 // Tiles of few rows and many columns read less of the first cache for each multiplication; they need the columns.
 Level level_of(DType dtype, int64_t columns) {
-    const cpu::MatmulTile& t = cpu::table().matmul.tile[static_cast<int>(dtype)];
-    const bool wide = t.group == 1 && t.wide_nv > 0 && columns >= int64_t{t.wide_nv} * t.lanes;
-    return {t, wide ? t.wide_mr : t.mr, wide ? t.wide_nv : t.nv, kDepthBytes / t.unit * t.group};
+    const int d = static_cast<int>(dtype), mr = entries().wide_mr[d], nv = entries().wide_nv[d];
+    const cpu::MatmulTile& t = cpu::table().matmul.tile[d];
+    const bool wide = nv > 0 && columns >= int64_t{nv} * t.lanes;
+    return {t, wide ? mr : t.mr, wide ? nv : t.nv, kDepthBytes / t.unit * t.group};
 }
-
-const cpu::ConvolutionEntries& entries() { return cpu::table().convolution; }
 
 char* element(const TensorView& t, int64_t offset) { return static_cast<char*>(t.data) + offset * size_of(t.dtype); }
 
@@ -328,6 +330,25 @@ void data_gradient_folded(const DataGradient& p) {
     workspace.trim();
 }
 
+// Of pixels that read themselves, channels last: gw[o, c] = g[pixels, o]' x[pixels, c].
+bool is_product_of_matrices(const WeightGradient& p, const TensorView& image, const TensorView& result) {
+    const Geometry& g = p.g;
+    if (!is_pointwise(g) || g.groups != 1 || image.shape[3] != 1 || image.shape[2] != 1) return false;
+    const auto matrix = [](const TensorView& t, int64_t rows, int64_t columns, int64_t row, int64_t column) {
+        TensorView m = t;
+        m.ndim = 2, m.shape[0] = rows, m.shape[1] = columns, m.stride[0] = row, m.stride[1] = column;
+        return m;
+    };
+    const int64_t pixels = image.shape[4];
+    for (const TensorView* t : {&image, &result})
+        if (t->stride[1] != 1 || (g.n > 1 && t->stride[0] != pixels * t->stride[4])) return false;
+    const TensorView out = matrix(p.weight, g.o, g.c, p.weight.stride[0], p.weight.stride[1]);
+    const TensorView a = matrix(result, g.o, g.n * pixels, 1, result.stride[4]);
+    const TensorView b = matrix(image, g.n * pixels, g.c, image.stride[4], 1);
+    cpu::matmul({out, a, b, nullptr, nullptr, nullptr, Activation::identity, {}, 1.0, 1.0});
+    return true;
+}
+
 }  // namespace
 
 void forward_cpu(const Forward& p) {
@@ -388,6 +409,7 @@ void weight_gradient_cpu(const WeightGradient& p) {
         image = flat(image), result = flat(result);
         for (int k = 0; k < kSpatial; ++k) g.in[k] = g.out[k] = image.shape[2 + k];
     }
+    if (is_product_of_matrices(p, image, result)) return;
     const Level l = level_of(image.dtype, g.result_channels());
     const int d = static_cast<int>(image.dtype);
     std::array<Axis, kSpatial> axes, plain;

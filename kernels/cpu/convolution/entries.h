@@ -138,6 +138,8 @@ struct WinogradTask;
 struct WinogradPack;
 
 struct ConvolutionEntries {
+    // rows and vectors of the tile for many columns; 0: none
+    int wide_mr[kFloatTypes], wide_nv[kFloatTypes];
     void (*product[kFloatTypes])(const ConvTask&);
     void (*pack[kFloatTypes])(const ConvPackTask&);
     void (*weight[kFloatTypes])(const ConvWeightTask&);

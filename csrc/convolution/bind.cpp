@@ -54,9 +54,9 @@ TensorView expanded(const Call& call, const OptionalInput& t, const Input& like,
     return v;
 }
 
-py::object forward(const Call& call, Input& x, Input& w, OptionalInput& bias, OptionalInput* residual, const Window& s,
-                   Activation act, double p0, double p1, bool keeps) {
-    const Checked c = Checked::convolution(call, x, w, s);
+py::object forward(const Call& call, Input& x, Input& w, OptionalInput& bias, OptionalInput* residual, Face face,
+                   const Window& s, Activation act, double p0, double p1, bool keeps) {
+    const Checked c = Checked::convolution(call, x, w, face, s);
     c.check_bias(call, bias, x, c.g.o);
     const bool last = makes_channels_last(x, w, c.batched);
     Made y = result_of(call, c, "y", x, last), z;
@@ -85,17 +85,18 @@ py::object forward(const Call& call, Input& x, Input& w, OptionalInput& bias, Op
     return z ? py::object(py::make_tuple(y.object, z.object)) : y.object;
 }
 
-py::object convolution_(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceName, Ints& stride,
+py::object convolution_(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceName face, Ints& stride,
                         Ints& padding, Ints& dilation, int64_t groups, ModeName mode) {
-    return forward(call, x, w, bias, nullptr, {stride, padding, dilation, groups, mode}, Activation::identity, 0, 0,
-                   false);
+    return forward(call, x, w, bias, nullptr, face, {stride, padding, dilation, groups, mode}, Activation::identity, 0,
+                   0, false);
 }
 
 // Recorded: with the preactivation.
 py::object convolution_activation(const Call& call, Input& x, Input& w, OptionalInput& bias, OptionalInput& residual,
-                                  FaceName, Ints& stride, Ints& padding, Ints& dilation, int64_t groups, ModeName mode,
-                                  ActivationName act, double p0, double p1) {
-    return forward(call, x, w, bias, &residual, {stride, padding, dilation, groups, mode}, act, p0, p1, call.recorded);
+                                  FaceName face, Ints& stride, Ints& padding, Ints& dilation, int64_t groups,
+                                  ModeName mode, ActivationName act, double p0, double p1) {
+    return forward(call, x, w, bias, &residual, face, {stride, padding, dilation, groups, mode}, act, p0, p1,
+                   call.recorded);
 }
 
 void run_forward(bool cuda, const Forward& p) {
@@ -120,9 +121,9 @@ void activation_gradient(bool cuda, const TensorView& gz, const TensorView& g, c
 }
 
 // The gradients of conv; z: what went into the activation, or null.
-py::object gradients(const Call& call, Input& g, Input& x, Input& w, Input* z, const Window& s, Activation act,
-                     double p0, double p1, const Wants& wants) {
-    const Checked c = Checked::convolution(call, x, w, s);
+py::object gradients(const Call& call, Input& g, Input& x, Input& w, Input* z, Face face, const Window& s,
+                     Activation act, double p0, double p1, const Wants& wants) {
+    const Checked c = Checked::convolution(call, x, w, face, s);
     c.check_result(call, g, x);
     if (z != nullptr) c.check_result(call, *z, x);
     const bool last = makes_channels_last(x, w, c.batched);
@@ -145,21 +146,21 @@ py::object gradients(const Call& call, Input& g, Input& x, Input& w, Input* z, c
     return py::make_tuple(gx.object, gw.object, gb.object);
 }
 
-py::object convolution_backward(const Call& call, Input& g, Input& x, Input& w, FaceName, Ints& stride, Ints& padding,
-                                Ints& dilation, int64_t groups, ModeName mode, Wants wants) {
-    return gradients(call, g, x, w, nullptr, {stride, padding, dilation, groups, mode}, Activation::identity, 0, 0,
-                     wants);
+py::object convolution_backward(const Call& call, Input& g, Input& x, Input& w, FaceName face, Ints& stride,
+                                Ints& padding, Ints& dilation, int64_t groups, ModeName mode, Wants wants) {
+    return gradients(call, g, x, w, nullptr, face, {stride, padding, dilation, groups, mode}, Activation::identity, 0,
+                     0, wants);
 }
 
-py::object convolution_activation_backward(const Call& call, Input& g, Input& x, Input& w, Input& z, FaceName,
+py::object convolution_activation_backward(const Call& call, Input& g, Input& x, Input& w, Input& z, FaceName face,
                                            Ints& stride, Ints& padding, Ints& dilation, int64_t groups, ModeName mode,
                                            ActivationName act, double p0, double p1, Wants wants) {
-    return gradients(call, g, x, w, &z, {stride, padding, dilation, groups, mode}, act, p0, p1, wants);
+    return gradients(call, g, x, w, &z, face, {stride, padding, dilation, groups, mode}, act, p0, p1, wants);
 }
 
-py::object convolution_transpose(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceName, Ints& stride,
+py::object convolution_transpose(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceName face, Ints& stride,
                                  Ints& padding, Ints& output_padding, Ints& dilation, int64_t groups) {
-    const Checked c = Checked::transpose(call, x, w, {stride, padding, dilation, groups}, output_padding);
+    const Checked c = Checked::transpose(call, x, w, face, {stride, padding, dilation, groups}, output_padding);
     c.check_bias(call, bias, x, c.g.c);
     Made y = image_of(call, c, "y", x, makes_channels_last(x, w, c.batched));
     const auto launch = [&](bool cuda) {
@@ -169,10 +170,10 @@ py::object convolution_transpose(const Call& call, Input& x, Input& w, OptionalI
     return y.object;
 }
 
-py::object convolution_transpose_backward(const Call& call, Input& g, Input& x, Input& w, FaceName, Ints& stride,
+py::object convolution_transpose_backward(const Call& call, Input& g, Input& x, Input& w, FaceName face, Ints& stride,
                                           Ints& padding, Ints& output_padding, Ints& dilation, int64_t groups,
                                           Wants wants) {
-    const Checked c = Checked::transpose(call, x, w, {stride, padding, dilation, groups}, output_padding);
+    const Checked c = Checked::transpose(call, x, w, face, {stride, padding, dilation, groups}, output_padding);
     check_kind(g, x);
     int64_t shape[kMaxDims];
     const int ndim = c.image_shape(shape);

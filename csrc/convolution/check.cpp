@@ -44,12 +44,19 @@ int64_t read_images(const Call& call, Checked& to, const Input& t, const Input& 
     return t->shape[to.batched];
 }
 
-void read_weight(const Call& call, Checked& to, const Input& weight, const Input& like) {
+void read_weight(const Call& call, Checked& to, const Input& weight, const Input& like, Face face) {
     check_floating(like);
     check_kind(weight, like);
-    if (weight->ndim < 3 || weight->ndim > 5)
-        call.fail("argument weight has shape ", shape_string(weight), ", expected 3, 4 or 5 dimensions");
-    to.dims = weight->ndim - 2;
+    to.dims = dims_of(face);
+    if (weight->ndim != to.dims + 2)
+        call.fail("argument weight has shape ", shape_string(weight), ", expected ", to.dims + 2, " dimensions");
+}
+
+// Images without pixels are padding alone, which torch takes only where there are none, or no channels.
+void check_pixels(const Call& call, const Input& images, int64_t count, const int64_t* pixels) {
+    if (count > 0 && std::find(pixels, pixels + kSpatial, 0) != pixels + kSpatial)
+        call.fail("argument ", images.name, " has shape ", shape_string(images),
+                  ", expected images of a pixel or more");
 }
 
 // What a convolution of that geometry makes of a padded image; fails where the window does not fit into it.
@@ -70,19 +77,21 @@ void set_result(const Call& call, Checked& to, const Input& image, const Ints& p
                       ", expected at least the size of the window: ", reach(g, k), " in dimension ", k - kSpatial);
         g.out[k] = (padded - reach(g, k)) / g.stride[k] + 1;
     }
+    check_pixels(call, image, g.n * g.c, g.in);
 }
 
 void check_groups(const Call& call, const Geometry& g, int64_t of_weight, const Input& weight, const char* axis) {
-    if (of_weight % g.groups != 0)
+    if (of_weight % g.groups != 0 || of_weight == 0)
         call.fail("argument weight has shape ", shape_string(weight), ", expected ", axis, " that groups ", g.groups,
-                  " divides");
+                  " divides, and not 0");
 }
 
 }  // namespace
 
-Checked Checked::convolution(const Call& call, const Input& image, const Input& weight, const Window& window) {
+Checked Checked::convolution(const Call& call, const Input& image, const Input& weight, Face face,
+                             const Window& window) {
     Checked c;
-    read_weight(call, c, weight, image);
+    read_weight(call, c, weight, image, face);
     read_window(call, c, window);
     Geometry& g = c.g;
     g.c = read_images(call, c, image, image, g.in);
@@ -99,10 +108,10 @@ Checked Checked::convolution(const Call& call, const Input& image, const Input& 
     return c;
 }
 
-Checked Checked::transpose(const Call& call, const Input& input, const Input& weight, const Window& window,
+Checked Checked::transpose(const Call& call, const Input& input, const Input& weight, Face face, const Window& window,
                            const Ints& output_padding) {
     Checked c;
-    read_weight(call, c, weight, input);
+    read_weight(call, c, weight, input, face);
     read_window(call, c, window);
     Geometry& g = c.g;
     g.o = read_images(call, c, input, input, g.out);
@@ -111,6 +120,8 @@ Checked Checked::transpose(const Call& call, const Input& input, const Input& we
                   weight->shape[0], " as weight ", shape_string(weight), " takes");
     check_groups(call, g, g.o, weight, "a number of input channels");
     g.c = weight->shape[1] * g.groups;
+    if (g.c == 0) call.fail("argument weight has shape ", shape_string(weight), ", expected an output channel or more");
+    check_pixels(call, input, g.n * g.o, g.out);
     std::copy_n(weight->shape + 2, c.dims, g.kernel + kSpatial - c.dims);
     if (output_padding.count != c.dims)
         call.fail("argument output_padding is ", shape_string(output_padding.begin(), output_padding.count),

@@ -8,6 +8,7 @@ import torch
 
 from .. import nn
 from . import hugging_face  # noqa: F401  (tells the table of transformers' layers)
+from .convolution import why_not
 from .layer_table import leave, register_layer, replaced, restored
 from .report import report
 
@@ -15,7 +16,8 @@ M = TypeVar("M", bound=torch.nn.Module)
 
 for _name in sorted(nn.NATIVE):
     if hasattr(torch.nn, _name):
-        register_layer(getattr(torch.nn, _name), getattr(nn, _name))
+        _is_convolution = issubclass(getattr(torch.nn, _name), torch.nn.modules.conv._ConvNd)
+        register_layer(getattr(torch.nn, _name), getattr(nn, _name), unless=why_not if _is_convolution else None)
 leave(
     torch.nn.modules.linear.NonDynamicallyQuantizableLinear,
     "never called: MultiheadAttention reads its parameters",

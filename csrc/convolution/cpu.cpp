@@ -1,11 +1,474 @@
+// Convolutions on the CPU: which positions read what, in what blocks, on how many threads.
+#include <algorithm>
+#include <array>
+
+#include "call/run.h"
+#include "convolution/axes.h"
 #include "convolution/problem.h"
-#include "tensor/check.h"
+#include "cpu/cpuid.h"
+#include "cpu/elementwise.h"
+#include "cpu/table.h"
+#include "cpu/threads.h"
+#include "cpu/workspace.h"
+#include "plan/arithmetic.h"
 
 namespace nk::convolution {
 
-void forward_cpu(const Forward& p) { fail_runtime(p.op, "has no CPU kernel yet"); }
-void data_gradient_cpu(const DataGradient& p) { fail_runtime(p.op, "has no CPU kernel yet"); }
-void weight_gradient_cpu(const WeightGradient& p) { fail_runtime(p.op, "has no CPU kernel yet"); }
-void channel_sums_cpu(const ChannelSums& p) { fail_runtime(p.op, "has no CPU kernel yet"); }
+namespace {
+
+using cpu::ConvTarget;
+using cpu::ConvTask;
+using plan::ceil_div;
+using plan::round_up;
+
+constexpr int64_t kGathered = 512 << 10;  // bytes of a gathered block: half of the second cache
+constexpr int64_t kDepthF32 = 192;        // as matmul's: a longer sum in one register shows in the result
+constexpr int64_t kDepthBytes = 1536;
+constexpr double kCost = 0.012;  // nanoseconds of a multiplication, at the best
+
+struct Level {
+    const cpu::MatmulTile& tile;
+    DType dtype;
+    int64_t units(int64_t k) const { return ceil_div(k, int64_t{tile.group}); }
+    int64_t depth() const { return dtype == DType::f32 ? kDepthF32 : kDepthBytes / tile.unit * tile.group; }
+    int64_t nr() const { return int64_t{tile.nv} * tile.lanes; }
+};
+
+Level level_of(DType dtype) { return {cpu::table().matmul.tile[static_cast<int>(dtype)], dtype}; }
+
+const cpu::ConvolutionEntries& entries() { return cpu::table().convolution; }
+
+char* element(const TensorView& t, int64_t offset) { return static_cast<char*>(t.data) + offset * size_of(t.dtype); }
+
+// Pieces of one piece of memory, each on a line of its own.
+struct Layout {
+    int64_t bytes = 0;
+    int64_t add(int64_t more) {
+        const int64_t at = bytes;
+        bytes += round_up(more, int64_t{64}) + 64;
+        return at;
+    }
+};
+
+ConvTarget target(const TensorView& t) {
+    ConvTarget to;
+    to.data = t.data, to.image = t.stride[0], to.channel = t.stride[1];
+    std::copy_n(t.stride + 2, kSpatial, to.axis);
+    return to;
+}
+
+// A product of a weight's rows with positions that read a source: what forward and data gradient have in common.
+struct Product {
+    const char* op;
+    DType dtype;
+    int64_t groups, images;
+    std::array<const cpu::ConvAxis*, kSpatial> axes;
+    const TensorView& source;  // five dims
+    int64_t channels, rows;    // of a group
+    const TensorView& weight;
+    int64_t weight_row, weight_channel, weight_group;  // strides
+    std::vector<int64_t> taps;                         // offsets in the weight
+    ConvTarget out, preact, residual;
+    const TensorView* bias;
+    Activation activation = Activation::identity;
+    double p[2] = {0, 0};
+};
+
+// All positions of an image lie evenly, one after the other.
+bool is_dense(const ConvTarget& t, const std::array<const cpu::ConvAxis*, kSpatial>& axes) {
+    if (t.data == nullptr) return true;
+    const int64_t w = axes[2]->positions, h = axes[1]->positions;
+    return (h == 1 || t.axis[1] == w * t.axis[2]) && (axes[0]->positions == 1 || t.axis[0] == h * w * t.axis[2]);
+}
+
+// Nothing to reorder: the rows of the weight are in the order of k, and in its units.
+bool serves_as_it_is(const Product& p, const Level& l, bool channels_last) {
+    if (channels_last || size_of(p.dtype) * l.tile.group != l.tile.unit) return false;
+    const auto taps = static_cast<int64_t>(p.taps.size()), k = taps * p.channels;
+    for (int64_t t = 0; t < taps; ++t)
+        if (p.taps[static_cast<size_t>(t)] != t) return false;
+    return (p.weight_channel == taps || p.channels == 1) && k % l.tile.group == 0 && p.weight_row % l.tile.group == 0;
+}
+
+void run_product(const Product& p) {
+    const Level l = level_of(p.dtype);
+    const int d = static_cast<int>(p.dtype);
+    ConvTask t;
+    for (int k = 0; k < kSpatial; ++k) t.source.axis[k] = *p.axes[static_cast<size_t>(k)];
+    t.source.channels = p.channels, t.source.image = p.source.stride[0], t.source.channel = p.source.stride[1];
+    const int64_t k = t.source.k(), positions = t.source.positions() * p.images;
+    if (positions == 0 || p.rows == 0) return;
+    t.channels_last = p.out.channel == 1 && p.rows > 1 && p.out.axis[2] != 1;
+    t.dense = is_dense(p.out, p.axes) && is_dense(p.preact, p.axes) && is_dense(p.residual, p.axes);
+    t.mr = l.tile.mr, t.nv = l.tile.nv;
+    const int64_t most = l.depth(), parts = std::max<int64_t>(1, ceil_div(k, most));
+    t.kc = std::max<int64_t>(16, round_up(ceil_div(k, parts), int64_t{16}));
+    if (p.activation != Activation::identity) t.activate = cpu::table().matmul.activate[d];
+    t.activation = static_cast<int>(p.activation), t.p[0] = p.p[0], t.p[1] = p.p[1];
+
+    // blocks of positions, and channels in parts where positions are few
+    const int64_t grain = t.channels_last ? t.mr : l.nr();
+    const int64_t row_bytes = std::max<int64_t>(1, l.units(k) * l.tile.unit);
+    const int threads = cpu::threads_for(positions * p.rows * p.groups * std::max<int64_t>(k, 1), kCost);
+    int64_t block = std::max(2 * grain, kGathered / row_bytes / grain * grain);
+    int64_t blocks = ceil_div(positions, block);
+    const int64_t rounds = ceil_div(blocks * p.groups, int64_t{threads});
+    blocks = std::max<int64_t>(1, std::min(ceil_div(positions, grain), rounds * threads / p.groups));
+    block = std::max(grain, std::min(block, round_up(ceil_div(positions, blocks), grain)));
+    blocks = ceil_div(positions, block);
+    const int64_t row_grain = t.channels_last ? l.nr() : 1;
+    const int64_t splits = std::min(ceil_div(p.rows, row_grain),
+                                    blocks * p.groups >= threads ? 1 : ceil_div(int64_t{threads}, blocks * p.groups));
+    t.block = block;
+
+    const bool as_is = serves_as_it_is(p, l, t.channels_last);
+    const int64_t acc = l.tile.acc, size = size_of(p.dtype);
+    const int64_t weight_units = t.channels_last ? l.units(k) * round_up(p.rows, int64_t{l.tile.lanes})
+                                                 : p.rows * cpu::matmul_row_units(l.units(k), l.tile.unit);
+    t.weight_ld = as_is ? p.weight_row / l.tile.group : cpu::matmul_row_units(l.units(k), l.tile.unit);
+    Layout work;
+    work.add(t.channels_last ? block * cpu::matmul_row_units(l.units(k), l.tile.unit) * l.tile.unit
+                             : round_up(block, l.nr()) * l.units(k) * l.tile.unit);
+    const int64_t taps = t.source.taps();
+    t.work_scratch = work.add(std::max({l.nr() * std::max<int64_t>(256, 2 * taps), l.nr() * k, k + 64}) * size);
+    t.work_sums = work.add((t.channels_last ? block * l.nr() : t.mr * round_up(block, l.nr())) * acc);
+    t.work_segments = work.add((block + 1) * static_cast<int64_t>(sizeof(cpu::ConvSegment)));
+    Layout all;
+    const int64_t packed = all.add(as_is ? 0 : p.groups * weight_units * l.tile.unit);
+    const int64_t each = all.add(work.bytes * threads);
+    static thread_local cpu::Workspace workspace;
+    char* const memory = workspace.get(static_cast<size_t>(all.bytes));
+    const int64_t items = p.groups * blocks * splits;
+
+    const auto pack = [&](int tid, int count) {
+        const int64_t panels = ceil_div(p.rows, row_grain);
+        for (int64_t i = p.groups * panels * tid / count; i < p.groups * panels * (tid + 1) / count; ++i) {
+            const int64_t g = i / panels, r = i % panels * row_grain;
+            cpu::ConvPackTask w{element(p.weight, g * p.weight_group),
+                                p.weight_row,
+                                p.weight_channel,
+                                p.taps.data(),
+                                p.rows,
+                                p.channels,
+                                taps,
+                                t.channels_last,
+                                memory + packed + g * weight_units * l.tile.unit,
+                                t.weight_ld,
+                                l.nr(),
+                                r,
+                                std::min(p.rows, r + row_grain),
+                                memory + each + work.bytes * tid + t.work_scratch};
+            entries().pack[d](w);
+        }
+    };
+    const auto multiply = [&](int tid, int count) {
+        for (int64_t i = items * tid / count; i < items * (tid + 1) / count; ++i) {
+            const int64_t split = i % splits, b = i / splits % blocks, g = i / splits / blocks;
+            ConvTask part = t;
+            part.work = memory + each + work.bytes * tid;
+            part.source.data = element(p.source, g * p.channels * p.source.stride[1]);
+            const int64_t rows = ceil_div(p.rows, row_grain);
+            part.r0 = rows * split / splits * row_grain;
+            part.r1 = std::min(p.rows, rows * (split + 1) / splits * row_grain);
+            part.q0 = b * block, part.q1 = std::min(positions, part.q0 + block);
+            const auto of_group = [&](ConvTarget to) {
+                if (to.data != nullptr) to.data = static_cast<char*>(to.data) + g * p.rows * to.channel * size;
+                return to;
+            };
+            part.out = of_group(p.out), part.preact = of_group(p.preact), part.residual = of_group(p.residual);
+            if (p.bias != nullptr) {
+                part.bias = element(*p.bias, g * p.rows * p.bias->stride[0]);
+                part.bias_step = p.bias->stride[0];
+            }
+            part.weight =
+                as_is ? element(p.weight, g * p.weight_group) : memory + packed + g * weight_units * l.tile.unit;
+            entries().product[d](part);
+        }
+    };
+    run_on_cpu(
+        p.op, [&] { return concat("convolution_", l.tile.name, "_", l.tile.isa); },
+        static_cast<double>(positions) * static_cast<double>(p.rows * p.groups * k) * kCost,
+        [&] {
+            return concat("implicit product, channels ", t.channels_last ? "last" : "first", ", k ", k, " by ", t.kc,
+                          ", blocks of ", block, as_is ? ", weight as it lies" : "", ", ", threads, " threads");
+        },
+        [&] {
+            cpu::parallel(threads, [&](int tid, int count) {
+                if (!as_is) {
+                    pack(tid, count);
+                    if (count > 1) cpu::barrier();
+                }
+                multiply(tid, count);
+            });
+        });
+    workspace.trim();
+}
+
+// Offsets of the taps of a weight with five dims.
+std::vector<int64_t> tap_offsets(const TensorView& w, const std::array<std::vector<int64_t>, kSpatial>& taps) {
+    std::vector<int64_t> made;
+    for (const int64_t a : taps[0])
+        for (const int64_t b : taps[1])
+            for (const int64_t c : taps[2]) made.push_back(a * w.stride[2] + b * w.stride[3] + c * w.stride[4]);
+    return made;
+}
+std::vector<int64_t> all_of(int64_t n) {
+    std::vector<int64_t> made(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) made[static_cast<size_t>(i)] = i;
+    return made;
+}
+std::vector<int64_t> tap_offsets(const TensorView& w) {
+    return tap_offsets(w, {all_of(w.shape[2]), all_of(w.shape[3]), all_of(w.shape[4])});
+}
+
+bool is_dense(const TensorView& t) {
+    return (t.shape[3] == 1 || t.stride[3] == t.shape[4] * t.stride[4]) &&
+           (t.shape[2] == 1 || t.stride[2] == t.shape[3] * t.shape[4] * t.stride[4]);
+}
+
+// Pixels that read themselves, and images whose pixels lie evenly: one axis instead of three.
+bool is_pointwise(const Geometry& g) {
+    for (int k = 0; k < kSpatial; ++k)
+        if (g.kernel[k] != 1 || g.stride[k] != 1 || g.pad[k] != 0 || g.in[k] != g.out[k]) return false;
+    return true;
+}
+
+TensorView flat(TensorView t) {
+    t.shape[4] = t.shape[2] * t.shape[3] * t.shape[4], t.shape[2] = t.shape[3] = 1;
+    return t;
+}
+
+void data_gradient_by_phases(const DataGradient& p) {
+    const Geometry& g = p.g;
+    std::array<int64_t, kSpatial> at{};
+    for (at[0] = 0; at[0] < g.stride[0]; ++at[0])
+        for (at[1] = 0; at[1] < g.stride[1]; ++at[1])
+            for (at[2] = 0; at[2] < g.stride[2]; ++at[2]) {
+                std::array<Phase, kSpatial> phases;
+                std::array<const cpu::ConvAxis*, kSpatial> axes{};
+                ConvTarget out = target(p.image);
+                int64_t first = 0;
+                for (int k = 0; k < kSpatial; ++k) {
+                    const auto i = static_cast<size_t>(k);
+                    phases[i] = image_phase(g, k, at[i], p.result.stride[2 + k]);
+                    axes[i] = &phases[i].axis.kernel;
+                    first += phases[i].first * out.axis[k];
+                    out.axis[k] *= phases[i].step;
+                }
+                out.data = element(p.image, first);
+                run_product({p.op,
+                             p.image.dtype,
+                             g.groups,
+                             g.n,
+                             axes,
+                             p.result,
+                             g.result_channels(),
+                             g.image_channels(),
+                             p.weight,
+                             p.weight.stride[1],
+                             p.weight.stride[0],
+                             g.result_channels() * p.weight.stride[0],
+                             tap_offsets(p.weight, {phases[0].taps, phases[1].taps, phases[2].taps}),
+                             out,
+                             {},
+                             {},
+                             p.bias});
+            }
+}
+
+// Padding that reads the image: the gradient of each padded image by itself, then added up.
+void data_gradient_folded(const DataGradient& p) {
+    Geometry one = p.g;
+    one.n = 1, one.mode = PaddingMode::zeros;
+    TensorView padded = p.image;
+    std::vector<int32_t> pixel[kSpatial];
+    int64_t places = 1;
+    for (int k = 0; k < kSpatial; ++k) {
+        one.in[k] = (p.g.out[k] - 1) * p.g.stride[k] + p.g.dilation[k] * (p.g.kernel[k] - 1) + 1;
+        one.in[k] = std::max(one.in[k], p.g.in[k] + p.g.pad[k]);  // pixels that no window reads
+        one.pad[k] = 0;
+        for (int64_t u = 0; u < one.in[k]; ++u)
+            pixel[k].push_back(static_cast<int32_t>(pixel_at(u - p.g.pad[k], p.g.in[k], p.g.mode)));
+        padded.shape[2 + k] = one.in[k];
+        places *= one.in[k];
+    }
+    padded.shape[0] = 1;
+    int64_t step = 1;
+    for (int i = 4; i >= 1; --i) padded.stride[i] = step, step *= padded.shape[i];
+    padded.stride[0] = step;
+    static thread_local cpu::Workspace workspace;
+    const int d = static_cast<int>(p.image.dtype), threads = cpu::threads_for(places * p.g.c, 1);
+    Layout all;
+    const int64_t image = all.add(step * size_of(p.image.dtype));
+    const int64_t sums_each = round_up(p.g.pixels_in() * 8, int64_t{64});
+    const int64_t sums = all.add(sums_each * threads);
+    char* const memory = workspace.get(static_cast<size_t>(all.bytes));
+    padded.data = memory + image;
+    TensorView result = p.result;
+    result.shape[0] = 1;
+    for (int64_t n = 0; n < p.g.n; ++n) {
+        result.data = element(p.result, n * p.result.stride[0]);
+        data_gradient_by_phases({p.op, one, padded, result, p.weight, nullptr});
+        ConvTarget out = target(p.image);
+        out.data = element(p.image, n * p.image.stride[0]);
+        cpu::parallel(threads, [&](int tid, int count) {
+            cpu::ConvFoldTask t{padded.data,
+                                {one.in[0], one.in[1], one.in[2]},
+                                {pixel[0].data(), pixel[1].data(), pixel[2].data()},
+                                out,
+                                {p.g.in[0], p.g.in[1], p.g.in[2]},
+                                p.bias ? p.bias->data : nullptr,
+                                p.bias ? p.bias->stride[0] : 0,
+                                p.g.c * tid / count,
+                                p.g.c * (tid + 1) / count,
+                                memory + sums + sums_each * tid};
+            entries().fold[d](t);
+        });
+    }
+    workspace.trim();
+}
+
+}  // namespace
+
+void forward_cpu(const Forward& p) {
+    Geometry g = p.g;
+    TensorView image = p.image, result = p.result, preact, residual;
+    const auto dense = [](const TensorView* t) { return t == nullptr || is_dense(*t); };
+    if (p.preact) preact = *p.preact;
+    if (p.residual) residual = *p.residual;
+    if (is_pointwise(g) && is_dense(image) && is_dense(result) && dense(p.preact) && dense(p.residual)) {
+        image = flat(image), result = flat(result);
+        if (p.preact) preact = flat(preact);
+        if (p.residual) residual = flat(residual);
+        for (int k = 0; k < kSpatial; ++k) g.in[k] = g.out[k] = result.shape[2 + k];
+    }
+    std::array<Axis, kSpatial> axes;
+    std::array<const cpu::ConvAxis*, kSpatial> kernels{};
+    for (int k = 0; k < kSpatial; ++k) {
+        const auto i = static_cast<size_t>(k);
+        axes[i] = forward_axis(g, k, image.stride[2 + k]);
+        kernels[i] = &axes[i].kernel;
+    }
+    run_product({p.op,
+                 result.dtype,
+                 g.groups,
+                 g.n,
+                 kernels,
+                 image,
+                 g.image_channels(),
+                 g.result_channels(),
+                 p.weight,
+                 p.weight.stride[0],
+                 p.weight.stride[1],
+                 g.result_channels() * p.weight.stride[0],
+                 tap_offsets(p.weight),
+                 target(result),
+                 p.preact ? target(preact) : ConvTarget{},
+                 p.residual ? target(residual) : ConvTarget{},
+                 p.bias,
+                 p.activation,
+                 {p.p[0], p.p[1]}});
+}
+
+void data_gradient_cpu(const DataGradient& p) {
+    if (p.g.mode != PaddingMode::zeros) return data_gradient_folded(p);
+    if (!is_pointwise(p.g) || !is_dense(p.image) || !is_dense(p.result)) return data_gradient_by_phases(p);
+    Geometry g = p.g;
+    const TensorView image = flat(p.image), result = flat(p.result);
+    for (int k = 0; k < kSpatial; ++k) g.in[k] = g.out[k] = image.shape[2 + k];
+    data_gradient_by_phases({p.op, g, image, result, p.weight, p.bias});
+}
+
+void weight_gradient_cpu(const WeightGradient& p) {
+    Geometry g = p.g;
+    TensorView image = p.image, result = p.result;
+    if (is_pointwise(g) && is_dense(image) && is_dense(result)) {
+        image = flat(image), result = flat(result);
+        for (int k = 0; k < kSpatial; ++k) g.in[k] = g.out[k] = image.shape[2 + k];
+    }
+    const Level l = level_of(image.dtype);
+    const int d = static_cast<int>(image.dtype);
+    std::array<Axis, kSpatial> axes, plain;
+    cpu::ConvWeightTask t{};
+    for (int k = 0; k < kSpatial; ++k) {
+        const auto i = static_cast<size_t>(k);
+        axes[i] = forward_axis(g, k, image.stride[2 + k]);
+        plain[i] = plain_axis(g.out[k], result.stride[2 + k]);
+        t.source.axis[k] = axes[i].kernel, t.g.axis[k] = plain[i].kernel;
+    }
+    t.source.channels = g.image_channels(), t.source.image = image.stride[0], t.source.channel = image.stride[1];
+    t.g.channels = g.result_channels(), t.g.image = result.stride[0], t.g.channel = result.stride[1];
+    t.o = g.result_channels(), t.images = g.n;
+    t.channels_last = image.stride[1] == 1 && t.source.channels > 1 && image.stride[4] != 1;
+    t.mr = l.tile.mr, t.nv = l.tile.nv;
+    const int64_t wide = round_up(t.o, int64_t{l.tile.lanes}), taps = g.taps(), m = t.source.k();
+    const int64_t fits = kGathered / (wide * l.tile.unit) * l.tile.group;
+    t.block = round_up(std::clamp<int64_t>(fits, 64, l.depth()), int64_t{16});
+    t.gw_row = p.weight.stride[0], t.gw_channel = p.weight.stride[1];
+    const std::vector<int64_t> offsets = tap_offsets(p.weight);
+    t.gw_tap = offsets.data();
+
+    const double macs = static_cast<double>(g.n * g.pixels_out()) * static_cast<double>(m * g.o);
+    const int threads = std::min<int>(cpu::threads_for(static_cast<int64_t>(macs), kCost),
+                                      static_cast<int>(std::min<int64_t>(1 << 16, g.groups * m)));
+    // all groups, or each of them in parts
+    const int64_t parts = g.groups >= threads ? 1 : ceil_div(int64_t{threads}, g.groups), items = g.groups * parts;
+    const int64_t rows_at_once = std::max<int64_t>({64, taps, 4 * t.mr}), size = size_of(image.dtype);
+    Layout work;
+    work.add(l.units(t.block) * wide * l.tile.unit);
+    t.work_packed = work.add(std::max(rows_at_once * cpu::matmul_row_units(l.units(t.block), l.tile.unit),
+                                      t.block * round_up(int64_t{4} * t.mr, int64_t{l.tile.lanes})) *
+                             l.tile.unit);
+    t.work_scratch = work.add(std::max({l.nr(), rows_at_once, int64_t{4} * t.mr}) * t.block * size);
+    t.work_sums = work.add((ceil_div(m, parts) + 1) * wide * l.tile.acc);
+    t.work_segments = work.add((t.block + 1) * static_cast<int64_t>(sizeof(cpu::ConvSegment)));
+    static thread_local cpu::Workspace workspace;
+    char* const memory = workspace.get(static_cast<size_t>(work.bytes * threads));
+    run_on_cpu(
+        p.op, [&] { return concat("convolution_weight_", l.tile.name, "_", l.tile.isa); }, macs * kCost,
+        [&] {
+            return concat("weight gradient, channels ", t.channels_last ? "last" : "first", ", rows ", m, " in ", parts,
+                          " parts, blocks of ", t.block, ", ", threads, " threads");
+        },
+        [&] {
+            cpu::parallel(threads, [&](int tid, int count) {
+                for (int64_t i = items * tid / count; i < items * (tid + 1) / count; ++i) {
+                    const int64_t group = i / parts, part = i % parts;
+                    cpu::ConvWeightTask own = t;
+                    own.source.data = element(image, group * g.image_channels() * image.stride[1]);
+                    own.g.data = element(result, group * t.o * result.stride[1]);
+                    own.gw = element(p.weight, group * t.o * p.weight.stride[0]);
+                    own.m0 = m * part / parts, own.m1 = m * (part + 1) / parts;
+                    own.work = memory + work.bytes * tid;
+                    if (own.m0 < own.m1) entries().weight[d](own);
+                }
+            });
+        });
+    workspace.trim();
+}
+
+void channel_sums_cpu(const ChannelSums& p) {
+    const int d = static_cast<int>(p.t.dtype);
+    const int64_t channels = p.t.shape[1], lanes = 16;
+    const int64_t pixels = p.t.shape[2] * p.t.shape[3] * p.t.shape[4];
+    const TensorView t = is_dense(p.t) ? flat(p.t) : p.t;
+    const int64_t units = ceil_div(channels, lanes);
+    const int threads = static_cast<int>(std::min<int64_t>(p.t.stride[1] == 1 ? units : channels,
+                                                           cpu::threads_for(p.t.shape[0] * pixels * channels, 0.1)));
+    run_on_cpu(
+        p.op, "convolution_channel_sums", static_cast<double>(p.t.shape[0] * pixels * channels) * 0.1,
+        [&] { return concat(channels, " channels, ", threads, " threads"); },
+        [&] {
+            cpu::parallel(threads, [&](int tid, int count) {
+                cpu::ConvSumTask task{target(t),   t.shape[0],      {t.shape[2], t.shape[3], t.shape[4]}, 0, 0,
+                                      p.sums.data, p.sums.stride[0]};
+                const bool by_units = p.t.stride[1] == 1;
+                const int64_t n = by_units ? units : channels, grain = by_units ? lanes : 1;
+                task.c0 = std::min(channels, n * tid / count * grain);
+                task.c1 = std::min(channels, n * (tid + 1) / count * grain);
+                entries().sums[d](task);
+            });
+        });
+}
 
 }  // namespace nk::convolution

@@ -14,17 +14,6 @@
 
 namespace nk::NK_ISA {
 
-template <bool first, class A, class B>
-struct SelectOf {
-    using type = A;
-};
-template <class A, class B>
-struct SelectOf<false, A, B> {
-    using type = B;
-};
-template <bool first, class A, class B>
-using Select = typename SelectOf<first, A, B>::type;
-
 template <class L, class S>
 struct Block {
     using Unit = typename L::Unit;

@@ -82,6 +82,17 @@ struct LanesPairs : LanesF32 {
 };
 #endif
 
+template <bool first, class A, class B>
+struct SelectOf {
+    using type = A;
+};
+template <class A, class B>
+struct SelectOf<false, A, B> {
+    using type = B;
+};
+template <bool first, class A, class B>
+using Select = typename SelectOf<first, A, B>::type;
+
 // f(Index<0>{}), ..., f(Index<N - 1>{}): a loop that is unrolled for certain, so that arrays stay in registers.
 template <int I>
 struct Index {

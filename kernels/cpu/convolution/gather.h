@@ -1,0 +1,119 @@
+// Windows of an image copied into the rows or columns that a product reads: the one thing that a convolution has and a
+// matrix product has not.
+#pragma once
+
+#include "../simd/runs.h"
+#include "entries.h"
+
+namespace nk::NK_ISA {
+
+#define NK_GATHER inline __attribute__((always_inline))
+
+// Positions [q, q + n), counted over all images, cut where a row ends: returns the number of segments.
+inline int cut_into_rows(const cpu::ConvSource& x, int64_t q, int64_t n, cpu::ConvSegment* to) {
+    const int64_t width = x.axis[2].positions, height = x.axis[1].positions, all = x.positions();
+    int64_t image = q / all, p = q % all;
+    int count = 0;
+    for (int64_t column = 0; column < n;) {
+        const int64_t w = p % width;
+        const int64_t length = width - w < n - column ? width - w : n - column;
+        to[count++] = {int32_t(column),
+                       int32_t(length),
+                       {int32_t(p / width / height), int32_t(p / width % height), int32_t(w)},
+                       image};
+        column += length, p += length;
+        if (p == all) p = 0, ++image;
+    }
+    return count;
+}
+
+// Offset of a pixel along the first two axes, or -1.
+NK_GATHER int64_t plane_offset(const cpu::ConvSource& x, const cpu::ConvSegment& s, int64_t t0, int64_t t1) {
+    const cpu::ConvAxis &a = x.axis[0], &b = x.axis[1];
+    const int64_t i = a.at[t0 * a.positions + s.at[0]], j = b.at[t1 * b.positions + s.at[1]];
+    return i < 0 || j < 0 ? -1 : s.image * x.image + i * a.stride + j * b.stride;
+}
+
+// to[c * taps + t][ld] for channels [c0, c1), a column for each position of the segments.
+template <class S>
+void gather_columns(const cpu::ConvSource& x, const cpu::ConvSegment* segments, int count, int64_t c0, int64_t c1,
+                    S* to, int64_t ld) {
+    const cpu::ConvAxis& w = x.axis[2];
+    const int64_t taps = x.taps();
+    const int64_t step = w.step * w.stride;
+    for (int64_t t = 0; t < taps; ++t) {
+        const int64_t t2 = t % w.taps, t1 = t / w.taps % x.axis[1].taps, t0 = t / w.taps / x.axis[1].taps;
+        const int32_t* at = w.at + t2 * w.positions;
+        for (int i = 0; i < count; ++i) {
+            const cpu::ConvSegment& s = segments[i];
+            S* d = to + t * ld + s.column;
+            const int64_t plane = plane_offset(x, s, t0, t1), begin = s.at[2], end = begin + s.length;
+            int64_t lo = w.first[t2] > begin ? w.first[t2] : begin, hi = w.last[t2] < end ? w.last[t2] : end;
+            if (plane < 0 || hi <= lo) lo = hi = begin;
+            if (plane < 0 || (w.zeros && lo == hi)) {
+                for (int64_t c = c0; c < c1; ++c, d += taps * ld) clear_run(d, s.length);
+                continue;
+            }
+            const S* from = static_cast<const S*>(x.data) + plane + c0 * x.channel;
+            const S* run = from + (lo < hi ? at[lo] * w.stride : 0);
+            const bool whole = lo == begin && hi == end;
+            for (int64_t c = c0; c < c1; ++c, d += taps * ld, from += x.channel, run += x.channel) {
+                if (!whole && w.zeros) clear_run(d, s.length);
+                copy_run(d + (lo - begin), run, hi - lo, step);
+                if (whole || w.zeros) continue;
+                for (int64_t p = begin; p < lo; ++p) d[p - begin] = at[p] < 0 ? S{} : from[at[p] * w.stride];
+                for (int64_t p = hi; p < end; ++p) d[p - begin] = at[p] < 0 ? S{} : from[at[p] * w.stride];
+            }
+        }
+    }
+}
+
+// to[position][ld] of k = (tap, channel), those in [k0, k1); ld is a whole number of vectors, and what lies behind k is
+// cleared up to `clear` elements from k0.
+template <class S>
+void gather_rows(const cpu::ConvSource& x, const cpu::ConvSegment* segments, int count, int64_t k0, int64_t k1, S* to,
+                 int64_t ld, int64_t clear) {
+    const cpu::ConvAxis& w = x.axis[2];
+    const int64_t channels = x.channels;
+    const bool joins = w.joined && x.channel == 1 && w.stride == channels;
+    for (int i = 0; i < count; ++i) {
+        const cpu::ConvSegment& s = segments[i];
+        for (int64_t p = 0; k1 - k0 < clear && p < s.length; ++p)
+            clear_run(to + (s.column + p) * ld + (k1 - k0), clear - (k1 - k0));
+        for (int64_t k = k0; k < k1;) {
+            const int64_t t = k / channels, c = k % channels;
+            const int64_t t2 = t % w.taps, t1 = t / w.taps % x.axis[1].taps, t0 = t / w.taps / x.axis[1].taps;
+            // a tap's channels, or those of all taps of a row where they follow each other
+            const int64_t row_end = (t + (joins ? w.taps - t2 : 1)) * channels, end = row_end < k1 ? row_end : k1;
+            const int64_t plane = plane_offset(x, s, t0, t1), n = end - k;
+            S* d = to + s.column * ld + (k - k0);
+            const S* from = static_cast<const S*>(x.data) + plane + c * x.channel;
+            for (int64_t p = 0; p < s.length; ++p, d += ld) {
+                const int64_t position = s.at[2] + p, pixel = w.at[t2 * w.positions + position];
+                const int64_t last_tap = (end - 1) / channels - t + t2;  // the pixels between exist if these two do
+                const int64_t far = joins ? w.at[last_tap * w.positions + position] : pixel;
+                if (plane < 0 || (pixel < 0 && far < 0 && !joins)) {
+                    clear_run(d, n);
+                } else if (pixel >= 0 && far >= 0) {
+                    copy_run(d, from + pixel * w.stride, n, x.channel);
+                } else {  // an edge within the row of taps
+                    for (int64_t done = 0; done < n;) {
+                        const int64_t tap = (k + done) / channels - t + t2, left = channels - (k + done) % channels;
+                        const int64_t some = left < n - done ? left : n - done;
+                        const int64_t one = w.at[tap * w.positions + position];
+                        if (one < 0)
+                            clear_run(d + done, some);
+                        else
+                            copy_run(d + done,
+                                     static_cast<const S*>(x.data) + plane + one * w.stride + (k + done) % channels,
+                                     some);
+                        done += some;
+                    }
+                }
+            }
+            k = end;
+        }
+    }
+}
+
+}  // namespace nk::NK_ISA

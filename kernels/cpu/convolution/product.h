@@ -1,0 +1,320 @@
+// The implicit product, for one thread's channels and positions.
+//
+//   for q: positions, `block` at a time       gathered once: source[k, block], second cache
+//     channels first                            channels last
+//       for r: channels, mr at a time             for r: panels of nr channels
+//         for pc: k in blocks of kc                 for pc: k in blocks of kc
+//           for j: panels of nr positions             for i: positions, mr at a time
+//             microkernel                               microkernel
+#pragma once
+
+#include "../matmul/epilogue.h"
+#include "../product/micro.h"
+#include "../product/pack.h"
+#include "gather.h"
+
+namespace nk::NK_ISA {
+
+template <class L, class S>
+struct ConvProduct {
+    using Unit = typename L::Unit;
+    using Acc = typename L::Acc;
+    static constexpr int W = L::W;
+    static constexpr bool kIsUnit = sizeof(S) == sizeof(Unit);      // gathered elements are units already
+    static constexpr bool kFinishes = !__is_same(S, f16);           // the microkernel can round
+    static constexpr int kMost = L::kMaxRows * L::kVectors * L::W;  // sums of a register tile
+
+    static int64_t units(int64_t k) { return (k + L::group - 1) / L::group; }
+    static int64_t round_up(int64_t n) { return (n + W - 1) / W * W; }
+    static const Unit* weight(const cpu::ConvTask& t) { return static_cast<const Unit*>(t.weight); }
+
+    template <class T>
+    static Micro<L> pick(int rows, int vectors) {
+        return pick_micro<L, Unit, T, L::kMaxRows>(rows, vectors);
+    }
+    using Out = Select<kFinishes, S, Acc>;
+
+    static void run(const cpu::ConvTask& t) {
+        auto* segments = reinterpret_cast<cpu::ConvSegment*>(t.work + t.work_segments);
+        for (int64_t q = t.q0; q < t.q1; q += t.block) {
+            const int64_t n = t.q1 - q < t.block ? t.q1 - q : t.block;
+            const int count = cut_into_rows(t.source, q, n, segments);
+            t.channels_last ? by_positions(t, q, n, segments, count) : by_channels(t, q, n, segments, count);
+        }
+    }
+
+    // ---- where results go ----
+
+    // Calls f(first, length, image, position) for runs of [q, q + n) that lie evenly in the targets.
+    template <class F>
+    static NK_INLINE void each_run(const cpu::ConvTask& t, int64_t q, int64_t n, F&& f) {
+        const int64_t all = t.source.positions(), width = t.source.axis[2].positions;
+        for (int64_t i = 0; i < n;) {
+            const int64_t p = (q + i) % all, to_end = t.dense ? all - p : width - p % width;
+            const int64_t length = to_end < n - i ? to_end : n - i;
+            f(i, length, (q + i) / all, p);
+            i += length;
+        }
+    }
+    static NK_INLINE int64_t offset(const cpu::ConvTask& t, const cpu::ConvTarget& x, int64_t image, int64_t p,
+                                    int64_t r) {
+        const int64_t width = t.source.axis[2].positions, height = t.source.axis[1].positions;
+        const int64_t inside =
+            t.dense ? p * x.axis[2]
+                    : p / width / height * x.axis[0] + p / width % height * x.axis[1] + p % width * x.axis[2];
+        return image * x.image + r * x.channel + inside;
+    }
+    static NK_INLINE S* at(const cpu::ConvTask& t, const cpu::ConvTarget& x, int64_t image, int64_t p, int64_t r) {
+        return static_cast<S*>(x.data) + offset(t, x, image, p, r);
+    }
+
+    // sums[m][ld] -> preact, act, residual, out. Rows are channels from r on and columns positions from q on; turned,
+    // the other way round.
+    template <bool turned>
+    static NK_INLINE void finish(const cpu::ConvTask& t, Acc* sums, int64_t ld, int64_t q, int64_t n, int64_t r,
+                                 int64_t channels) {
+        const int64_t rows = turned ? n : channels, columns = turned ? channels : n;
+        const auto each_row =
+            [&](auto&& f) NK_LAMBDA_INLINE {  // f(row of sums, columns, run's first, image, position, channel)
+                each_run(t, q, n, [&](int64_t first, int64_t length, int64_t image, int64_t p) NK_LAMBDA_INLINE {
+                    if constexpr (turned)
+                        for (int64_t i = 0; i < length; ++i) f(sums + (first + i) * ld, columns, image, p + i, r);
+                    else
+                        for (int64_t i = 0; i < rows; ++i) f(sums + i * ld + first, length, image, p, r + i);
+                });
+            };
+        const auto step = [&](const cpu::ConvTarget& x) { return turned ? x.channel : x.axis[2]; };
+        if (t.preact.data)
+            each_row([&](Acc* s, int64_t length, int64_t image, int64_t p, int64_t c) NK_LAMBDA_INLINE {
+                for (int64_t j = 0; j < length; j += W)
+                    scatter<L>(at(t, t.preact, image, p, c) + j * step(t.preact), step(t.preact), length - j,
+                               load_some(s + j, length - j));
+            });
+        if (t.activate)
+            for (int64_t i = 0; i < rows; ++i) t.activate(sums + i * ld, round_up(columns), t.activation, t.p);
+        each_row([&](Acc* s, int64_t length, int64_t image, int64_t p, int64_t c) NK_LAMBDA_INLINE {
+            for (int64_t j = 0; j < length; j += W) {
+                typename L::AccReg v = load_some(s + j, length - j);
+                if (t.residual.data)
+                    v = L::add(v, step(t.residual) == 0
+                                      ? L::set(to_number(*at(t, t.residual, image, p, c)))
+                                      : gather<L>(at(t, t.residual, image, p, c) + j * step(t.residual),
+                                                  step(t.residual), length - j));
+                scatter<L>(at(t, t.out, image, p, c) + j * step(t.out), step(t.out), length - j, v);
+            }
+        });
+    }
+    static NK_INLINE typename L::AccReg load_some(const Acc* s, int64_t n) {
+        return n >= W ? typename L::AccReg(NK_ISA::load(s)) : typename L::AccReg(NK_ISA::load(s, typename L::Mask(n)));
+    }
+
+    static NK_INLINE Acc bias_of(const cpu::ConvTask& t, int64_t r) {
+        return t.bias ? Acc(to_number(static_cast<const S*>(t.bias)[r * t.bias_step])) : Acc(0);
+    }
+
+    // ---- channels first ----
+
+    // Panels [units of k][nr] of a block of positions.
+    static NK_INLINE void pack_columns(const cpu::ConvTask& t, const cpu::ConvSegment* segments, int count, int64_t n) {
+        const int64_t nr = int64_t(t.nv) * W, k = t.source.k(), taps = t.source.taps();
+        Unit* panel = reinterpret_cast<Unit*>(t.work);
+        int s = 0;
+        for (int64_t j = 0; j < n; j += nr, panel += units(k) * nr) {
+            const int64_t width = n - j < nr ? n - j : nr, ld = round_up(width);
+            cpu::ConvSegment some[L::kVectors * W + 1];
+            int many = 0;
+            for (; s < count && segments[s].column < j + width; ++s) {  // those of this panel, cut to it
+                cpu::ConvSegment& x = some[many++] = segments[s];
+                const int32_t skip = x.column < j ? int32_t(j - x.column) : 0;
+                x.column += skip - int32_t(j), x.at[2] += skip, x.length -= skip;
+                if (x.column + x.length > width) {
+                    x.length = int32_t(width) - x.column;
+                    break;  // it goes on in the next
+                }
+            }
+            if constexpr (kIsUnit && L::group == 1) {
+                S* to = reinterpret_cast<S*>(panel);
+                if (ld > width)
+                    for (int64_t i = 0; i < k; ++i) clear_run(to + i * ld + width, ld - width);
+                gather_columns<S>(t.source, some, many, 0, t.source.channels, to, ld);
+            } else {  // some channels at a time: they are in the first cache when they are made into units
+                S* scratch = reinterpret_cast<S*>(t.work + t.work_scratch);
+                const int64_t most = channels_at_once(taps);
+                for (int64_t c = 0; c < t.source.channels; c += most) {
+                    const int64_t end = t.source.channels - c < most ? t.source.channels : c + most;
+                    gather_columns<S>(t.source, some, many, c, end, scratch, nr);
+                    pack_panel<L>(panel + units(c * taps) * ld, ld, scratch, 1, nr, width, (end - c) * taps);
+                }
+            }
+        }
+    }
+    static NK_INLINE int64_t channels_at_once(int64_t taps) {  // even, so that no unit spans two turns
+        const int64_t most = 256 / taps / 2 * 2;
+        return most < 2 ? 2 : most;
+    }
+
+    static NK_INLINE void by_channels(const cpu::ConvTask& t, int64_t q, int64_t n, const cpu::ConvSegment* segments,
+                                      int count) {
+        const int64_t nr = int64_t(t.nv) * W, k = t.source.k();
+        if (k > 0) pack_columns(t, segments, count, n);
+        Acc* const sums = reinterpret_cast<Acc*>(t.work + t.work_sums);
+        const int64_t ld = round_up(n);
+        const bool plain = kFinishes && !t.activate && !t.preact.data && !t.residual.data && t.out.axis[2] == 1;
+        const int64_t all = t.source.positions();
+        const int64_t rows = t.r1 - t.r0, panels = (rows + t.mr - 1) / t.mr;
+        for (int64_t ip = 0; ip < panels; ++ip) {
+            const int64_t r = t.r0 + rows * ip / panels;
+            const int mr = int(t.r0 + rows * (ip + 1) / panels - r);
+            alignas(64) Acc biases[L::kMaxRows * W * L::kVectors];
+            if (t.bias)
+                for (int i = 0; i < mr; ++i)
+                    for (int64_t j = 0; j < nr; j += W) L::store(biases + i * nr + j, L::set(bias_of(t, r + i)));
+            for (int64_t pc = 0; pc < k || pc == 0; pc += t.kc) {
+                const int64_t kc = k - pc < t.kc ? k - pc : t.kc;
+                const bool last = pc + kc >= k;
+                MicroArgs<Acc> g{};
+                g.a = reinterpret_cast<const char*>(weight(t) + r * t.weight_ld + units(pc));
+                g.a_row = t.weight_ld * int64_t(sizeof(Unit)), g.a_step = sizeof(Unit);
+                g.k = units(kc), g.c_ld = ld;
+                for (int64_t j = 0; j < n; j += nr) {
+                    const int64_t width = n - j < nr ? n - j : nr, vectors = (width + W - 1) / W;
+                    g.b = reinterpret_cast<const char*>(reinterpret_cast<const Unit*>(t.work) + j * units(k) +
+                                                        units(pc) * vectors * W);
+                    g.b_step = vectors * W * int64_t(sizeof(Unit));
+                    g.c = sums + j, g.n = int(width), g.out = nullptr;
+                    g.init = pc > 0 ? g.c : t.bias ? biases : nullptr;
+                    g.init_ld = pc > 0 ? ld : nr;
+                    g.target = g.c, g.target_row = ld * int64_t(sizeof(Acc));
+                    if (last && plain) {
+                        const int64_t p = (q + j) % all,
+                                      inside = t.dense ? all - p
+                                                       : t.source.axis[2].positions - p % t.source.axis[2].positions;
+                        if (inside >= width) {
+                            S* out = at(t, t.out, (q + j) / all, p, r);
+                            g.target = out, g.target_row = t.out.channel * int64_t(sizeof(S));
+                            g.out = out, g.out_ld = t.out.channel;
+                        } else {
+                            pick<Out>(mr, int(vectors))(g);
+                            finish<false>(t, sums + j, ld, q + j, width, r, mr);
+                            continue;
+                        }
+                    }
+                    pick<Out>(mr, int(vectors))(g);
+                }
+                if (last && !plain) finish<false>(t, sums, ld, q, n, r, mr);
+            }
+        }
+    }
+
+    // ---- channels last ----
+
+    static NK_INLINE int64_t row_units(const cpu::ConvTask& t) {
+        return cpu::matmul_row_units(units(t.source.k()), sizeof(Unit));
+    }
+
+    static NK_INLINE void pack_rows_of(const cpu::ConvTask& t, const cpu::ConvSegment* segments, int count) {
+        const int64_t k = t.source.k(), ld = row_units(t);
+        if constexpr (kIsUnit || L::group == 2) {
+            constexpr int64_t each = int64_t(sizeof(Unit) / sizeof(S));
+            gather_rows<S>(t.source, segments, count, 0, k, reinterpret_cast<S*>(t.work), ld * each, units(k) * each);
+        } else {
+            S* scratch = reinterpret_cast<S*>(t.work + t.work_scratch);
+            for (int i = 0; i < count; ++i)
+                for (int32_t p = 0; p < segments[i].length; ++p) {
+                    cpu::ConvSegment one = segments[i];
+                    one.column = 0, one.length = 1, one.at[2] += p;
+                    gather_rows<S>(t.source, &one, 1, 0, k, scratch, 0, k);
+                    pack_rows<L>(reinterpret_cast<Unit*>(t.work) + (segments[i].column + p) * ld, ld, scratch, 0, 1, 1,
+                                 k);
+                }
+        }
+    }
+
+    static NK_INLINE void by_positions(const cpu::ConvTask& t, int64_t q, int64_t n, const cpu::ConvSegment* segments,
+                                       int count) {
+        const int64_t nr = int64_t(t.nv) * W, k = t.source.k(), ld_a = row_units(t);
+        if (k > 0) pack_rows_of(t, segments, count);
+        Acc* const sums = reinterpret_cast<Acc*>(t.work + t.work_sums);
+        const bool plain = kFinishes && !t.activate && !t.preact.data && !t.residual.data && t.out.channel == 1 &&
+                           (!t.bias || t.bias_step == 1);
+        const int64_t panels = (n + t.mr - 1) / t.mr, all = t.source.positions();
+        for (int64_t r = t.r0; r < t.r1; r += nr) {
+            const int64_t width = t.r1 - r < nr ? t.r1 - r : nr, vectors = (width + W - 1) / W, ld = vectors * W;
+            alignas(64) Acc biases[W * L::kVectors] = {};
+            for (int64_t j = 0; t.bias && j < width; ++j) biases[j] = bias_of(t, r + j);
+            for (int64_t pc = 0; pc < k || pc == 0; pc += t.kc) {
+                const int64_t kc = k - pc < t.kc ? k - pc : t.kc;
+                const bool last = pc + kc >= k;
+                MicroArgs<Acc> g{};
+                g.a_row = ld_a * int64_t(sizeof(Unit)), g.a_step = sizeof(Unit);
+                g.b = reinterpret_cast<const char*>(weight(t) + r * units(k) + units(pc) * ld);
+                g.b_step = ld * int64_t(sizeof(Unit));
+                g.k = units(kc), g.n = int(width), g.c_ld = ld;
+                for (int64_t ip = 0; ip < panels; ++ip) {
+                    const int64_t i = n * ip / panels;
+                    const int mr = int(n * (ip + 1) / panels - i);
+                    g.a = reinterpret_cast<const char*>(reinterpret_cast<const Unit*>(t.work) + i * ld_a + units(pc));
+                    g.c = sums + i * ld, g.out = nullptr;
+                    g.init = pc > 0 ? g.c : t.bias ? biases : nullptr;
+                    g.init_ld = pc > 0 ? ld : 0;
+                    g.target = g.c, g.target_row = ld * int64_t(sizeof(Acc));
+                    if (last && plain) {
+                        const int64_t p = (q + i) % all, w = t.source.axis[2].positions;
+                        if ((t.dense ? all - p : w - p % w) >= mr) {
+                            S* out = at(t, t.out, (q + i) / all, p, r);
+                            g.out = out, g.out_ld = t.out.axis[2];
+                            g.target = out, g.target_row = t.out.axis[2] * int64_t(sizeof(S));
+                        } else {
+                            pick<Out>(mr, int(vectors))(g);
+                            finish<true>(t, g.c, ld, q + i, mr, r, width);
+                            continue;
+                        }
+                    }
+                    pick<Out>(mr, int(vectors))(g);
+                }
+                if (last && !plain) finish<true>(t, sums, ld, q, n, r, width);
+            }
+        }
+    }
+};
+
+// A weight's rows in the order of k, then in units.
+template <class L, class S>
+void pack_weight(const cpu::ConvPackTask& t) {
+    using Unit = typename L::Unit;
+    constexpr bool kPairs = L::group == 2;
+    const int64_t k = t.channels * t.taps;
+    const auto row_of = [&](int64_t r, S* to) NK_LAMBDA_INLINE {
+        const S* from = static_cast<const S*>(t.data) + r * t.row;
+        if (t.channels_last)
+            for (int64_t i = 0; i < t.taps; ++i) copy_run(to + i * t.channels, from + t.tap[i], t.channels, t.channel);
+        else if (t.taps == 1)
+            copy_run(to, from + t.tap[0], t.channels, t.channel);
+        else
+            for (int64_t c = 0; c < t.channels; ++c)
+                for (int64_t i = 0; i < t.taps; ++i) to[c * t.taps + i] = from[c * t.channel + t.tap[i]];
+    };
+    if (t.channels_last) {
+        S* rows = reinterpret_cast<S*>(t.work);
+        const int64_t units = (k + L::group - 1) / L::group;
+        for (int64_t r = t.r0; r < t.r1; r += t.panel) {
+            const int64_t width = t.r1 - r < t.panel ? t.r1 - r : t.panel, ld = (width + L::W - 1) / L::W * L::W;
+            for (int64_t i = 0; i < width; ++i) row_of(r + i, rows + i * k);
+            pack_panel<L>(static_cast<Unit*>(t.to) + r * units, ld, rows, k, 1, width, k);
+        }
+        return;
+    }
+    for (int64_t r = t.r0; r < t.r1; ++r) {
+        if constexpr (kPairs || sizeof(S) == sizeof(Unit)) {
+            S* to = reinterpret_cast<S*>(static_cast<Unit*>(t.to) + r * t.ld);
+            row_of(r, to);
+            if (kPairs && k % 2) to[k] = S{};
+        } else {
+            S* row = reinterpret_cast<S*>(t.work);
+            row_of(r, row);
+            pack_rows<L>(static_cast<Unit*>(t.to) + r * t.ld, t.ld, row, 0, 1, 1, k);
+        }
+    }
+}
+
+}  // namespace nk::NK_ISA

@@ -1,0 +1,13 @@
+// Convolution's part of this instruction set's table.
+#include "register.h"
+
+namespace nk::NK_ISA {
+
+void register_convolution(cpu::ConvolutionEntries& e) {
+    set_convolution<LanesF32, float>(e, DType::f32);
+    set_convolution<LanesF64, double>(e, DType::f64);
+    set_convolution<LanesF32, f16>(e, DType::f16);
+    set_convolution<LanesF32, bf16>(e, DType::bf16);
+}
+
+}  // namespace nk::NK_ISA

@@ -1,4 +1,4 @@
-"""conv1d to conv3d, transposed ones, and conv2d with its fused epilogue."""
+"""conv1d to conv3d, and conv2d with its fused epilogue."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from neurokern.ops.activation import TORCH
 from neurokern.testing.spec import BadCall, Draw, Maker, OpSpec, Sample
 from torch import Tensor
 
+from ._convolutions import CONV_OPS, channels, drawn_images, ended, flops, last, moved, walk, weights
 from ._exact import EXACT
 from .activation import ROWS
 
 TF = torch.nn.functional
-LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 KINKED = {r.act for r in ROWS if r.points(**r.variants[0])}  # without derivative at some point
 
 
@@ -58,26 +58,6 @@ def by_torch(
     return y if residual is None else y + residual
 
 
-def weights(make: Maker, out: int, *rest: int) -> Tensor:
-    """Of the size that keeps a sum's elements about 1."""
-    return make(out, *rest, scale=1 / math.sqrt(max(math.prod(rest), 1)))
-
-
-def last(t: Tensor) -> Tensor:
-    """The same, channels last; of images without a batch, too."""
-    dims = t.dim() if t.dim() > 3 else 4
-    made = (t if t.dim() == dims else t.unsqueeze(0)).contiguous(memory_format=LAST[dims - 2])
-    return made if t.dim() == dims else made.squeeze(0)
-
-
-def ended(make: Maker, *shape: int) -> Tensor:
-    """An image with a NaN and infinities in one place each."""
-    x = make(*shape)
-    flat = x.view(-1)
-    flat[1], flat[flat.numel() // 2], flat[-2] = math.nan, math.inf, -math.inf
-    return x
-
-
 # ---- conv ----
 
 
@@ -85,10 +65,7 @@ def conv1d_samples(make: Maker) -> Iterator[Sample]:
     yield Sample("odd sizes", (make(3, 5, 31), weights(make, 7, 5, 3), make(7)), {"padding": 1}, chosen=True)
     yield Sample("without a batch or a bias", (make(4, 20), weights(make, 6, 4, 5)), {"stride": 2})
     yield Sample("stride and dilation", (make(2, 3, 40), weights(make, 4, 3, 4), make(4), 3, 2, 2))
-    yield Sample("the window is the image", (make(2, 3, 9), weights(make, 5, 3, 9), make(5)))
-    yield Sample("one element for each channel", (make(2, 8, 17), weights(make, 9, 8, 1), make(9)), chosen=True)
     yield Sample("same, of an even window", (make(2, 3, 12), weights(make, 4, 3, 4), make(4)), {"padding": "same"})
-    yield Sample("valid", (make(2, 3, 12), weights(make, 4, 3, 4)), {"padding": "valid"})
     causal = {"padding": 6, "dilation": 3, "groups": 8}
     yield Sample("depthwise and dilated, as WaveNet's", (make(1, 8, 33), weights(make, 8, 1, 3), make(8)), causal)
     yield Sample("a strided image", (make(2, 24, 6).transpose(1, 2), weights(make, 5, 6, 3), make(10)[::2]))
@@ -108,7 +85,6 @@ def conv2d_samples(make: Maker) -> Iterator[Sample]:
     yield Sample("one channel in and out", (make(2, 1, 9, 7), weights(make, 1, 1, 3, 3), make(1)))
     numbers = ((2, 1), (0, 3), (1, 2))
     yield Sample("other numbers for each dim", (make(2, 3, 15, 14), weights(make, 4, 3, 2, 5), make(4), *numbers))
-    yield Sample("more padding than window", (make(1, 2, 4, 4), weights(make, 3, 2, 2, 2), make(3), 3, 4))
     yield Sample("dilated", (make(1, 3, 14, 13), weights(make, 4, 3, 3, 3), make(4), 1, 2, 2), chosen=True)
     yield Sample(
         "same, of even windows and dilation: one more behind",
@@ -135,7 +111,6 @@ def conv2d_samples(make: Maker) -> Iterator[Sample]:
     yield Sample("weight channels last", (make(2, 6, 9, 7), last(weights(make, 8, 6, 3, 3)), None, 2, 1))
     deep = (last(make(2, 18, 7, 8)), last(weights(make, 18, 1, 3, 3)), make(18), 1, 1, 1, 18)
     yield Sample("depthwise, all channels last", deep, chosen=True)
-    yield Sample("channels last without a batch", (last(make(5, 6, 8)), weights(make, 4, 5, 3, 3), make(4), 1, 1))
     sliced = make(3, 8, 20, 18)[1:, 1:7:2, ::2, 3:15]
     yield Sample("cut out of a larger tensor", (sliced, weights(make, 12, 3, 3, 3)[::2], make(12)[::2], 1, 1))
     turned = (make(7, 9, 4, 2).permute(3, 2, 1, 0), weights(make, 3, 3, 4, 5).permute(3, 2, 1, 0), make(5))
@@ -161,7 +136,6 @@ def conv3d_samples(make: Maker) -> Iterator[Sample]:
     )
     yield Sample("dilated, same", (make(1, 2, 6, 5, 7), weights(make, 4, 2, 2, 3, 3), make(4), 1, "same", (2, 1, 2)))
     yield Sample("results one column wide", (make(1, 2, 6, 7, 3), weights(make, 4, 2, 3, 3, 3), make(4), (2, 2, 1)))
-    yield Sample("groups, without a batch", (make(4, 5, 5, 6), weights(make, 6, 2, 2, 2, 2), make(6), 1, 0, 1, 2))
     yield Sample("depthwise", (make(1, 6, 4, 5, 6), weights(make, 6, 1, 3, 3, 3), make(6), 1, 1, 1, 6))
     yield Sample("channels last", (last(make(2, 4, 4, 5, 6)), weights(make, 3, 4, 2, 3, 3), make(3), 1, 1), chosen=True)
     for mode in ("reflect", "replicate", "circular"):
@@ -241,30 +215,6 @@ def conv_bad(make: Maker, dims: int) -> Iterator[BadCall]:
     )
 
 
-def walk(draw: Draw, dims: int) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
-    """Sizes of an image, window, stride, padding and dilation that go together."""
-    window = [draw.integer(1, 4) for _ in range(dims)]
-    stride, dilation = ([draw.integer(1, 3) for _ in range(dims)] for _ in range(2))
-    padding = [draw.integer(0, 3) for _ in range(dims)]
-    reach = [d * (k - 1) + 1 - 2 * p for k, p, d in zip(window, padding, dilation, strict=True)]
-    pixels = [max(r, 1) + draw.integer(0, 9 if dims < 3 else 3) for r in reach]
-    return pixels, window, stride, padding, dilation
-
-
-def channels(draw: Draw) -> tuple[int, int, int]:
-    """Groups, and the channels of each, in and out."""
-    groups = draw.choice((1, 1, 2, draw.integer(3, 20)))
-    most = 20 if groups < 3 else 3
-    return groups, draw.integer(1, most), draw.integer(1, most)
-
-
-def drawn_images(make: Maker, draw: Draw, *shape: int) -> Tensor:
-    layout = draw.choice(("plain", "channels last", "every other"))
-    if layout == "channels last" and len(shape) > 3:
-        return last(make(*shape))
-    return make(*shape[:-1], 2 * shape[-1])[..., ::2] if layout == "every other" else make(*shape)
-
-
 def conv_drawn(make: Maker, draw: Draw, dims: int) -> Sample:
     pixels, window, stride, padding, dilation = walk(draw, dims)
     groups, c, o = channels(draw)
@@ -278,31 +228,6 @@ def conv_drawn(make: Maker, draw: Draw, dims: int) -> Sample:
 def conv_bench(make: Maker, n: int, c: int, o: int, pixels: int, window: int, groups: int = 1) -> Sample:
     args = (make(n, c, pixels, pixels), weights(make, o, c // groups, window, window), make(o))
     return Sample(f"{n} x {c} x {pixels}^2, {o} of {window}^2", (*args, 1, window // 2, 1, groups))
-
-
-def out_of(f: Callable[..., Tensor], sample: Sample) -> Tensor:
-    """The result's shape, uncomputed."""
-    moved = [a.to("meta") if isinstance(a, Tensor) else a for a in sample.args]
-    return f(*moved, **{k: v.to("meta") if isinstance(v, Tensor) else v for k, v in sample.kwargs.items()})
-
-
-def flops(sample: Sample, f: Callable[..., Tensor], transposed: bool = False) -> float:
-    x, weight = sample.args[:2]
-    pixels = x if transposed else out_of(f, sample)
-    return 2.0 * pixels.numel() * weight[0].numel()
-
-
-def moved(sample: Sample, f: Callable[..., Tensor]) -> float:
-    """Bytes of the inputs read once and of the output written once."""
-    tensors = [t for t in (*sample.args, *sample.kwargs.values()) if isinstance(t, Tensor)]
-    return float(sum(t.numel() for t in tensors) + out_of(f, sample).numel()) * tensors[0].element_size()
-
-
-CONV_OPS = tuple(
-    f"{name}{backward}"
-    for name in ("convolution", "convolution_transpose", "convolution_weight_gradient")
-    for backward in ("", "_backward")
-)
 
 
 def conv_spec(dims: int, samples: Callable[[Maker], Iterator[Sample]]) -> OpSpec:
@@ -327,127 +252,6 @@ def conv_spec(dims: int, samples: Callable[[Maker], Iterator[Sample]]) -> OpSpec
         scale="absolute",
         registered=CONV_OPS,
         bad=partial(conv_bad, dims=dims),
-        layer=layer,
-    )
-
-
-# ---- conv_transpose ----
-
-
-def transpose_samples(make: Maker, dims: int) -> Iterator[Sample]:
-    size, window = [7, 6, 5][:dims], [3, 4, 2][:dims]
-    x, w, b = make(2, 5, *size), make(5, 4, *window, scale=0.3), make(4)
-    yield Sample("odd sizes", (x, w, b), chosen=True)
-    yield Sample("a stride, as upsampling has it", (x, w, b, 2, 1, 1), chosen=True)
-    yield Sample("a stride larger than the window", (make(1, 3, *size), make(3, 2, *[2] * dims), None, 3))
-    more = [2, 1, 0][:dims]
-    yield Sample(
-        "output padding of a dilation, at stride 1",
-        (make(1, 3, *size), make(3, 2, *[3] * dims), make(2), 1, 1, more, 1, 3),
-    )
-    yield Sample("without a batch or a bias", (make(5, *size), w, None, 1, 1))
-    yield Sample("groups", (make(2, 6, *size), make(6, 2, *window, scale=0.4), make(4), 2, 0, 0, 2))
-    yield Sample(
-        "depthwise, two results each", (make(1, 7, *size), make(7, 2, *window, scale=0.4), make(14), 2, 1, 0, 7)
-    )
-    yield Sample("one element for each channel", (x, make(5, 3, *[1] * dims), make(3)))
-    yield Sample("one pixel in", (make(2, 5, *[1] * dims), w, b, 2))
-    yield Sample("no images: gradients of zero", (make(0, 5, *size), w, b, 2))
-    yield Sample(
-        "NaN and infinity reach their windows alone", (ended(make, 1, 2, *size), make(2, 3, *window), make(3), 2)
-    )
-    sliced = make(2, 10, *[2 * n for n in size])[:, ::2, ..., ::2][(..., *[slice(0, n) for n in size])]
-    yield Sample("cut out of a larger tensor", (sliced, make(4, 5, *window, scale=0.3).transpose(0, 1), b, 2))
-    if dims > 1:
-        yield Sample("channels last", (last(x), w, b, 2, 1), chosen=dims == 2)
-        yield Sample("weight channels last", (x, last(w), b, 2, 1))
-    if dims == 2:
-        numbers = ((1, 3), (2, 0), (0, 2), 1, (2, 1))
-        yield Sample("other numbers for each dim", (make(1, 3, 6, 5), make(3, 4, 3, 2), make(4), *numbers))
-        blocks = (make(2, 40, 13, 14), make(40, 37, 4, 4, scale=0.1), make(37), 2, 1)
-        yield Sample("blocks in every direction", blocks, heavy=True)
-
-
-def transpose_smooth(make: Maker, dims: int) -> Iterator[Sample]:
-    size = [3, 2, 2][:dims]
-    yield Sample(
-        "stride, padding and more behind", (make(2, 2, *size), make(2, 3, *[3, 2, 2][:dims]), make(3), 2, 1, 1)
-    )
-    yield Sample("groups and dilation, without a batch", (make(4, *size), make(4, 1, *[2] * dims), None, 1, 0, 0, 2, 2))
-
-
-def transpose_bad(make: Maker, dims: int) -> Iterator[BadCall]:
-    x, w, b = make(2, 4, *[5] * dims), make(4, 6, *[3] * dims), make(6)
-    shape, kernel = f"{list(x.shape)}", f"{list(w.shape)}"
-    yield BadCall("a list for a tensor", ([1.0], w, b), says=("input", "list"))
-    yield BadCall("a list for a weight", (x, [1.0], b), says=("weight", "list"))
-    yield BadCall("an image of too few dimensions", (x[0, 0], w, b), says=("input", str(list(x.shape[2:]))))
-    yield BadCall("an image of too many dimensions", (x[None], w, b), says=("input", f"[1, {shape[1:]}"))
-    yield BadCall("a weight of too few dimensions", (x, w[0], b), says=("weight", str(list(w.shape[1:]))))
-    yield BadCall("a weight of too many dimensions", (x, w[None], b), says=("weight", f"[1, {kernel[1:]}"))
-    yield BadCall("channels that don't fit", (x[:, :3], w, b), says=("input", "3 channels", "expected 4"))
-    yield BadCall("channels that groups don't divide", (x, w, None, 1, 0, 0, 3), says=("weight", "groups 3"))
-    yield BadCall("a bias that doesn't fit", (x, w, b[:4]), says=("bias", "[4]", "expected [6]"))
-    yield BadCall("a bias of one group", (x, w, b, 1, 0, 0, 2), says=("bias", "[6]", "expected [12]"))
-    yield BadCall("a window without elements", (x, w[..., :0], b), says=("weight", kernel[:-2] + "0]"))
-    yield BadCall("no results", (x, w[:, :0], b[:0]), says=("weight", "[4, 0, "))
-    yield BadCall("no channels", (x[:, :0], w[:0], b), says=("weight", "[0, 6, "))
-    yield BadCall("images without pixels", (x[..., :0], w, b), says=("input", shape[:-2] + "0]"))
-    yield BadCall("a weight of another dtype", (x, w.double(), b), says=("weight", "float64"))
-    yield BadCall("a bias of another dtype", (x, w, b.half()), says=("bias", "float16"))
-    for name in ("stride", "padding", "output_padding", "dilation"):
-        yield BadCall(
-            f"{name}: too many numbers", (x, w, b), {name: [1] * (dims + 1)}, (name, f"expected an int or {dims} ints")
-        )
-        yield BadCall(f"{name}: no numbers", (x, w, b), {name: []}, (name, "[]"))
-        yield BadCall(f"{name}: half a number", (x, w, b), {name: 1.5}, (name, "1.5"))
-        yield BadCall(f"{name}: None", (x, w, b), {name: None}, (name, "None"))
-        yield BadCall(f"{name}: a bool", (x, w, b), {name: True}, (name, "True"))
-        yield BadCall(f"{name}: negative", (x, w, b), {name: -1}, (name, "-1"))
-    yield BadCall("stride: 0", (x, w, b, 0), says=("stride", "[0"))
-    yield BadCall("dilation: 0", (x, w, b), {"dilation": 0}, ("dilation", "[0"))
-    yield BadCall("padding: same", (x, w, b), {"padding": "same"}, ("padding", "'same'"))
-    yield BadCall("output padding of a stride", (x, w, b, 2, 0, 2), says=("output_padding", "[2"))
-    yield BadCall("nothing of the output is left", (x, w, b, 1, 4), says=("input", "padding"))
-    yield BadCall("groups: 0", (x, w, b), {"groups": 0}, ("groups", "0"))
-    yield BadCall("groups: half a number", (x, w, b), {"groups": 1.5}, ("groups", "1.5"))
-
-
-def transpose_drawn(make: Maker, draw: Draw, dims: int) -> Sample:
-    _, window, stride, padding, dilation = walk(draw, dims)
-    pixels = [draw.integer(1, 8 if dims < 3 else 4) for _ in range(dims)]
-    more = [draw.integer(0, max(s, d) - 1) for s, d in zip(stride, dilation, strict=True)]
-    numbers = zip(pixels, window, stride, padding, dilation, strict=True)
-    # at least a pixel of the output is left
-    padding = [min(p, ((n - 1) * s + d * (k - 1)) // 2) for n, k, s, p, d in numbers]
-    groups, c, o = channels(draw)
-    x = drawn_images(make, draw, draw.integer(0, 3), groups * c, *pixels)
-    weight = make(groups * c, o, *window, scale=1 / math.sqrt(c))
-    bias = make(groups * o) if draw.integer(0, 1) else None
-    return Sample("drawn", (x, weight, bias, stride, padding, more, groups, dilation))
-
-
-def transpose_spec(dims: int) -> OpSpec:
-    face, cls = f"conv_transpose{dims}d", f"ConvTranspose{dims}d"
-    reference = getattr(TF, face)
-
-    def layer(make: Maker) -> tuple[torch.nn.Module, torch.nn.Module, tuple[Any, ...]]:
-        made = [getattr(n, cls)(4, 6, 3, 2, 1, 1, groups=2) for n in (nn, torch.nn)]
-        return made[0], made[1], (make(2, 4, *[4, 3, 2][:dims]),)
-
-    return OpSpec(
-        name=face,
-        family="convolution",
-        op=getattr(F, face),
-        torch=reference,
-        samples=partial(transpose_samples, dims=dims),
-        smooth=partial(transpose_smooth, dims=dims),
-        drawn=partial(transpose_drawn, dims=dims),
-        flops=partial(flops, f=reference, transposed=True),
-        bytes=partial(moved, f=reference),
-        scale="absolute",
-        registered=CONV_OPS,
-        bad=partial(transpose_bad, dims=dims),
         layer=layer,
     )
 
@@ -480,8 +284,8 @@ def fused_samples(make: Maker, act: str) -> Iterator[Sample]:
 
 def fused_smooth(make: Maker, act: str) -> Iterator[Sample]:
     # sums of grid points shifted by 2**-4 of a step: never nearer to a kink than that
-    x, w = make.grid(1, 2, 4, 3, step=0.5, limit=3), make.grid(3, 2, 2, 2, step=0.5, limit=3)
-    kw = {"activation": act, "residual": make(1, 3, 3, 2)}
+    x, w = make.grid(2, 2, 4, 3, step=0.5, limit=3), make.grid(3, 2, 2, 2, step=0.5, limit=3)
+    kw = {"activation": act, "residual": make(2, 3, 3, 2)}
     yield Sample("bias and residual", (x, w, make.grid(3) + 2.0**-4), kw)
 
 
@@ -505,7 +309,7 @@ def fused_spec(act: str) -> OpSpec:
         scale="nudge",
         registered=(
             *("convolution_activation", "convolution_activation_recorded", "convolution_activation_backward"),
-            *(*CONV_OPS, "unary_gradient", "unary_backward2"),
+            *(*CONV_OPS[2:], "unary_gradient", "unary_backward2"),
         ),
         act=act,
         layer=layer,
@@ -528,6 +332,5 @@ SPECS: tuple[OpSpec, ...] = (
     conv_spec(1, conv1d_samples),
     conv_spec(2, conv2d_samples),
     conv_spec(3, conv3d_samples),
-    *(transpose_spec(dims) for dims in (1, 2, 3)),
     *(fused_spec(act) for act in ("relu", "silu")),
 )

@@ -39,7 +39,11 @@ def why_not(module: torch.nn.Module) -> str | None:
 class Conv1d(torch.nn.Conv1d):
     """torch.nn.Conv1d on our kernels: [N, C, L] -> [N, O, L'], or the same without N; no padded copy."""
 
+    _folded: Any = None  # with a batch norm, see fold.py
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self._folded is not None:
+            weight, bias = self._folded.into(self, weight, bias)
         return F.conv1d(
             input,
             weight,
@@ -55,7 +59,11 @@ class Conv1d(torch.nn.Conv1d):
 class Conv2d(torch.nn.Conv2d):
     """torch.nn.Conv2d on our kernels: [N, C, H, W] -> [N, O, H', W'], or the same without N; no padded copy."""
 
+    _folded: Any = None  # with a batch norm, see fold.py
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self._folded is not None:
+            weight, bias = self._folded.into(self, weight, bias)
         return F.conv2d(
             input,
             weight,
@@ -71,7 +79,11 @@ class Conv2d(torch.nn.Conv2d):
 class Conv3d(torch.nn.Conv3d):
     """torch.nn.Conv3d on our kernels: [N, C, D, H, W] -> [N, O, D', H', W'], or the same without N; no padded copy."""
 
+    _folded: Any = None  # with a batch norm, see fold.py
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self._folded is not None:
+            weight, bias = self._folded.into(self, weight, bias)
         return F.conv3d(
             input,
             weight,
@@ -124,9 +136,6 @@ class ConvTranspose3d(torch.nn.ConvTranspose3d):
         )
 
 
-# torch looks up the forward of a lazy layer before its first call makes it one of ours
-
-
 class LazyConv1d(torch.nn.LazyConv1d):
     """torch.nn.LazyConv1d that becomes a `Conv1d` of ours."""
 
@@ -149,7 +158,7 @@ class LazyConvTranspose1d(torch.nn.LazyConvTranspose1d):
     """torch.nn.LazyConvTranspose1d that becomes a `ConvTranspose1d` of ours."""
 
     cls_to_become = ConvTranspose1d
-    forward = ConvTranspose1d.forward
+    forward = ConvTranspose1d.forward  # torch looks it up before the first call makes another class of it
 
 
 class LazyConvTranspose2d(torch.nn.LazyConvTranspose2d):

@@ -289,15 +289,40 @@ def _weight_gradient_flops(g: Shape, x: Shape, face: str, kernel: Shape, *more: 
     return 2 * images * g[len(g) - dims - 1] * x[len(x) - dims - 1] // groups * math.prod(kernel)
 
 
-def _dims(x: Shape | None, weight: Shape, tensors: int) -> tuple[list[Any], list[Any]]:
-    """Only the batch may be cut."""
-    images = ["n"] + [None] * (len(weight) - 1)
-    images = images if x is None or len(x) == len(weight) else images[1:]
-    parameters = [[None] * len(weight), [None], images]
-    return [images, *parameters[: tensors - 1]], [images, images]
+def _cut(images: Shape, dims: int, channels: str | None) -> list[Any]:
+    """Names of the dims of images: of the batch, where there is one, and of the channels."""
+    return [*["n"] * (len(images) - dims - 1), channels, *[None] * dims]
 
 
-_COMMON: dict[str, Any] = {"returns": 1, "same_dtype": True, "autocast": "lower", "label": "face"}
+def _dims(x: Shape, weight: Shape, groups: int, whole: bool = False, transposed: bool = False) -> tuple[Any, Any]:
+    """Batches may be cut, and channels where they are one group; those summed over not where ``whole``."""
+    dims = len(weight) - 2
+    o, c = ("o", "c") if groups == 1 else (None, None)
+    c = None if whole else c
+    named, y = [c, o] if transposed else [o, c], _cut(x, dims, o)
+    return [_cut(x, dims, c), [*named, *[None] * dims], [o], y], [y, y]
+
+
+def _activation_dims(
+    y: Shape | None, x: Shape, weight: Shape, bias: Any, residual: Shape | None, *more: Any
+) -> tuple[Any, ...]:
+    """A sum that is not whole yet has no activation; a residual is not cut where it broadcasts."""
+    groups, act = more[4], more[6]
+    inputs, outputs = _dims(x, weight, groups, act != "identity")
+    gradients = inputs
+    if residual is not None:
+        names = inputs[3][len(inputs[3]) - len(residual) :]
+        inputs = [*inputs[:3], [None if n == 1 else name for n, name in zip(residual, names, strict=True)]]
+    return inputs, outputs, gradients
+
+
+def _weight_gradient_dims(gw: Any, g: Shape, x: Shape, face: str, kernel: Shape, *more: Any) -> tuple[Any, Any]:
+    o, c = ("o", "c") if more[3] == 1 else (None, None)
+    dims = len(kernel)
+    return [_cut(g, dims, o), _cut(x, dims, c)], [[o, c, *[None] * dims]]
+
+
+_COMMON: dict[str, Any] = {"returns": 1, "autocast": "lower", "label": "face"}
 convolution = op(
     "convolution(Tensor input, Tensor weight, Tensor? bias, str face, int[] stride, int[] padding, int[] dilation, "
     "int groups, str mode) -> Tensor",
@@ -310,7 +335,7 @@ convolution = op(
     torch=_by_torch,
     flops=_flops,
     backward_flops=_backward_flops,
-    dims=lambda y, x, weight, *_: _dims(x, weight, 3),
+    dims=lambda y, x, weight, bias, *more: _dims(x, weight, more[4]),
     **_COMMON,
 )
 convolution_activation = op(
@@ -327,7 +352,7 @@ convolution_activation = op(
     torch_recorded=_activation_recorded_by_torch,
     flops=_flops,
     backward_flops=_backward_flops,
-    dims=lambda y, x, weight, *_: _dims(x, weight, 4),
+    dims=_activation_dims,
     **_COMMON,
 )
 convolution_transpose = op(
@@ -349,7 +374,7 @@ convolution_transpose = op(
     torch=_transpose_by_torch,
     flops=_transpose_flops,
     backward_flops=_transpose_backward_flops,
-    dims=lambda y, x, weight, *_: _dims(x, weight, 3),
+    dims=lambda y, x, weight, bias, *more: _dims(x, weight, more[5], transposed=True),
     **_COMMON,
 )
 convolution_weight_gradient = op(
@@ -365,6 +390,6 @@ convolution_weight_gradient = op(
     formula=_weight_gradient_gradients,
     torch=_weight_gradient_by_torch,
     flops=_weight_gradient_flops,
-    dims=lambda gw, g, x, *_: ([["n", *[None] * (len(x) - 1)]] * 2, [[None] * (len(x))]),
+    dims=_weight_gradient_dims,
     **_COMMON,
 )

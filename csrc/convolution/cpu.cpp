@@ -22,19 +22,23 @@ using plan::ceil_div;
 using plan::round_up;
 
 constexpr int64_t kGathered = 512 << 10;  // bytes of a gathered block: half of the second cache
-constexpr int64_t kDepthF32 = 192;        // as matmul's: a longer sum in one register shows in the result
-constexpr int64_t kDepthBytes = 1536;
-constexpr double kCost = 0.012;  // nanoseconds of a multiplication, at the best
+constexpr int64_t kDepthBytes = 1536;     // of k that is summed in registers
+constexpr double kCost = 0.012;           // nanoseconds of a multiplication, at the best
 
 struct Level {
     const cpu::MatmulTile& tile;
-    DType dtype;
+    int mr, nv;  // of the register tile
+    int64_t depth;
     int64_t units(int64_t k) const { return ceil_div(k, int64_t{tile.group}); }
-    int64_t depth() const { return dtype == DType::f32 ? kDepthF32 : kDepthBytes / tile.unit * tile.group; }
-    int64_t nr() const { return int64_t{tile.nv} * tile.lanes; }
+    int64_t nr() const { return int64_t{nv} * tile.lanes; }
 };
 
-Level level_of(DType dtype) { return {cpu::table().matmul.tile[static_cast<int>(dtype)], dtype}; }
+// Tiles of few rows and many columns read less of the first cache for each multiplication; they need the columns.
+Level level_of(DType dtype, int64_t columns) {
+    const cpu::MatmulTile& t = cpu::table().matmul.tile[static_cast<int>(dtype)];
+    const bool wide = t.group == 1 && t.wide_nv > 0 && columns >= int64_t{t.wide_nv} * t.lanes;
+    return {t, wide ? t.wide_mr : t.mr, wide ? t.wide_nv : t.nv, kDepthBytes / t.unit * t.group};
+}
 
 const cpu::ConvolutionEntries& entries() { return cpu::table().convolution; }
 
@@ -91,7 +95,6 @@ bool serves_as_it_is(const Product& p, const Level& l, bool channels_last) {
 }
 
 void run_product(const Product& p) {
-    const Level l = level_of(p.dtype);
     const int d = static_cast<int>(p.dtype);
     ConvTask t;
     for (int k = 0; k < kSpatial; ++k) t.source.axis[k] = *p.axes[static_cast<size_t>(k)];
@@ -99,9 +102,10 @@ void run_product(const Product& p) {
     const int64_t k = t.source.k(), positions = t.source.positions() * p.images;
     if (positions == 0 || p.rows == 0) return;
     t.channels_last = p.out.channel == 1 && p.rows > 1 && p.out.axis[2] != 1;
+    const Level l = level_of(p.dtype, t.channels_last ? p.rows : positions);
     t.dense = is_dense(p.out, p.axes) && is_dense(p.preact, p.axes) && is_dense(p.residual, p.axes);
-    t.mr = l.tile.mr, t.nv = l.tile.nv;
-    const int64_t most = l.depth(), parts = std::max<int64_t>(1, ceil_div(k, most));
+    t.mr = l.mr, t.nv = l.nv;
+    const int64_t most = l.depth, parts = std::max<int64_t>(1, ceil_div(k, most));
     t.kc = std::max<int64_t>(16, round_up(ceil_div(k, parts), int64_t{16}));
     if (p.activation != Activation::identity) t.activate = cpu::table().matmul.activate[d];
     t.activation = static_cast<int>(p.activation), t.p[0] = p.p[0], t.p[1] = p.p[1];
@@ -114,7 +118,8 @@ void run_product(const Product& p) {
     int64_t blocks = ceil_div(positions, block);
     const int64_t rounds = ceil_div(blocks * p.groups, int64_t{threads});
     blocks = std::max<int64_t>(1, std::min(ceil_div(positions, grain), rounds * threads / p.groups));
-    block = std::max(grain, std::min(block, round_up(ceil_div(positions, blocks), grain)));
+    const int64_t even = t.channels_last ? t.mr : l.tile.lanes;
+    block = std::min(block, round_up(ceil_div(positions, blocks), even));
     blocks = ceil_div(positions, block);
     const int64_t row_grain = t.channels_last ? l.nr() : 1;
     const int64_t splits = std::min(ceil_div(p.rows, row_grain),
@@ -131,7 +136,7 @@ void run_product(const Product& p) {
                              : round_up(block, l.nr()) * l.units(k) * l.tile.unit);
     const int64_t taps = t.source.taps();
     t.work_scratch = work.add(std::max({l.nr() * std::max<int64_t>(256, 2 * taps), l.nr() * k, k + 64}) * size);
-    t.work_sums = work.add((t.channels_last ? block * l.nr() : t.mr * round_up(block, l.nr())) * acc);
+    t.work_sums = work.add((t.channels_last ? block : p.rows) * l.nr() * acc);
     t.work_segments = work.add((block + 1) * static_cast<int64_t>(sizeof(cpu::ConvSegment)));
     Layout all;
     const int64_t packed = all.add(as_is ? 0 : p.groups * weight_units * l.tile.unit);
@@ -386,7 +391,7 @@ void weight_gradient_cpu(const WeightGradient& p) {
         image = flat(image), result = flat(result);
         for (int k = 0; k < kSpatial; ++k) g.in[k] = g.out[k] = image.shape[2 + k];
     }
-    const Level l = level_of(image.dtype);
+    const Level l = level_of(image.dtype, g.result_channels());
     const int d = static_cast<int>(image.dtype);
     std::array<Axis, kSpatial> axes, plain;
     cpu::ConvWeightTask t{};
@@ -400,10 +405,10 @@ void weight_gradient_cpu(const WeightGradient& p) {
     t.g.channels = g.result_channels(), t.g.image = result.stride[0], t.g.channel = result.stride[1];
     t.o = g.result_channels(), t.images = g.n;
     t.channels_last = image.stride[1] == 1 && t.source.channels > 1 && image.stride[4] != 1;
-    t.mr = l.tile.mr, t.nv = l.tile.nv;
+    t.mr = l.mr, t.nv = l.nv;
     const int64_t wide = round_up(t.o, int64_t{l.tile.lanes}), taps = g.taps(), m = t.source.k();
     const int64_t fits = kGathered / (wide * l.tile.unit) * l.tile.group;
-    t.block = round_up(std::clamp<int64_t>(fits, 64, l.depth()), int64_t{16});
+    t.block = round_up(std::clamp<int64_t>(fits, 64, l.depth), int64_t{16});
     t.gw_row = p.weight.stride[0], t.gw_channel = p.weight.stride[1];
     const std::vector<int64_t> offsets = tap_offsets(p.weight);
     t.gw_tap = offsets.data();

@@ -34,35 +34,39 @@ NK_GATHER int64_t plane_offset(const cpu::ConvSource& x, const cpu::ConvSegment&
     return i < 0 || j < 0 ? -1 : s.image * x.image + i * a.stride + j * b.stride;
 }
 
-// to[c * taps + t][ld] for channels [c0, c1), a column for each position of the segments.
+// to[c * taps + t][ld] for channels [c0, c1), a column for each position of the segments: some channels at a time,
+// whose lines stay in the first cache from segment to segment.
 template <class S>
 void gather_columns(const cpu::ConvSource& x, const cpu::ConvSegment* segments, int count, int64_t c0, int64_t c1,
                     S* to, int64_t ld) {
+    constexpr int64_t kChannels = 16;
     const cpu::ConvAxis& w = x.axis[2];
-    const int64_t taps = x.taps();
-    const int64_t step = w.step * w.stride;
-    for (int64_t t = 0; t < taps; ++t) {
-        const int64_t t2 = t % w.taps, t1 = t / w.taps % x.axis[1].taps, t0 = t / w.taps / x.axis[1].taps;
-        const int32_t* at = w.at + t2 * w.positions;
-        for (int i = 0; i < count; ++i) {
-            const cpu::ConvSegment& s = segments[i];
-            S* d = to + t * ld + s.column;
-            const int64_t plane = plane_offset(x, s, t0, t1), begin = s.at[2], end = begin + s.length;
-            int64_t lo = w.first[t2] > begin ? w.first[t2] : begin, hi = w.last[t2] < end ? w.last[t2] : end;
-            if (plane < 0 || hi <= lo) lo = hi = begin;
-            if (plane < 0 || (w.zeros && lo == hi)) {
-                for (int64_t c = c0; c < c1; ++c, d += taps * ld) clear_run(d, s.length);
-                continue;
-            }
-            const S* from = static_cast<const S*>(x.data) + plane + c0 * x.channel;
-            const S* run = from + (lo < hi ? at[lo] * w.stride : 0);
-            const bool whole = lo == begin && hi == end;
-            for (int64_t c = c0; c < c1; ++c, d += taps * ld, from += x.channel, run += x.channel) {
-                if (!whole && w.zeros) clear_run(d, s.length);
-                copy_run(d + (lo - begin), run, hi - lo, step);
-                if (whole || w.zeros) continue;
-                for (int64_t p = begin; p < lo; ++p) d[p - begin] = at[p] < 0 ? S{} : from[at[p] * w.stride];
-                for (int64_t p = hi; p < end; ++p) d[p - begin] = at[p] < 0 ? S{} : from[at[p] * w.stride];
+    const int64_t taps = x.taps(), step = w.step * w.stride;
+    for (int64_t c = c0; c < c1; c += kChannels) {
+        const int64_t channels = c1 - c < kChannels ? c1 - c : kChannels;
+        const S* data = static_cast<const S*>(x.data) + c * x.channel;
+        S* rows = to + (c - c0) * taps * ld;
+        for (int64_t t = 0; t < taps; ++t, rows += ld) {
+            const int64_t t2 = t % w.taps, t1 = t / w.taps % x.axis[1].taps, t0 = t / w.taps / x.axis[1].taps;
+            const int32_t* at = w.at + t2 * w.positions;
+            for (int i = 0; i < count; ++i) {
+                const cpu::ConvSegment& s = segments[i];
+                const int64_t plane = plane_offset(x, s, t0, t1), begin = s.at[2], n = s.length;
+                int64_t lo = (w.first[t2] > begin ? w.first[t2] : begin) - begin;
+                int64_t hi = (w.last[t2] < begin + n ? w.last[t2] : begin + n) - begin;
+                if (plane < 0 || hi <= lo) lo = hi = 0;
+                S* d = rows + s.column;
+                const S* from = data + plane;
+                const S* run = from + (lo < hi ? at[begin + lo] * w.stride : 0);
+                if (plane < 0 || (step == 1 && w.zeros)) {
+                    copy_windows(d, taps * ld, run - lo, x.channel, lo, hi, n, channels);
+                    continue;
+                }
+                for (int64_t k = 0; k < channels; ++k, d += taps * ld, from += x.channel, run += x.channel) {
+                    copy_run(d + lo, run, hi - lo, step);
+                    for (int64_t p = 0; p < lo; ++p) d[p] = at[begin + p] < 0 ? S{} : from[at[begin + p] * w.stride];
+                    for (int64_t p = hi; p < n; ++p) d[p] = at[begin + p] < 0 ? S{} : from[at[begin + p] * w.stride];
+                }
             }
         }
     }

@@ -1,11 +1,10 @@
 // The implicit product, for one thread's channels and positions.
 //
-//   for q: positions, `block` at a time       gathered once: source[k, block], second cache
-//     channels first                            channels last
-//       for r: channels, mr at a time             for r: panels of nr channels
-//         for pc: k in blocks of kc                 for pc: k in blocks of kc
-//           for j: panels of nr positions             for i: positions, mr at a time
-//             microkernel                               microkernel
+//   for q: positions, `block` at a time     source[k, block] gathered once: second cache
+//     for j: columns, panels of nr            positions; channels last: channels
+//       for pc: k in blocks of kc             columns[kc, nr]: first cache
+//         for i: rows, mr at a time           channels; channels last: positions
+//           microkernel
 #pragma once
 
 #include "../matmul/epilogue.h"
@@ -20,9 +19,11 @@ struct ConvProduct {
     using Unit = typename L::Unit;
     using Acc = typename L::Acc;
     static constexpr int W = L::W;
-    static constexpr bool kIsUnit = sizeof(S) == sizeof(Unit);      // gathered elements are units already
-    static constexpr bool kFinishes = !__is_same(S, f16);           // the microkernel can round
-    static constexpr int kMost = L::kMaxRows * L::kVectors * L::W;  // sums of a register tile
+    static constexpr bool kIsUnit = sizeof(S) == sizeof(Unit);  // gathered elements are units already
+    static constexpr bool kFinishes = !__is_same(S, f16);       // the microkernel can round
+
+    static constexpr int kRowsMost = L::kMaxRows > L::kWideRows ? L::kMaxRows : L::kWideRows;
+    static constexpr int kVectorsMost = L::kVectors > L::kWideVectors ? L::kVectors : L::kWideVectors;
 
     static int64_t units(int64_t k) { return (k + L::group - 1) / L::group; }
     static int64_t round_up(int64_t n) { return (n + W - 1) / W * W; }
@@ -39,20 +40,30 @@ struct ConvProduct {
         for (int64_t q = t.q0; q < t.q1; q += t.block) {
             const int64_t n = t.q1 - q < t.block ? t.q1 - q : t.block;
             const int count = cut_into_rows(t.source, q, n, segments);
-            t.channels_last ? by_positions(t, q, n, segments, count) : by_channels(t, q, n, segments, count);
+            if (t.channels_last) {
+                if (t.source.k() > 0) pack_rows_of(t, segments, count);
+                multiply<true>(t, q, n);
+            } else {
+                if (t.source.k() > 0) pack_columns(t, segments, count, n);
+                multiply<false>(t, q, n);
+            }
         }
     }
 
     // ---- where results go ----
 
+    // Positions from q on that lie evenly in the targets.
+    static NK_INLINE int64_t run_length(const cpu::ConvTask& t, int64_t q) {
+        const int64_t all = t.source.positions(), width = t.source.axis[2].positions, p = q % all;
+        return t.dense ? all - p : width - p % width;
+    }
     // Calls f(first, length, image, position) for runs of [q, q + n) that lie evenly in the targets.
     template <class F>
     static NK_INLINE void each_run(const cpu::ConvTask& t, int64_t q, int64_t n, F&& f) {
-        const int64_t all = t.source.positions(), width = t.source.axis[2].positions;
+        const int64_t all = t.source.positions();
         for (int64_t i = 0; i < n;) {
-            const int64_t p = (q + i) % all, to_end = t.dense ? all - p : width - p % width;
-            const int64_t length = to_end < n - i ? to_end : n - i;
-            f(i, length, (q + i) / all, p);
+            const int64_t to_end = run_length(t, q + i), length = to_end < n - i ? to_end : n - i;
+            f(i, length, (q + i) / all, (q + i) % all);
             i += length;
         }
     }
@@ -121,7 +132,7 @@ struct ConvProduct {
         int s = 0;
         for (int64_t j = 0; j < n; j += nr, panel += units(k) * nr) {
             const int64_t width = n - j < nr ? n - j : nr, ld = round_up(width);
-            cpu::ConvSegment some[L::kVectors * W + 1];
+            cpu::ConvSegment some[kVectorsMost * W + 1];
             int many = 0;
             for (; s < count && segments[s].column < j + width; ++s) {  // those of this panel, cut to it
                 cpu::ConvSegment& x = some[many++] = segments[s];
@@ -153,59 +164,6 @@ struct ConvProduct {
         return most < 2 ? 2 : most;
     }
 
-    static NK_INLINE void by_channels(const cpu::ConvTask& t, int64_t q, int64_t n, const cpu::ConvSegment* segments,
-                                      int count) {
-        const int64_t nr = int64_t(t.nv) * W, k = t.source.k();
-        if (k > 0) pack_columns(t, segments, count, n);
-        Acc* const sums = reinterpret_cast<Acc*>(t.work + t.work_sums);
-        const int64_t ld = round_up(n);
-        const bool plain = kFinishes && !t.activate && !t.preact.data && !t.residual.data && t.out.axis[2] == 1;
-        const int64_t all = t.source.positions();
-        const int64_t rows = t.r1 - t.r0, panels = (rows + t.mr - 1) / t.mr;
-        for (int64_t ip = 0; ip < panels; ++ip) {
-            const int64_t r = t.r0 + rows * ip / panels;
-            const int mr = int(t.r0 + rows * (ip + 1) / panels - r);
-            alignas(64) Acc biases[L::kMaxRows * W * L::kVectors];
-            if (t.bias)
-                for (int i = 0; i < mr; ++i)
-                    for (int64_t j = 0; j < nr; j += W) L::store(biases + i * nr + j, L::set(bias_of(t, r + i)));
-            for (int64_t pc = 0; pc < k || pc == 0; pc += t.kc) {
-                const int64_t kc = k - pc < t.kc ? k - pc : t.kc;
-                const bool last = pc + kc >= k;
-                MicroArgs<Acc> g{};
-                g.a = reinterpret_cast<const char*>(weight(t) + r * t.weight_ld + units(pc));
-                g.a_row = t.weight_ld * int64_t(sizeof(Unit)), g.a_step = sizeof(Unit);
-                g.k = units(kc), g.c_ld = ld;
-                for (int64_t j = 0; j < n; j += nr) {
-                    const int64_t width = n - j < nr ? n - j : nr, vectors = (width + W - 1) / W;
-                    g.b = reinterpret_cast<const char*>(reinterpret_cast<const Unit*>(t.work) + j * units(k) +
-                                                        units(pc) * vectors * W);
-                    g.b_step = vectors * W * int64_t(sizeof(Unit));
-                    g.c = sums + j, g.n = int(width), g.out = nullptr;
-                    g.init = pc > 0 ? g.c : t.bias ? biases : nullptr;
-                    g.init_ld = pc > 0 ? ld : nr;
-                    g.target = g.c, g.target_row = ld * int64_t(sizeof(Acc));
-                    if (last && plain) {
-                        const int64_t p = (q + j) % all,
-                                      inside = t.dense ? all - p
-                                                       : t.source.axis[2].positions - p % t.source.axis[2].positions;
-                        if (inside >= width) {
-                            S* out = at(t, t.out, (q + j) / all, p, r);
-                            g.target = out, g.target_row = t.out.channel * int64_t(sizeof(S));
-                            g.out = out, g.out_ld = t.out.channel;
-                        } else {
-                            pick<Out>(mr, int(vectors))(g);
-                            finish<false>(t, sums + j, ld, q + j, width, r, mr);
-                            continue;
-                        }
-                    }
-                    pick<Out>(mr, int(vectors))(g);
-                }
-                if (last && !plain) finish<false>(t, sums, ld, q, n, r, mr);
-            }
-        }
-    }
-
     // ---- channels last ----
 
     static NK_INLINE int64_t row_units(const cpu::ConvTask& t) {
@@ -230,49 +188,60 @@ struct ConvProduct {
         }
     }
 
-    static NK_INLINE void by_positions(const cpu::ConvTask& t, int64_t q, int64_t n, const cpu::ConvSegment* segments,
-                                       int count) {
-        const int64_t nr = int64_t(t.nv) * W, k = t.source.k(), ld_a = row_units(t);
-        if (k > 0) pack_rows_of(t, segments, count);
+    // ---- the product ----
+
+    // Panels of columns, nr wide, meet panels of rows, mr high. Columns are positions and rows channels; turned, the
+    // other way round.
+    template <bool turned>
+    static NK_INLINE void multiply(const cpu::ConvTask& t, int64_t q, int64_t n) {
+        const int64_t nr = int64_t(t.nv) * W, k = t.source.k(), channels = t.r1 - t.r0;
+        const int64_t columns = turned ? channels : n, rows = turned ? n : channels;
+        const Unit* const gathered = reinterpret_cast<const Unit*>(t.work);
+        const Unit* const b = turned ? weight(t) + t.r0 * units(k) : gathered;
+        const Unit* const a = turned ? gathered : weight(t) + t.r0 * t.weight_ld;
+        const int64_t a_ld = turned ? row_units(t) : t.weight_ld;
+        const int64_t out_ld = turned ? t.out.axis[2] : t.out.channel;
+        // the microkernel can write results itself
+        const bool plain = kFinishes && !t.activate && !t.preact.data && !t.residual.data &&
+                           (turned ? t.out.channel : t.out.axis[2]) == 1;
         Acc* const sums = reinterpret_cast<Acc*>(t.work + t.work_sums);
-        const bool plain = kFinishes && !t.activate && !t.preact.data && !t.residual.data && t.out.channel == 1 &&
-                           (!t.bias || t.bias_step == 1);
-        const int64_t panels = (n + t.mr - 1) / t.mr, all = t.source.positions();
-        for (int64_t r = t.r0; r < t.r1; r += nr) {
-            const int64_t width = t.r1 - r < nr ? t.r1 - r : nr, vectors = (width + W - 1) / W, ld = vectors * W;
-            alignas(64) Acc biases[W * L::kVectors] = {};
-            for (int64_t j = 0; t.bias && j < width; ++j) biases[j] = bias_of(t, r + j);
+        const int64_t panels = (rows + t.mr - 1) / t.mr;
+        alignas(64) Acc biases[kRowsMost * kVectorsMost * W] = {};
+        for (int64_t j = 0; j < columns; j += nr) {
+            const int64_t width = columns - j < nr ? columns - j : nr, vectors = (width + W - 1) / W, ld = vectors * W;
+            if (turned && t.bias)
+                for (int64_t c = 0; c < width; ++c) biases[c] = bias_of(t, t.r0 + j + c);
             for (int64_t pc = 0; pc < k || pc == 0; pc += t.kc) {
                 const int64_t kc = k - pc < t.kc ? k - pc : t.kc;
                 const bool last = pc + kc >= k;
                 MicroArgs<Acc> g{};
-                g.a_row = ld_a * int64_t(sizeof(Unit)), g.a_step = sizeof(Unit);
-                g.b = reinterpret_cast<const char*>(weight(t) + r * units(k) + units(pc) * ld);
+                g.a_row = a_ld * int64_t(sizeof(Unit)), g.a_step = sizeof(Unit);
+                g.b = reinterpret_cast<const char*>(b + j * units(k) + units(pc) * ld);
                 g.b_step = ld * int64_t(sizeof(Unit));
                 g.k = units(kc), g.n = int(width), g.c_ld = ld;
                 for (int64_t ip = 0; ip < panels; ++ip) {
-                    const int64_t i = n * ip / panels;
-                    const int mr = int(n * (ip + 1) / panels - i);
-                    g.a = reinterpret_cast<const char*>(reinterpret_cast<const Unit*>(t.work) + i * ld_a + units(pc));
+                    const int64_t i = rows * ip / panels;
+                    const int mr = int(rows * (ip + 1) / panels - i);
+                    const int64_t from = q + (turned ? i : j), positions = turned ? mr : width;
+                    const int64_t channel = t.r0 + (turned ? j : i);
+                    g.a = reinterpret_cast<const char*>(a + i * a_ld + units(pc));
                     g.c = sums + i * ld, g.out = nullptr;
                     g.init = pc > 0 ? g.c : t.bias ? biases : nullptr;
-                    g.init_ld = pc > 0 ? ld : 0;
+                    g.init_ld = pc == 0 && turned ? 0 : ld;
+                    if (!turned && t.bias && pc == 0)
+                        for (int m = 0; m < mr; ++m)
+                            for (int64_t v = 0; v < ld; v += W)
+                                L::store(biases + m * ld + v, L::set(bias_of(t, channel + m)));
                     g.target = g.c, g.target_row = ld * int64_t(sizeof(Acc));
-                    if (last && plain) {
-                        const int64_t p = (q + i) % all, w = t.source.axis[2].positions;
-                        if ((t.dense ? all - p : w - p % w) >= mr) {
-                            S* out = at(t, t.out, (q + i) / all, p, r);
-                            g.out = out, g.out_ld = t.out.axis[2];
-                            g.target = out, g.target_row = t.out.axis[2] * int64_t(sizeof(S));
-                        } else {
-                            pick<Out>(mr, int(vectors))(g);
-                            finish<true>(t, g.c, ld, q + i, mr, r, width);
-                            continue;
-                        }
+                    const bool direct = last && plain && run_length(t, from) >= positions;
+                    if (direct) {
+                        const int64_t all = t.source.positions();
+                        g.out = at(t, t.out, from / all, from % all, channel), g.out_ld = out_ld;
+                        g.target = g.out, g.target_row = out_ld * int64_t(sizeof(S));
                     }
                     pick<Out>(mr, int(vectors))(g);
+                    if (last && !direct) finish<turned>(t, g.c, ld, from, positions, channel, turned ? width : mr);
                 }
-                if (last && !plain) finish<true>(t, sums, ld, q, n, r, width);
             }
         }
     }

@@ -1,4 +1,6 @@
 // Convolutions, transposed ones and their gradients: check, make the outputs, run.
+#include <algorithm>
+
 #include "activation/cpu.h"
 #include "activation/cuda.h"
 #include "activation/parameter.h"
@@ -21,23 +23,37 @@ struct Made {
     HostMemory memory;
 
     Made() = default;
-    Made(const Call& call, const char* name, const TensorView& like, const int64_t* shape, int ndim, bool last) {
+    Made(const Call& call, const char* name, const TensorView& like, const int64_t* shape, int ndim, bool last,
+         bool batched = true) {
         int64_t stride[kMaxDims];
-        dense_strides(shape, ndim, last, stride);
-        Output out(call, name, new_strided(like, like.dtype, shape, stride, ndim));
-        object = std::move(out.object), view = out.view, memory = std::move(out.memory);
+        if (batched) {
+            dense_strides(shape, ndim, last, stride);
+        } else {
+            int64_t batch[kMaxDims] = {1}, strides[kMaxDims];
+            std::copy_n(shape, ndim, batch + 1);
+            dense_strides(batch, ndim + 1, last, strides);
+            std::copy_n(strides + 1, ndim, stride);
+        }
+        take(Output(call, name, new_strided(like, like.dtype, shape, stride, ndim)));
     }
+    // laid out as empty_like(like)
+    Made(const Call& call, const char* name, const Input& like) { take(Output(call, name, like)); }
     PyObject* ptr() const { return object.ptr(); }
     explicit operator bool() const { return !object.is_none(); }
+
+  private:
+    void take(Output&& out) { object = std::move(out.object), view = out.view, memory = std::move(out.memory); }
 };
 
 Made result_of(const Call& call, const Checked& c, const char* name, const Input& like, bool last) {
     int64_t shape[kMaxDims];
-    return {call, name, like, shape, c.result_shape(shape), last};
+    const int ndim = c.result_shape(shape);
+    return {call, name, like, shape, ndim, last, c.batched};
 }
 Made image_of(const Call& call, const Checked& c, const char* name, const Input& like, bool last) {
     int64_t shape[kMaxDims];
-    return {call, name, like, shape, c.image_shape(shape), last};
+    const int ndim = c.image_shape(shape);
+    return {call, name, like, shape, ndim, last, c.batched};
 }
 Made weight_of(const Call& call, const Checked& c, const TensorView& like, bool last) {
     int64_t shape[kMaxDims];
@@ -128,8 +144,8 @@ py::object gradients(const Call& call, Input& g, Input& x, Input& w, Input* z, F
     if (z != nullptr) c.check_result(call, *z, x);
     const bool last = makes_channels_last(x, w, c.batched);
     Made gx, gw, gb, gz;
-    if (wants[0]) gx = image_of(call, c, "gradient", x, last);
-    if (wants[1]) gw = weight_of(call, c, w, is_channels_last(w));
+    if (wants[0]) gx = x->numel() == 0 ? Made(call, "gradient", x) : image_of(call, c, "gradient", x, last);
+    if (wants[1]) gw = weight_of(call, c, w, makes_weight_channels_last(x, w, c.batched));
     if (wants[2]) gb = Made(call, "gradient", x, &c.g.o, 1, false);
     if (z != nullptr && (gx || gw || gb)) gz = result_of(call, c, "gradient", x, last);
     const TensorView d5 = c.five(gz ? gz.view : g.view), x5 = c.five(x), w5 = c.five(w);
@@ -181,8 +197,8 @@ py::object convolution_transpose_backward(const Call& call, Input& g, Input& x, 
         call.fail("argument ", g.name, " has shape ", shape_string(g), ", expected ", shape_string(shape, ndim));
     const bool last = makes_channels_last(x, w, c.batched);
     Made gx, gw, gb;
-    if (wants[0]) gx = result_of(call, c, "gradient", x, last);
-    if (wants[1]) gw = weight_of(call, c, w, is_channels_last(w));
+    if (wants[0]) gx = x->numel() == 0 ? Made(call, "gradient", x) : result_of(call, c, "gradient", x, last);
+    if (wants[1]) gw = weight_of(call, c, w, makes_weight_channels_last(x, w, c.batched));
     if (wants[2]) gb = Made(call, "gradient", x, &c.g.c, 1, false);
     const TensorView g5 = c.five(g), x5 = c.five(x), w5 = c.five(w);
     const auto launch = [&](bool cuda) {

@@ -211,14 +211,34 @@ TensorView Checked::five(const TensorView& t) const {
     return v;
 }
 
-bool makes_channels_last(const TensorView& images, const TensorView& weight, bool batched) {
-    if (weight.ndim == 3 || (weight.ndim == 5 && images.dtype == DType::f64)) return false;
-    if (is_channels_last(weight)) return true;
+namespace {
+
+// torch's kernels for volumes of float64 know one layout.
+bool has_layouts(const TensorView& images, const TensorView& weight) {
+    return weight.ndim == 4 || (weight.ndim == 5 && images.dtype != DType::f64);
+}
+
+bool are_channels_last(const TensorView& images, bool batched) {
     if (batched) return is_channels_last(images);
     int64_t shape[kMaxDims], stride[kMaxDims];  // with a batch of one, as torch's unsqueeze(0) makes it
     shape[0] = 1, stride[0] = images.shape[0] * images.stride[0];
     std::copy_n(images.shape, images.ndim, shape + 1), std::copy_n(images.stride, images.ndim, stride + 1);
     return is_channels_last(shape, stride, images.ndim + 1);
+}
+
+}  // namespace
+
+bool makes_channels_last(const TensorView& images, const TensorView& weight, bool batched) {
+    if (!has_layouts(images, weight) || images.numel() == 0) return false;
+    return is_channels_last(weight) || are_channels_last(images, batched);
+}
+
+bool makes_weight_channels_last(const TensorView& images, const TensorView& weight, bool batched) {
+    if (!has_layouts(images, weight)) return false;
+    if (is_channels_last(weight)) return true;
+    // in float64 torch turns a contiguous one, which nothing turns where it lies in both layouts
+    if (images.dtype == DType::f64 && (weight.shape[1] == 1 || weight.shape[2] * weight.shape[3] == 1)) return false;
+    return are_channels_last(images, batched);
 }
 
 }  // namespace nk::convolution

@@ -54,5 +54,7 @@ struct Checked {
 
 // Whether torch lays out channels last what it makes of these two.
 bool makes_channels_last(const TensorView& images, const TensorView& weight, bool batched);
+// The same of the weight's gradient.
+bool makes_weight_channels_last(const TensorView& images, const TensorView& weight, bool batched);
 
 }  // namespace nk::convolution

@@ -41,23 +41,46 @@ def _shape(images: Tensor, dims: int, channels: int, pixels: Sequence[int]) -> l
     return [*images.shape[: images.dim() - dims - 1], channels, *pixels]
 
 
+def _has_layouts(images: Tensor, weight: Tensor) -> bool:
+    """torch's kernels for volumes of float64 know one layout."""
+    return weight.dim() == 4 or (weight.dim() == 5 and images.dtype != torch.float64)
+
+
+def _is_last(t: Tensor) -> bool:
+    return suggest_memory_format(t) in (torch.channels_last, torch.channels_last_3d)
+
+
+def _last(weight: Tensor) -> torch.memory_format:
+    return torch.channels_last if weight.dim() == 4 else torch.channels_last_3d
+
+
+def _batch(images: Tensor, weight: Tensor) -> Tensor:
+    return images if images.dim() == weight.dim() else images.unsqueeze(0)
+
+
+def _is_empty(t: Tensor) -> bool:
+    n = t.numel()
+    return type(n) is int and n == 0  # a symbolic one is of tensors that are not
+
+
 def _laid_out(images: Tensor, weight: Tensor, shape: Sequence[int]) -> Tensor:
     """A new tensor of that shape, in the memory format that torch makes of these two."""
-    dims = weight.dim() - 2
-    batch = images if images.dim() == weight.dim() else images.unsqueeze(0)
-    last = torch.channels_last if dims == 2 else torch.channels_last_3d
-    asked = (suggest_memory_format(t) == last for t in (batch, weight)) if dims > 1 else ()
-    if not any(asked) or (dims == 3 and images.dtype == torch.float64):
+    batch = _batch(images, weight)
+    if not _has_layouts(images, weight) or _is_empty(images) or not (_is_last(batch) or _is_last(weight)):
         return images.new_empty(shape)
-    made = images.new_empty(shape if len(shape) == weight.dim() else (1, *shape)).to(memory_format=last)
+    made = images.new_empty(shape if len(shape) == weight.dim() else (1, *shape)).to(memory_format=_last(weight))
     return made if len(shape) == weight.dim() else made.squeeze(0)
 
 
-def _like_weight(weight: Tensor) -> Tensor:
-    dims = weight.dim() - 2
-    last = torch.channels_last if dims == 2 else torch.channels_last_3d
-    keeps = dims > 1 and suggest_memory_format(weight) == last
-    return torch.empty_like(weight, memory_format=last if keeps else torch.contiguous_format)
+def _like_weight(images: Tensor, weight: Tensor) -> Tensor:
+    last = _has_layouts(images, weight) and _is_last(weight)
+    if not last and _has_layouts(images, weight) and _is_last(_batch(images, weight)):
+        # in float64 torch turns a contiguous one, which nothing turns where it lies in both layouts
+        both = weight.shape[1] == 1 or math.prod(weight.shape[2:]) == 1
+        last = images.dtype != torch.float64 or not both
+    if not last:
+        return torch.empty_like(weight, memory_format=torch.contiguous_format)
+    return weight.new_empty(weight.shape).to(memory_format=_last(weight))
 
 
 def _fake(x: Tensor, weight: Tensor, stride: Shape, padding: Shape, dilation: Shape) -> Tensor:
@@ -70,8 +93,8 @@ def _gradients_fake(
     x: Tensor, weight: Tensor, channels: int, wants: Sequence[bool], g: Tensor | None = None
 ) -> tuple[Tensor | None, ...]:
     made = (
-        _laid_out(x, weight, list(x.shape)) if wants[0] else None,
-        _like_weight(weight) if wants[1] else None,
+        (torch.empty_like(x) if _is_empty(x) else _laid_out(x, weight, list(x.shape))) if wants[0] else None,
+        _like_weight(x, weight) if wants[1] else None,
         x.new_empty(channels) if wants[2] else None,
     )
     return made if len(wants) == 3 else (*made, torch.empty_like(g) if wants[3] else None)

@@ -22,6 +22,7 @@ using plan::ceil_div;
 using plan::round_up;
 
 constexpr int64_t kGathered = 512 << 10;  // bytes of a gathered block: half of the second cache
+constexpr int64_t kPackedRows = 16;       // of a weight at a time: as many streams
 constexpr int64_t kDepthBytes = 1536;     // of k that is summed in registers
 constexpr double kCost = 0.012;           // nanoseconds of a multiplication, at the best
 
@@ -110,20 +111,19 @@ void run_product(const Product& p) {
     if (p.activation != Activation::identity) t.activate = cpu::table().matmul.activate[d];
     t.activation = static_cast<int>(p.activation), t.p[0] = p.p[0], t.p[1] = p.p[1];
 
-    // blocks of positions, and channels in parts where positions are few
-    const int64_t grain = t.channels_last ? t.mr : l.nr();
-    const int64_t row_bytes = std::max<int64_t>(1, l.units(k) * l.tile.unit);
+    // Groups are shared out to the threads, each in parts if they are few: parts of its positions, or of its channels
+    // where there are too few positions to gather them for some channels only.
+    const int64_t grain = t.channels_last ? t.mr : l.tile.lanes, row_grain = t.channels_last ? l.nr() : 1;
     const int threads = cpu::threads_for(positions * p.rows * p.groups * std::max<int64_t>(k, 1), kCost);
-    int64_t block = std::max(2 * grain, kGathered / row_bytes / grain * grain);
-    int64_t blocks = ceil_div(positions, block);
-    const int64_t rounds = ceil_div(blocks * p.groups, int64_t{threads});
-    blocks = std::max<int64_t>(1, std::min(ceil_div(positions, grain), rounds * threads / p.groups));
-    const int64_t even = t.channels_last ? t.mr : l.tile.lanes;
-    block = std::min(block, round_up(ceil_div(positions, blocks), even));
-    blocks = ceil_div(positions, block);
-    const int64_t row_grain = t.channels_last ? l.nr() : 1;
-    const int64_t splits = std::min(ceil_div(p.rows, row_grain),
-                                    blocks * p.groups >= threads ? 1 : ceil_div(int64_t{threads}, blocks * p.groups));
+    const int64_t each_group = p.groups % threads == 0 ? 1 : p.groups >= 8 * threads ? 1 : threads;
+    const bool by_rows = positions < 2 * grain * each_group && ceil_div(p.rows, row_grain) >= each_group;
+    const int64_t splits = by_rows ? each_group : 1;
+    const int64_t blocks = by_rows ? 1 : std::min(each_group, ceil_div(positions, grain));
+    const int64_t row_bytes = std::max<int64_t>(1, l.units(k) * l.tile.unit);
+    const int64_t whole = t.channels_last ? t.mr : l.nr();  // what a tile has of them
+    const int64_t most_block = std::max(t.channels_last ? 2 * whole : whole, kGathered / row_bytes / whole * whole);
+    const int64_t share = ceil_div(positions, blocks);
+    const int64_t block = std::min(most_block, round_up(ceil_div(share, ceil_div(share, most_block)), whole));
     t.block = block;
 
     const bool as_is = serves_as_it_is(p, l, t.channels_last);
@@ -135,7 +135,8 @@ void run_product(const Product& p) {
     work.add(t.channels_last ? block * cpu::matmul_row_units(l.units(k), l.tile.unit) * l.tile.unit
                              : round_up(block, l.nr()) * l.units(k) * l.tile.unit);
     const int64_t taps = t.source.taps();
-    t.work_scratch = work.add(std::max({l.nr() * std::max<int64_t>(256, 2 * taps), l.nr() * k, k + 64}) * size);
+    t.work_scratch = work.add(
+        std::max({l.nr() * std::max<int64_t>(256, 2 * taps), std::max(l.nr(), kPackedRows) * k, k + 64}) * size);
     t.work_sums = work.add((t.channels_last ? block : p.rows) * l.nr() * acc);
     t.work_segments = work.add((block + 1) * static_cast<int64_t>(sizeof(cpu::ConvSegment)));
     Layout all;
@@ -146,9 +147,9 @@ void run_product(const Product& p) {
     const int64_t items = p.groups * blocks * splits;
 
     const auto pack = [&](int tid, int count) {
-        const int64_t panels = ceil_div(p.rows, row_grain);
+        const int64_t some = t.channels_last ? row_grain : kPackedRows, panels = ceil_div(p.rows, some);
         for (int64_t i = p.groups * panels * tid / count; i < p.groups * panels * (tid + 1) / count; ++i) {
-            const int64_t g = i / panels, r = i % panels * row_grain;
+            const int64_t g = i / panels, r = i % panels * some;
             cpu::ConvPackTask w{element(p.weight, g * p.weight_group),
                                 p.weight_row,
                                 p.weight_channel,
@@ -161,7 +162,7 @@ void run_product(const Product& p) {
                                 t.weight_ld,
                                 l.nr(),
                                 r,
-                                std::min(p.rows, r + row_grain),
+                                std::min(p.rows, r + some),
                                 memory + each + work.bytes * tid + t.work_scratch};
             entries().pack[d](w);
         }
@@ -175,7 +176,8 @@ void run_product(const Product& p) {
             const int64_t rows = ceil_div(p.rows, row_grain);
             part.r0 = rows * split / splits * row_grain;
             part.r1 = std::min(p.rows, rows * (split + 1) / splits * row_grain);
-            part.q0 = b * block, part.q1 = std::min(positions, part.q0 + block);
+            part.q0 = std::min(positions, round_up(positions * b / blocks, grain));
+            part.q1 = std::min(positions, round_up(positions * (b + 1) / blocks, grain));
             const auto of_group = [&](ConvTarget to) {
                 if (to.data != nullptr) to.data = static_cast<char*>(to.data) + g * p.rows * to.channel * size;
                 return to;
@@ -408,7 +410,7 @@ void weight_gradient_cpu(const WeightGradient& p) {
     t.mr = l.mr, t.nv = l.nv;
     const int64_t wide = round_up(t.o, int64_t{l.tile.lanes}), taps = g.taps(), m = t.source.k();
     const int64_t fits = kGathered / (wide * l.tile.unit) * l.tile.group;
-    t.block = round_up(std::clamp<int64_t>(fits, 64, l.depth), int64_t{16});
+    t.block = round_up(std::clamp<int64_t>(fits, 64, l.depth / 2), int64_t{16});
     t.gw_row = p.weight.stride[0], t.gw_channel = p.weight.stride[1];
     const std::vector<int64_t> offsets = tap_offsets(p.weight);
     t.gw_tap = offsets.data();
@@ -418,13 +420,13 @@ void weight_gradient_cpu(const WeightGradient& p) {
                                       static_cast<int>(std::min<int64_t>(1 << 16, g.groups * m)));
     // all groups, or each of them in parts
     const int64_t parts = g.groups >= threads ? 1 : ceil_div(int64_t{threads}, g.groups), items = g.groups * parts;
-    const int64_t rows_at_once = std::max<int64_t>({64, taps, 4 * t.mr}), size = size_of(image.dtype);
+    const int64_t rows_at_once = std::max<int64_t>(cpu::kConvRows, taps), size = size_of(image.dtype);
     Layout work;
     work.add(l.units(t.block) * wide * l.tile.unit);
-    t.work_packed = work.add(std::max(rows_at_once * cpu::matmul_row_units(l.units(t.block), l.tile.unit),
-                                      t.block * round_up(int64_t{4} * t.mr, int64_t{l.tile.lanes})) *
-                             l.tile.unit);
-    t.work_scratch = work.add(std::max({l.nr(), rows_at_once, int64_t{4} * t.mr}) * t.block * size);
+    t.work_packed = work.add(
+        std::max(rows_at_once * cpu::matmul_row_units(l.units(t.block), l.tile.unit), t.block * cpu::kConvRows) *
+        l.tile.unit);
+    t.work_scratch = work.add(std::max(l.nr(), rows_at_once) * t.block * size);
     t.work_sums = work.add((ceil_div(m, parts) + 1) * wide * l.tile.acc);
     t.work_segments = work.add((t.block + 1) * static_cast<int64_t>(sizeof(cpu::ConvSegment)));
     static thread_local cpu::Workspace workspace;

@@ -15,6 +15,10 @@ namespace nk::cpu {
 
 using convolution::kSpatial;
 
+// Rows of a source that the weight gradient gathers at a time: whole tiles of at most so many, or the taps of a
+// channel.
+inline constexpr int64_t kConvRows = 64;
+
 struct ConvAxis {
     int64_t positions = 1, taps = 1;
     const int32_t* at = nullptr;  // [taps][positions]: the source's pixel; -1: a zero

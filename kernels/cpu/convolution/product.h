@@ -251,38 +251,46 @@ struct ConvProduct {
 template <class L, class S>
 void pack_weight(const cpu::ConvPackTask& t) {
     using Unit = typename L::Unit;
-    constexpr bool kPairs = L::group == 2;
-    const int64_t k = t.channels * t.taps;
-    const auto row_of = [&](int64_t r, S* to) NK_LAMBDA_INLINE {
-        const S* from = static_cast<const S*>(t.data) + r * t.row;
-        if (t.channels_last)
-            for (int64_t i = 0; i < t.taps; ++i) copy_run(to + i * t.channels, from + t.tap[i], t.channels, t.channel);
-        else if (t.taps == 1)
-            copy_run(to, from + t.tap[0], t.channels, t.channel);
-        else
-            for (int64_t c = 0; c < t.channels; ++c)
-                for (int64_t i = 0; i < t.taps; ++i) to[c * t.taps + i] = from[c * t.channel + t.tap[i]];
-    };
-    if (t.channels_last) {
-        S* rows = reinterpret_cast<S*>(t.work);
-        const int64_t units = (k + L::group - 1) / L::group;
+    constexpr bool kIsUnit = L::group == 2 || sizeof(S) == sizeof(Unit);
+    const int64_t k = t.channels * t.taps, units = (k + L::group - 1) / L::group;
+    const S* const data = static_cast<const S*>(t.data);
+    S* const rows = reinterpret_cast<S*>(t.work);
+    if (t.channels_last && t.row == 1 && t.channels % L::group == 0) {  // columns of a panel lie side by side
         for (int64_t r = t.r0; r < t.r1; r += t.panel) {
             const int64_t width = t.r1 - r < t.panel ? t.r1 - r : t.panel, ld = (width + L::W - 1) / L::W * L::W;
-            for (int64_t i = 0; i < width; ++i) row_of(r + i, rows + i * k);
+            Unit* to = static_cast<Unit*>(t.to) + r * units;
+            for (int64_t i = 0; i < t.taps; ++i, to += t.channels / L::group * ld)
+                pack_panel<L>(to, ld, data + r + t.tap[i], 1, t.channel, width, t.channels);
+        }
+        return;
+    }
+    if (t.channels_last) {
+        for (int64_t r = t.r0; r < t.r1; r += t.panel) {
+            const int64_t width = t.r1 - r < t.panel ? t.r1 - r : t.panel, ld = (width + L::W - 1) / L::W * L::W;
+            for (int64_t i = 0; i < width; ++i)
+                for (int64_t j = 0; j < t.taps; ++j)
+                    copy_run(rows + i * k + j * t.channels, data + (r + i) * t.row + t.tap[j], t.channels, t.channel);
             pack_panel<L>(static_cast<Unit*>(t.to) + r * units, ld, rows, k, 1, width, k);
         }
         return;
     }
-    for (int64_t r = t.r0; r < t.r1; ++r) {
-        if constexpr (kPairs || sizeof(S) == sizeof(Unit)) {
-            S* to = reinterpret_cast<S*>(static_cast<Unit*>(t.to) + r * t.ld);
-            row_of(r, to);
-            if (kPairs && k % 2) to[k] = S{};
-        } else {
-            S* row = reinterpret_cast<S*>(t.work);
-            row_of(r, row);
-            pack_rows<L>(static_cast<Unit*>(t.to) + r * t.ld, t.ld, row, 0, 1, 1, k);
+    // some rows side by side: their elements may lie together while those of a row are pages apart
+    S* const to = kIsUnit ? reinterpret_cast<S*>(static_cast<Unit*>(t.to) + t.r0 * t.ld) : rows;
+    const int64_t ld = kIsUnit ? t.ld * int64_t(sizeof(Unit) / sizeof(S)) : k;
+    const bool even = t.taps > 1 && t.tap[1] - t.tap[0] == 1 && t.tap[t.taps - 1] - t.tap[0] == t.taps - 1;
+    for (int64_t c = 0; c < t.channels; ++c)
+        for (int64_t r = t.r0; r < t.r1; ++r) {
+            const S* from = data + r * t.row + c * t.channel;
+            S* d = to + (r - t.r0) * ld + c * t.taps;
+            if (even)
+                copy_run(d, from + t.tap[0], t.taps);
+            else
+                for (int64_t i = 0; i < t.taps; ++i) d[i] = from[t.tap[i]];
         }
+    for (int64_t r = t.r0; r < t.r1; ++r) {
+        if (L::group == 2 && k % 2) to[(r - t.r0) * ld + k] = S{};
+        if constexpr (!kIsUnit)
+            pack_rows<L>(static_cast<Unit*>(t.to) + r * t.ld, t.ld, to + (r - t.r0) * ld, 0, 1, 1, k);
     }
 }
 

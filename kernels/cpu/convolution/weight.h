@@ -16,7 +16,7 @@ struct ConvWeight {
     using Acc = typename L::Acc;
     static constexpr int W = L::W;
     static constexpr bool kIsUnit = L::group == 1 && sizeof(S) == sizeof(Unit);
-    static constexpr int64_t kRows = 64;  // that are gathered at a time, if taps allow
+    static constexpr int64_t kRows = cpu::kConvRows;
 
     static NK_INLINE int64_t units(int64_t k) { return (k + L::group - 1) / L::group; }
     static NK_INLINE int64_t round_up(int64_t n) { return (n + W - 1) / W * W; }
@@ -69,8 +69,8 @@ struct ConvWeight {
         MicroArgs<Acc> g{};
         int64_t end, from;  // rows [from, end) are gathered
         if (t.channels_last) {
-            from = m, end = m + 4 * t.mr < t.m1 ? m + 4 * t.mr : t.m1;
-            const int64_t ld_s = 4 * L::kMaxRows;
+            const int64_t most = kRows / t.mr * t.mr, ld_s = kRows;
+            from = m, end = m + most < t.m1 ? m + most : t.m1;
             if constexpr (kIsUnit) {
                 gather_rows<S>(t.source, segments, count, from, end, reinterpret_cast<S*>(packed), ld_s, end - from);
                 g.a_step = ld_s * int64_t(sizeof(Unit));
@@ -129,18 +129,26 @@ void channel_sums(const cpu::ConvSumTask& t) {
                     f(static_cast<const S*>(t.g.data) + n * t.g.image + d * t.g.axis[0] + h * t.g.axis[1]);
     };
     if (t.g.channel == 1) {
-        for (int64_t c = t.c0; c < t.c1; c += W) {
-            const typename L::Mask m(t.c1 - c);
-            typename L::AccReg sum = L::zero();
+        constexpr int kAtOnce = 8;  // vectors of channels: memory is read in runs
+        for (int64_t c = t.c0; c < t.c1; c += kAtOnce * W) {
+            typename L::AccReg sum[kAtOnce];
+            typename L::Mask m[kAtOnce];
+            for (int v = 0; v < kAtOnce; ++v) sum[v] = L::zero(), m[v] = L::mask(t.c1 - c - v * W);
             each_row([&](const S* row) NK_LAMBDA_INLINE {
-                typename L::AccReg some = L::zero();
-                for (int64_t w = 0; w < width; ++w) some = L::add(some, NK_ISA::load(row + c + w * t.g.axis[2], m));
-                sum = L::add(sum, some);
+                typename L::AccReg some[kAtOnce];
+                unroll<kAtOnce>([&](auto v) { some[v] = L::zero(); });
+                for (int64_t w = 0; w < width; ++w)
+                    unroll<kAtOnce>([&](auto v) {
+                        some[v] = L::add(some[v], NK_ISA::load(row + c + v * W + w * t.g.axis[2], m[v]));
+                    });
+                unroll<kAtOnce>([&](auto v) { sum[v] = L::add(sum[v], some[v]); });
             });
-            Acc made[W];
-            L::store(made, sum);
-            for (int64_t i = 0; i < W && c + i < t.c1; ++i)
-                put_number(static_cast<S*>(t.sums)[(c + i) * t.step], made[i]);
+            for (int v = 0; v < kAtOnce; ++v) {
+                Acc made[W];
+                L::store(made, sum[v]);
+                for (int64_t i = 0; i < W && c + v * W + i < t.c1; ++i)
+                    put_number(static_cast<S*>(t.sums)[(c + v * W + i) * t.step], made[i]);
+            }
         }
         return;
     }

@@ -31,6 +31,14 @@ Axis axis_of(int64_t positions, int64_t taps, int64_t size, int64_t step, int64_
 
 }  // namespace
 
+cpu::ConvTarget target_of(const TensorView* t) {
+    cpu::ConvTarget to;
+    if (t == nullptr) return to;
+    to.data = t->data, to.image = t->stride[0], to.channel = t->stride[1];
+    std::copy_n(t->stride + 2, kSpatial, to.axis);
+    return to;
+}
+
 int64_t pixel_at(int64_t at, int64_t size, PaddingMode mode) {
     if (at >= 0 && at < size) return at;
     switch (mode) {

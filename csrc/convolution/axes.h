@@ -8,6 +8,11 @@
 
 namespace nk::convolution {
 
+inline constexpr double kCost = 0.012;  // nanoseconds of a multiplication, at the best
+
+// Where a kernel puts or finds a tensor of five dims; null: nowhere.
+cpu::ConvTarget target_of(const TensorView* t);
+
 // The pixel that a padded image has at place `at`, or -1: a zero.
 int64_t pixel_at(int64_t at, int64_t size, PaddingMode mode);
 

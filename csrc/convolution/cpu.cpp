@@ -5,6 +5,7 @@
 #include "call/run.h"
 #include "convolution/axes.h"
 #include "convolution/problem.h"
+#include "convolution/winograd_cpu.h"
 #include "cpu/cpuid.h"
 #include "cpu/elementwise.h"
 #include "cpu/table.h"
@@ -24,7 +25,6 @@ using plan::round_up;
 constexpr int64_t kGathered = 512 << 10;  // bytes of a gathered block: half of the second cache
 constexpr int64_t kPackedRows = 16;       // of a weight at a time: as many streams
 constexpr int64_t kDepthBytes = 1536;     // of k that is summed in registers
-constexpr double kCost = 0.012;           // nanoseconds of a multiplication, at the best
 
 struct Level {
     const cpu::MatmulTile& tile;
@@ -54,13 +54,6 @@ struct Layout {
         return at;
     }
 };
-
-ConvTarget target(const TensorView& t) {
-    ConvTarget to;
-    to.data = t.data, to.image = t.stride[0], to.channel = t.stride[1];
-    std::copy_n(t.stride + 2, kSpatial, to.axis);
-    return to;
-}
 
 // A product of a weight's rows with positions that read a source: what forward and data gradient have in common.
 struct Product {
@@ -253,7 +246,7 @@ void data_gradient_by_phases(const DataGradient& p) {
             for (at[2] = 0; at[2] < g.stride[2]; ++at[2]) {
                 std::array<Phase, kSpatial> phases;
                 std::array<const cpu::ConvAxis*, kSpatial> axes{};
-                ConvTarget out = target(p.image);
+                ConvTarget out = target_of(&p.image);
                 int64_t first = 0;
                 for (int k = 0; k < kSpatial; ++k) {
                     const auto i = static_cast<size_t>(k);
@@ -316,7 +309,7 @@ void data_gradient_folded(const DataGradient& p) {
     for (int64_t n = 0; n < p.g.n; ++n) {
         result.data = element(p.result, n * p.result.stride[0]);
         data_gradient_by_phases({p.op, one, padded, result, p.weight, nullptr});
-        ConvTarget out = target(p.image);
+        ConvTarget out = target_of(&p.image);
         out.data = element(p.image, n * p.image.stride[0]);
         cpu::parallel(threads, [&](int tid, int count) {
             cpu::ConvFoldTask t{padded.data,
@@ -338,6 +331,7 @@ void data_gradient_folded(const DataGradient& p) {
 }  // namespace
 
 void forward_cpu(const Forward& p) {
+    if (winograd_forward(p)) return;
     Geometry g = p.g;
     TensorView image = p.image, result = p.result, preact, residual;
     const auto dense = [](const TensorView* t) { return t == nullptr || is_dense(*t); };
@@ -369,15 +363,16 @@ void forward_cpu(const Forward& p) {
                  p.weight.stride[1],
                  g.result_channels() * p.weight.stride[0],
                  tap_offsets(p.weight),
-                 target(result),
-                 p.preact ? target(preact) : ConvTarget{},
-                 p.residual ? target(residual) : ConvTarget{},
+                 target_of(&result),
+                 target_of(p.preact ? &preact : nullptr),
+                 target_of(p.residual ? &residual : nullptr),
                  p.bias,
                  p.activation,
                  {p.p[0], p.p[1]}});
 }
 
 void data_gradient_cpu(const DataGradient& p) {
+    if (winograd_data_gradient(p)) return;
     if (p.g.mode != PaddingMode::zeros) return data_gradient_folded(p);
     if (!is_pointwise(p.g) || !is_dense(p.image) || !is_dense(p.result)) return data_gradient_by_phases(p);
     Geometry g = p.g;
@@ -467,8 +462,8 @@ void channel_sums_cpu(const ChannelSums& p) {
         [&] { return concat(channels, " channels, ", threads, " threads"); },
         [&] {
             cpu::parallel(threads, [&](int tid, int count) {
-                cpu::ConvSumTask task{target(t),   t.shape[0],      {t.shape[2], t.shape[3], t.shape[4]}, 0, 0,
-                                      p.sums.data, p.sums.stride[0]};
+                cpu::ConvSumTask task{target_of(&t), t.shape[0],      {t.shape[2], t.shape[3], t.shape[4]}, 0, 0,
+                                      p.sums.data,   p.sums.stride[0]};
                 const bool by_units = p.t.stride[1] == 1;
                 const int64_t n = by_units ? units : channels, grain = by_units ? lanes : 1;
                 task.c0 = std::min(channels, n * tid / count * grain);

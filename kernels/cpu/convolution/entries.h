@@ -134,12 +134,18 @@ struct ConvFoldTask {
     char* work;  // sums of an image
 };
 
+struct WinogradTask;
+struct WinogradPack;
+
 struct ConvolutionEntries {
     void (*product[kFloatTypes])(const ConvTask&);
     void (*pack[kFloatTypes])(const ConvPackTask&);
     void (*weight[kFloatTypes])(const ConvWeightTask&);
     void (*sums[kFloatTypes])(const ConvSumTask&);
     void (*fold[kFloatTypes])(const ConvFoldTask&);
+    // f32, of AVX-512; null elsewhere
+    void (*winograd)(const WinogradTask&);
+    void (*pack_winograd)(const WinogradPack&);
 };
 
 }  // namespace nk::cpu

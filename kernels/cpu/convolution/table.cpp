@@ -3,11 +3,14 @@
 
 namespace nk::NK_ISA {
 
+void register_winograd(cpu::ConvolutionEntries& e);
+
 void register_convolution(cpu::ConvolutionEntries& e) {
     set_convolution<LanesF32, float>(e, DType::f32);
     set_convolution<LanesF64, double>(e, DType::f64);
     set_convolution<LanesF32, f16>(e, DType::f16);
     set_convolution<LanesF32, bf16>(e, DType::bf16);
+    register_winograd(e);
 }
 
 }  // namespace nk::NK_ISA

@@ -122,7 +122,7 @@ SUITES = (
     ),
     Suite("convolution-relu", "convolution + bias + ReLU fused", "convolution", Bound(1.1, 0.9), convolution.fused),
     Suite("depthwise", "depthwise convolutions, f32 and bf16", "convolution", Bound(1.5, 1.0), convolution.depthwise),
-    Suite("convolution-dilated", "dilated convolutions, bf16", "convolution", Bound(1.5, 1.0), convolution.dilated),
+    Suite("convolution-dilated", "dilated convolutions, bf16", "convolution", Bound(1.1, 0.9), convolution.dilated),
     Suite(
         "convolution-transposed",
         "transposed convolutions, f32 and bf16",

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-# name of a registered op -> what its call counts, from its row: shapes, None where a tensor was left out, and parameters,
-# None where torch has no value (strings)
+# name of a registered op -> what its call counts, from its row: shapes, None where a tensor was left out, and
+# parameters, None where torch has no value of them (strings)
 FORMULAS: dict[str, Callable[[Sequence[Any]], int]] = {}
 
 

@@ -39,11 +39,22 @@ BUILTIN = {
     "scaled_dot_product_attention": (
         "(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False)"
     ),
+    **dict.fromkeys(
+        ("conv1d", "conv2d", "conv3d"), "(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)"
+    ),
+    **dict.fromkeys(
+        ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        "(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1)",
+    ),
     "addmm": "(input, mat1, mat2, out_dtype=None, *, beta=1, alpha=1, out=None)",
 }
 OURS_ALONE = {"attention", "attention_with_kv_cache", "swiglu", "geglu", "reglu", "squared_relu"}
 # keyword-only, after torch's own
-ADDED = {"linear": {"activation", "residual"}, "multi_head_attention_forward": {"batch_first", "residual"}}
+ADDED = {
+    "linear": {"activation", "residual"},
+    "multi_head_attention_forward": {"batch_first", "residual"},
+    **{name: {"padding_mode", "activation", "residual"} for name in ("conv1d", "conv2d", "conv3d")},
+}
 
 
 def plain(signature: inspect.Signature, without: frozenset[str] | set[str] = frozenset()) -> str:

@@ -20,8 +20,8 @@ LAYERS = ("nn", "functional", "ops", "core", "backends")
 CPP = (".cpp", ".h", ".cu", ".cuh")
 # bottom to top, the families above them all: a folder of csrc/ includes only itself and those before it
 HOST = ("context", "tensor", "driver", "plan", "call", "cpu", "cuda")
-# what epilogues know of another family
-EPILOGUES = ("activation/parameter.h",)
+# what epilogues, and their gradients, know of another family
+EPILOGUES = ("activation/parameter.h", "activation/cpu.h", "activation/cuda.h")
 # what every family's kernels stand on
 ENGINE = ("simd", "tile", "ptx", "elementwise", "product")
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from neurokern.bench.cases import Case
 
-from . import activation, attention, attention_backends, large, matmul, normalization, softmax
+from . import activation, attention, attention_backends, convolution, large, matmul, normalization, softmax
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,51 @@ SUITES = (
         attention.decode_cached,
     ),
     Suite("attention-masked", "attention with a window or a bias", "attention", Bound(2.0, 1.0), attention.masked),
+    Suite(
+        "convolution-f32",
+        "convolutions, f32",
+        "convolution",
+        Bound(1.1, 0.9),
+        partial(convolution.convolutions, "f32", False),
+    ),
+    Suite(
+        "convolution-bf16",
+        "convolutions, bf16",
+        "convolution",
+        Bound(1.1, 0.9),
+        partial(convolution.convolutions, "bf16", False),
+    ),
+    Suite(
+        "convolution-f16",
+        "convolutions, f16",
+        "convolution",
+        Bound(1.1, 0.9),
+        partial(convolution.convolutions, "f16", False),
+    ),
+    Suite(
+        "convolution-f32-backward",
+        "convolutions, f32, forward + backward",
+        "convolution",
+        Bound(1.1, 0.9),
+        partial(convolution.convolutions, "f32", True),
+    ),
+    Suite(
+        "convolution-bf16-backward",
+        "convolutions, bf16, forward + backward",
+        "convolution",
+        Bound(1.1, 0.9),
+        partial(convolution.convolutions, "bf16", True),
+    ),
+    Suite("convolution-relu", "convolution + bias + ReLU fused", "convolution", Bound(1.1, 0.9), convolution.fused),
+    Suite("depthwise", "depthwise convolutions, f32 and bf16", "convolution", Bound(1.5, 1.0), convolution.depthwise),
+    Suite("convolution-dilated", "dilated convolutions, bf16", "convolution", Bound(1.1, 0.9), convolution.dilated),
+    Suite(
+        "convolution-transposed",
+        "transposed convolutions, f32 and bf16",
+        "convolution",
+        Bound(1.1, 0.9),
+        convolution.transposed,
+    ),
     Suite("large", "1 to 64 MiB, hot and cold", "activation", Bound(1.2, 0.9), large.hot_and_cold),
     Suite("tiny", "one op on 64 elements, no gradient", "activation", Bound(0.7, 0.5), _tiny),
 )

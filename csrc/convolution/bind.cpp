@@ -1,4 +1,6 @@
 // Convolutions, transposed ones and their gradients: check, make the outputs, run.
+#include <algorithm>
+
 #include "activation/cpu.h"
 #include "activation/cuda.h"
 #include "activation/parameter.h"
@@ -21,23 +23,37 @@ struct Made {
     HostMemory memory;
 
     Made() = default;
-    Made(const Call& call, const char* name, const TensorView& like, const int64_t* shape, int ndim, bool last) {
+    Made(const Call& call, const char* name, const TensorView& like, const int64_t* shape, int ndim, bool last,
+         bool batched = true) {
         int64_t stride[kMaxDims];
-        dense_strides(shape, ndim, last, stride);
-        Output out(call, name, new_strided(like, like.dtype, shape, stride, ndim));
-        object = std::move(out.object), view = out.view, memory = std::move(out.memory);
+        if (batched) {
+            dense_strides(shape, ndim, last, stride);
+        } else {
+            int64_t batch[kMaxDims] = {1}, strides[kMaxDims];
+            std::copy_n(shape, ndim, batch + 1);
+            dense_strides(batch, ndim + 1, last, strides);
+            std::copy_n(strides + 1, ndim, stride);
+        }
+        take(Output(call, name, new_strided(like, like.dtype, shape, stride, ndim)));
     }
+    // laid out as empty_like(like)
+    Made(const Call& call, const char* name, const Input& like) { take(Output(call, name, like)); }
     PyObject* ptr() const { return object.ptr(); }
     explicit operator bool() const { return !object.is_none(); }
+
+  private:
+    void take(Output&& out) { object = std::move(out.object), view = out.view, memory = std::move(out.memory); }
 };
 
 Made result_of(const Call& call, const Checked& c, const char* name, const Input& like, bool last) {
     int64_t shape[kMaxDims];
-    return {call, name, like, shape, c.result_shape(shape), last};
+    const int ndim = c.result_shape(shape);
+    return {call, name, like, shape, ndim, last, c.batched};
 }
 Made image_of(const Call& call, const Checked& c, const char* name, const Input& like, bool last) {
     int64_t shape[kMaxDims];
-    return {call, name, like, shape, c.image_shape(shape), last};
+    const int ndim = c.image_shape(shape);
+    return {call, name, like, shape, ndim, last, c.batched};
 }
 Made weight_of(const Call& call, const Checked& c, const TensorView& like, bool last) {
     int64_t shape[kMaxDims];
@@ -54,9 +70,9 @@ TensorView expanded(const Call& call, const OptionalInput& t, const Input& like,
     return v;
 }
 
-py::object forward(const Call& call, Input& x, Input& w, OptionalInput& bias, OptionalInput* residual, const Window& s,
-                   Activation act, double p0, double p1, bool keeps) {
-    const Checked c = Checked::convolution(call, x, w, s);
+py::object forward(const Call& call, Input& x, Input& w, OptionalInput& bias, OptionalInput* residual, TorchName face,
+                   const Window& s, Activation act, double p0, double p1, bool keeps) {
+    const Checked c = Checked::convolution(call, x, w, face, s);
     c.check_bias(call, bias, x, c.g.o);
     const bool last = makes_channels_last(x, w, c.batched);
     Made y = result_of(call, c, "y", x, last), z;
@@ -85,17 +101,18 @@ py::object forward(const Call& call, Input& x, Input& w, OptionalInput& bias, Op
     return z ? py::object(py::make_tuple(y.object, z.object)) : y.object;
 }
 
-py::object convolution_(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceArgument, Ints& stride,
+py::object convolution_(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceArgument face, Ints& stride,
                         Ints& padding, Ints& dilation, int64_t groups, ModeName mode) {
-    return forward(call, x, w, bias, nullptr, {stride, padding, dilation, groups, mode}, Activation::identity, 0, 0,
-                   false);
+    return forward(call, x, w, bias, nullptr, face, {stride, padding, dilation, groups, mode}, Activation::identity, 0,
+                   0, false);
 }
 
 // Recorded: with the preactivation.
 py::object convolution_activation(const Call& call, Input& x, Input& w, OptionalInput& bias, OptionalInput& residual,
-                                  FaceArgument, Ints& stride, Ints& padding, Ints& dilation, int64_t groups,
+                                  FaceArgument face, Ints& stride, Ints& padding, Ints& dilation, int64_t groups,
                                   ModeName mode, ActivationName act, double p0, double p1) {
-    return forward(call, x, w, bias, &residual, {stride, padding, dilation, groups, mode}, act, p0, p1, call.recorded);
+    return forward(call, x, w, bias, &residual, face, {stride, padding, dilation, groups, mode}, act, p0, p1,
+                   call.recorded);
 }
 
 void run_forward(bool cuda, const Forward& p) {
@@ -120,15 +137,15 @@ void activation_gradient(bool cuda, const TensorView& gz, const TensorView& g, c
 }
 
 // The gradients of conv; z: what went into the activation, or null.
-py::object gradients(const Call& call, Input& g, Input& x, Input& w, Input* z, const Window& s, Activation act,
-                     double p0, double p1, const Wants& wants) {
-    const Checked c = Checked::convolution(call, x, w, s);
+py::object gradients(const Call& call, Input& g, Input& x, Input& w, Input* z, TorchName face, const Window& s,
+                     Activation act, double p0, double p1, const Wants& wants) {
+    const Checked c = Checked::convolution(call, x, w, face, s);
     c.check_result(call, g, x);
     if (z != nullptr) c.check_result(call, *z, x);
     const bool last = makes_channels_last(x, w, c.batched);
     Made gx, gw, gb, gz;
-    if (wants[0]) gx = image_of(call, c, "gradient", x, last);
-    if (wants[1]) gw = weight_of(call, c, w, is_channels_last(w));
+    if (wants[0]) gx = x->numel() == 0 ? Made(call, "gradient", x) : image_of(call, c, "gradient", x, last);
+    if (wants[1]) gw = weight_of(call, c, w, makes_weight_channels_last(x, w, c.batched));
     if (wants[2]) gb = Made(call, "gradient", x, &c.g.o, 1, false);
     if (z != nullptr && (gx || gw || gb)) gz = result_of(call, c, "gradient", x, last);
     const TensorView d5 = c.five(gz ? gz.view : g.view), x5 = c.five(x), w5 = c.five(w);
@@ -145,21 +162,21 @@ py::object gradients(const Call& call, Input& g, Input& x, Input& w, Input* z, c
     return py::make_tuple(gx.object, gw.object, gb.object);
 }
 
-py::object convolution_backward(const Call& call, Input& g, Input& x, Input& w, FaceArgument, Ints& stride,
+py::object convolution_backward(const Call& call, Input& g, Input& x, Input& w, FaceArgument face, Ints& stride,
                                 Ints& padding, Ints& dilation, int64_t groups, ModeName mode, Wants wants) {
-    return gradients(call, g, x, w, nullptr, {stride, padding, dilation, groups, mode}, Activation::identity, 0, 0,
-                     wants);
+    return gradients(call, g, x, w, nullptr, face, {stride, padding, dilation, groups, mode}, Activation::identity, 0,
+                     0, wants);
 }
 
-py::object convolution_activation_backward(const Call& call, Input& g, Input& x, Input& w, Input& z, FaceArgument,
+py::object convolution_activation_backward(const Call& call, Input& g, Input& x, Input& w, Input& z, FaceArgument face,
                                            Ints& stride, Ints& padding, Ints& dilation, int64_t groups, ModeName mode,
                                            ActivationName act, double p0, double p1, Wants wants) {
-    return gradients(call, g, x, w, &z, {stride, padding, dilation, groups, mode}, act, p0, p1, wants);
+    return gradients(call, g, x, w, &z, face, {stride, padding, dilation, groups, mode}, act, p0, p1, wants);
 }
 
-py::object convolution_transpose(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceArgument, Ints& stride,
-                                 Ints& padding, Ints& output_padding, Ints& dilation, int64_t groups) {
-    const Checked c = Checked::transpose(call, x, w, {stride, padding, dilation, groups}, output_padding);
+py::object convolution_transpose(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceArgument face,
+                                 Ints& stride, Ints& padding, Ints& output_padding, Ints& dilation, int64_t groups) {
+    const Checked c = Checked::transpose(call, x, w, face, {stride, padding, dilation, groups}, output_padding);
     c.check_bias(call, bias, x, c.g.c);
     Made y = image_of(call, c, "y", x, makes_channels_last(x, w, c.batched));
     const auto launch = [&](bool cuda) {
@@ -169,10 +186,10 @@ py::object convolution_transpose(const Call& call, Input& x, Input& w, OptionalI
     return y.object;
 }
 
-py::object convolution_transpose_backward(const Call& call, Input& g, Input& x, Input& w, FaceArgument, Ints& stride,
-                                          Ints& padding, Ints& output_padding, Ints& dilation, int64_t groups,
-                                          Wants wants) {
-    const Checked c = Checked::transpose(call, x, w, {stride, padding, dilation, groups}, output_padding);
+py::object convolution_transpose_backward(const Call& call, Input& g, Input& x, Input& w, FaceArgument face,
+                                          Ints& stride, Ints& padding, Ints& output_padding, Ints& dilation,
+                                          int64_t groups, Wants wants) {
+    const Checked c = Checked::transpose(call, x, w, face, {stride, padding, dilation, groups}, output_padding);
     check_kind(g, x);
     int64_t shape[kMaxDims];
     const int ndim = c.image_shape(shape);
@@ -180,8 +197,8 @@ py::object convolution_transpose_backward(const Call& call, Input& g, Input& x, 
         call.fail("argument ", g.name, " has shape ", shape_string(g), ", expected ", shape_string(shape, ndim));
     const bool last = makes_channels_last(x, w, c.batched);
     Made gx, gw, gb;
-    if (wants[0]) gx = result_of(call, c, "gradient", x, last);
-    if (wants[1]) gw = weight_of(call, c, w, is_channels_last(w));
+    if (wants[0]) gx = x->numel() == 0 ? Made(call, "gradient", x) : result_of(call, c, "gradient", x, last);
+    if (wants[1]) gw = weight_of(call, c, w, makes_weight_channels_last(x, w, c.batched));
     if (wants[2]) gb = Made(call, "gradient", x, &c.g.c, 1, false);
     const TensorView g5 = c.five(g), x5 = c.five(x), w5 = c.five(w);
     const auto launch = [&](bool cuda) {

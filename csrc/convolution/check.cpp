@@ -44,12 +44,19 @@ int64_t read_images(const Call& call, Checked& to, const Input& t, const Input& 
     return t->shape[to.batched];
 }
 
-void read_weight(const Call& call, Checked& to, const Input& weight, const Input& like) {
+void read_weight(const Call& call, Checked& to, const Input& weight, const Input& like, TorchName face) {
     check_floating(like);
     check_kind(weight, like);
-    if (weight->ndim < 3 || weight->ndim > 5)
-        call.fail("argument weight has shape ", shape_string(weight), ", expected 3, 4 or 5 dimensions");
-    to.dims = weight->ndim - 2;
+    to.dims = dims_of(face);
+    if (weight->ndim != to.dims + 2)
+        call.fail("argument weight has shape ", shape_string(weight), ", expected ", to.dims + 2, " dimensions");
+}
+
+// Images without pixels are padding alone, which torch takes only where there are none, or no channels.
+void check_pixels(const Call& call, const Input& images, int64_t count, const int64_t* pixels) {
+    if (count > 0 && std::find(pixels, pixels + kSpatial, 0) != pixels + kSpatial)
+        call.fail("argument ", images.name, " has shape ", shape_string(images),
+                  ", expected images of a pixel or more");
 }
 
 // What a convolution of that geometry makes of a padded image; fails where the window does not fit into it.
@@ -70,19 +77,21 @@ void set_result(const Call& call, Checked& to, const Input& image, const Ints& p
                       ", expected at least the size of the window: ", reach(g, k), " in dimension ", k - kSpatial);
         g.out[k] = (padded - reach(g, k)) / g.stride[k] + 1;
     }
+    check_pixels(call, image, g.n * g.c, g.in);
 }
 
 void check_groups(const Call& call, const Geometry& g, int64_t of_weight, const Input& weight, const char* axis) {
-    if (of_weight % g.groups != 0)
+    if (of_weight % g.groups != 0 || of_weight == 0)
         call.fail("argument weight has shape ", shape_string(weight), ", expected ", axis, " that groups ", g.groups,
-                  " divides");
+                  " divides, and not 0");
 }
 
 }  // namespace
 
-Checked Checked::convolution(const Call& call, const Input& image, const Input& weight, const Window& window) {
+Checked Checked::convolution(const Call& call, const Input& image, const Input& weight, TorchName face,
+                             const Window& window) {
     Checked c;
-    read_weight(call, c, weight, image);
+    read_weight(call, c, weight, image, face);
     read_window(call, c, window);
     Geometry& g = c.g;
     g.c = read_images(call, c, image, image, g.in);
@@ -99,10 +108,10 @@ Checked Checked::convolution(const Call& call, const Input& image, const Input& 
     return c;
 }
 
-Checked Checked::transpose(const Call& call, const Input& input, const Input& weight, const Window& window,
-                           const Ints& output_padding) {
+Checked Checked::transpose(const Call& call, const Input& input, const Input& weight, TorchName face,
+                           const Window& window, const Ints& output_padding) {
     Checked c;
-    read_weight(call, c, weight, input);
+    read_weight(call, c, weight, input, face);
     read_window(call, c, window);
     Geometry& g = c.g;
     g.o = read_images(call, c, input, input, g.out);
@@ -111,6 +120,8 @@ Checked Checked::transpose(const Call& call, const Input& input, const Input& we
                   weight->shape[0], " as weight ", shape_string(weight), " takes");
     check_groups(call, g, g.o, weight, "a number of input channels");
     g.c = weight->shape[1] * g.groups;
+    if (g.c == 0) call.fail("argument weight has shape ", shape_string(weight), ", expected an output channel or more");
+    check_pixels(call, input, g.n * g.o, g.out);
     std::copy_n(weight->shape + 2, c.dims, g.kernel + kSpatial - c.dims);
     if (output_padding.count != c.dims)
         call.fail("argument output_padding is ", shape_string(output_padding.begin(), output_padding.count),
@@ -200,14 +211,34 @@ TensorView Checked::five(const TensorView& t) const {
     return v;
 }
 
-bool makes_channels_last(const TensorView& images, const TensorView& weight, bool batched) {
-    if (weight.ndim == 3 || (weight.ndim == 5 && images.dtype == DType::f64)) return false;
-    if (is_channels_last(weight)) return true;
+namespace {
+
+// torch's kernels for volumes of float64 know one layout.
+bool has_layouts(const TensorView& images, const TensorView& weight) {
+    return weight.ndim == 4 || (weight.ndim == 5 && images.dtype != DType::f64);
+}
+
+bool are_channels_last(const TensorView& images, bool batched) {
     if (batched) return is_channels_last(images);
     int64_t shape[kMaxDims], stride[kMaxDims];  // with a batch of one, as torch's unsqueeze(0) makes it
     shape[0] = 1, stride[0] = images.shape[0] * images.stride[0];
     std::copy_n(images.shape, images.ndim, shape + 1), std::copy_n(images.stride, images.ndim, stride + 1);
     return is_channels_last(shape, stride, images.ndim + 1);
+}
+
+}  // namespace
+
+bool makes_channels_last(const TensorView& images, const TensorView& weight, bool batched) {
+    if (!has_layouts(images, weight) || images.numel() == 0) return false;
+    return is_channels_last(weight) || are_channels_last(images, batched);
+}
+
+bool makes_weight_channels_last(const TensorView& images, const TensorView& weight, bool batched) {
+    if (!has_layouts(images, weight)) return false;
+    if (is_channels_last(weight)) return true;
+    // in float64 torch turns a contiguous one, which nothing turns where it lies in both layouts
+    if (images.dtype == DType::f64 && (weight.shape[1] == 1 || weight.shape[2] * weight.shape[3] == 1)) return false;
+    return are_channels_last(images, batched);
 }
 
 }  // namespace nk::convolution

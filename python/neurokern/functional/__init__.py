@@ -9,12 +9,14 @@ import torch as _torch
 
 from . import activation as _activation
 from . import attention as _attentions
+from . import convolution as _convolutions
 from . import matmul as _products
 from . import multi_head as _multi_head
 from . import normalization as _normalizations
 from . import softmax as _softmaxes
 from .activation import *  # noqa: F403
 from .attention import *  # noqa: F403
+from .convolution import *  # noqa: F403
 from .matmul import *  # noqa: F403
 from .multi_head import *  # noqa: F403
 from .normalization import *  # noqa: F403
@@ -22,7 +24,9 @@ from .softmax import *  # noqa: F403
 
 #: names of the functions that run on our kernels
 NATIVE: frozenset[str] = frozenset(
-    name for m in (_activation, _attentions, _multi_head, _normalizations, _products, _softmaxes) for name in m.__all__
+    name
+    for m in (_activation, _attentions, _convolutions, _multi_head, _normalizations, _products, _softmaxes)
+    for name in m.__all__
 )
 
 _theirs = vars(_torch.nn.functional)

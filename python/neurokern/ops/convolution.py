@@ -1,4 +1,4 @@
-"""Convolutions, transposed ones and the gradient of their weights as ops: three products that are each other's gradients.
+"""Convolutions, transposed ones and the gradient of their weights: three products that are each other's gradients.
 
 ``padding`` has two numbers for each spatial dim, before and behind; ``face`` is the torch function that it is.
 """
@@ -41,23 +41,46 @@ def _shape(images: Tensor, dims: int, channels: int, pixels: Sequence[int]) -> l
     return [*images.shape[: images.dim() - dims - 1], channels, *pixels]
 
 
+def _has_layouts(images: Tensor, weight: Tensor) -> bool:
+    """torch's kernels for volumes of float64 know one layout."""
+    return weight.dim() == 4 or (weight.dim() == 5 and images.dtype != torch.float64)
+
+
+def _is_last(t: Tensor) -> bool:
+    return suggest_memory_format(t) in (torch.channels_last, torch.channels_last_3d)
+
+
+def _last(weight: Tensor) -> torch.memory_format:
+    return torch.channels_last if weight.dim() == 4 else torch.channels_last_3d
+
+
+def _batch(images: Tensor, weight: Tensor) -> Tensor:
+    return images if images.dim() == weight.dim() else images.unsqueeze(0)
+
+
+def _is_empty(t: Tensor) -> bool:
+    n = t.numel()
+    return type(n) is int and n == 0  # a symbolic one is of tensors that are not
+
+
 def _laid_out(images: Tensor, weight: Tensor, shape: Sequence[int]) -> Tensor:
     """A new tensor of that shape, in the memory format that torch makes of these two."""
-    dims = weight.dim() - 2
-    batch = images if images.dim() == weight.dim() else images.unsqueeze(0)
-    last = torch.channels_last if dims == 2 else torch.channels_last_3d
-    asked = (suggest_memory_format(t) == last for t in (batch, weight)) if dims > 1 else ()
-    if not any(asked) or (dims == 3 and images.dtype == torch.float64):
+    batch = _batch(images, weight)
+    if not _has_layouts(images, weight) or _is_empty(images) or not (_is_last(batch) or _is_last(weight)):
         return images.new_empty(shape)
-    made = images.new_empty(shape if len(shape) == weight.dim() else (1, *shape)).to(memory_format=last)
+    made = images.new_empty(shape if len(shape) == weight.dim() else (1, *shape)).to(memory_format=_last(weight))
     return made if len(shape) == weight.dim() else made.squeeze(0)
 
 
-def _like_weight(weight: Tensor) -> Tensor:
-    dims = weight.dim() - 2
-    last = torch.channels_last if dims == 2 else torch.channels_last_3d
-    keeps = dims > 1 and suggest_memory_format(weight) == last
-    return torch.empty_like(weight, memory_format=last if keeps else torch.contiguous_format)
+def _like_weight(images: Tensor, weight: Tensor) -> Tensor:
+    last = _has_layouts(images, weight) and _is_last(weight)
+    if not last and _has_layouts(images, weight) and _is_last(_batch(images, weight)):
+        # in float64 torch turns a contiguous one, which nothing turns where it lies in both layouts
+        both = weight.shape[1] == 1 or math.prod(weight.shape[2:]) == 1
+        last = images.dtype != torch.float64 or not both
+    if not last:
+        return torch.empty_like(weight, memory_format=torch.contiguous_format)
+    return weight.new_empty(weight.shape).to(memory_format=_last(weight))
 
 
 def _fake(x: Tensor, weight: Tensor, stride: Shape, padding: Shape, dilation: Shape) -> Tensor:
@@ -70,8 +93,8 @@ def _gradients_fake(
     x: Tensor, weight: Tensor, channels: int, wants: Sequence[bool], g: Tensor | None = None
 ) -> tuple[Tensor | None, ...]:
     made = (
-        _laid_out(x, weight, list(x.shape)) if wants[0] else None,
-        _like_weight(weight) if wants[1] else None,
+        (torch.empty_like(x) if _is_empty(x) else _laid_out(x, weight, list(x.shape))) if wants[0] else None,
+        _like_weight(x, weight) if wants[1] else None,
         x.new_empty(channels) if wants[2] else None,
     )
     return made if len(wants) == 3 else (*made, torch.empty_like(g) if wants[3] else None)
@@ -289,15 +312,40 @@ def _weight_gradient_flops(g: Shape, x: Shape, face: str, kernel: Shape, *more: 
     return 2 * images * g[len(g) - dims - 1] * x[len(x) - dims - 1] // groups * math.prod(kernel)
 
 
-def _dims(x: Shape | None, weight: Shape, tensors: int) -> tuple[list[Any], list[Any]]:
-    """Only the batch may be cut."""
-    images = ["n"] + [None] * (len(weight) - 1)
-    images = images if x is None or len(x) == len(weight) else images[1:]
-    parameters = [[None] * len(weight), [None], images]
-    return [images, *parameters[: tensors - 1]], [images, images]
+def _cut(images: Shape, dims: int, channels: str | None) -> list[Any]:
+    """Names of the dims of images: of the batch, where there is one, and of the channels."""
+    return [*["n"] * (len(images) - dims - 1), channels, *[None] * dims]
 
 
-_COMMON: dict[str, Any] = {"returns": 1, "same_dtype": True, "autocast": "lower", "label": "face"}
+def _dims(x: Shape, weight: Shape, groups: int, whole: bool = False, transposed: bool = False) -> tuple[Any, Any]:
+    """Batches may be cut, and channels where they are one group; those summed over not where ``whole``."""
+    dims = len(weight) - 2
+    o, c = ("o", "c") if groups == 1 else (None, None)
+    c = None if whole else c
+    named, y = [c, o] if transposed else [o, c], _cut(x, dims, o)
+    return [_cut(x, dims, c), [*named, *[None] * dims], [o], y], [y, y]
+
+
+def _activation_dims(
+    y: Shape | None, x: Shape, weight: Shape, bias: Any, residual: Shape | None, *more: Any
+) -> tuple[Any, ...]:
+    """A sum that is not whole yet has no activation; a residual is not cut where it broadcasts."""
+    groups, act = more[4], more[6]
+    inputs, outputs = _dims(x, weight, groups, act != "identity")
+    gradients = inputs
+    if residual is not None:
+        names = inputs[3][len(inputs[3]) - len(residual) :]
+        inputs = [*inputs[:3], [None if n == 1 else name for n, name in zip(residual, names, strict=True)]]
+    return inputs, outputs, gradients
+
+
+def _weight_gradient_dims(gw: Any, g: Shape, x: Shape, face: str, kernel: Shape, *more: Any) -> tuple[Any, Any]:
+    o, c = ("o", "c") if more[3] == 1 else (None, None)
+    dims = len(kernel)
+    return [_cut(g, dims, o), _cut(x, dims, c)], [[o, c, *[None] * dims]]
+
+
+_COMMON: dict[str, Any] = {"returns": 1, "autocast": "lower", "label": "face"}
 convolution = op(
     "convolution(Tensor input, Tensor weight, Tensor? bias, str face, int[] stride, int[] padding, int[] dilation, "
     "int groups, str mode) -> Tensor",
@@ -310,7 +358,7 @@ convolution = op(
     torch=_by_torch,
     flops=_flops,
     backward_flops=_backward_flops,
-    dims=lambda y, x, weight, *_: _dims(x, weight, 3),
+    dims=lambda y, x, weight, bias, *more: _dims(x, weight, more[4]),
     **_COMMON,
 )
 convolution_activation = op(
@@ -327,7 +375,7 @@ convolution_activation = op(
     torch_recorded=_activation_recorded_by_torch,
     flops=_flops,
     backward_flops=_backward_flops,
-    dims=lambda y, x, weight, *_: _dims(x, weight, 4),
+    dims=_activation_dims,
     **_COMMON,
 )
 convolution_transpose = op(
@@ -349,7 +397,7 @@ convolution_transpose = op(
     torch=_transpose_by_torch,
     flops=_transpose_flops,
     backward_flops=_transpose_backward_flops,
-    dims=lambda y, x, weight, *_: _dims(x, weight, 3),
+    dims=lambda y, x, weight, bias, *more: _dims(x, weight, more[5], transposed=True),
     **_COMMON,
 )
 convolution_weight_gradient = op(
@@ -365,6 +413,6 @@ convolution_weight_gradient = op(
     formula=_weight_gradient_gradients,
     torch=_weight_gradient_by_torch,
     flops=_weight_gradient_flops,
-    dims=lambda gw, g, x, *_: ([["n", *[None] * (len(x) - 1)]] * 2, [[None] * (len(x))]),
+    dims=_weight_gradient_dims,
     **_COMMON,
 )

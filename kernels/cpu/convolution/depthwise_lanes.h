@@ -1,0 +1,132 @@
+// Between tensors and rows of accumulators [column][lane], where each lane is a channel.
+//
+// Channels that lie side by side are vectors already; columns that do become rows of a square of lanes, which is
+// transposed. Anything else goes element by element.
+#pragma once
+
+#include "../product/lanes.h"
+#include "depthwise.h"
+
+namespace nk::NK_ISA {
+
+// Where the channels of one vector lie.
+template <class S>
+struct LaneChannels {
+    int64_t offset[vec<S>::lanes];  // of each; those beyond the last repeat it
+    int n;                          // valid
+    bool together;                  // side by side
+
+    LaneChannels() = default;
+    // Channels first + l of what is made; (c / per_group) * sources + s of the source.
+    LaneChannels(int64_t first, int64_t channels, int64_t per_group, int64_t sources, int64_t s, int64_t stride) {
+        n = channels - first < vec<S>::lanes ? static_cast<int>(channels - first) : vec<S>::lanes;
+        together = per_group == 1 && sources == 1 && (stride == 1 || n == 1);
+        for (int l = 0; l < vec<S>::lanes; ++l) {
+            const int64_t c = first + (l < n ? l : n - 1);
+            offset[l] = (per_group == 1 ? c * sources + s : c / per_group * sources + s) * stride;
+        }
+    }
+};
+
+// `n` columns of memory, `columns` to a row of lanes.
+template <class S, class T>
+void transpose_in(S* to, int64_t columns, int64_t apart, const T* from, const LaneChannels<S>& c, int64_t n) {
+    using V = vec<S>;
+    if constexpr (V::lanes == 1) {
+        const T* x = from + c.offset[0];
+        for (; n > 0; n -= columns, x += columns, to += apart)
+            for (int64_t j = 0; j < columns && j < n; ++j) store(to + j, load(x + j));
+    } else {
+        const T* row[V::lanes];
+        for (int l = 0; l < V::lanes; ++l) row[l] = from + c.offset[l];
+        int64_t column = 0;
+        for (int64_t j = 0; j < n; j += V::lanes) {
+            const int64_t left = n - j;
+            decltype(V::v) r[V::lanes];
+            if (left >= V::lanes) {
+                unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE { r[l] = load(row[l] + j).v; });
+            } else {
+                const first<S> some(left);
+                unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE { r[l] = load(row[l] + j, some).v; });
+            }
+            transpose(r);
+            if (left >= V::lanes && column + V::lanes <= columns) {
+                S* at = to + column * V::lanes;
+                unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE { store(at + l * V::lanes, V(r[l])); });
+                column += V::lanes;
+                if (column == columns) column = 0, to += apart;
+            } else {
+                unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE {
+                    if (l < left) {
+                        store(to + column * V::lanes, V(r[l]));
+                        if (++column == columns) column = 0, to += apart;
+                    }
+                });
+            }
+        }
+    }
+}
+
+// n columns to memory; behind them, up to a vector's lanes of columns may be read.
+template <class S, class T>
+void transpose_out(T* to, const LaneChannels<S>& c, const S* from, int64_t n) {
+    using V = vec<S>;
+    if constexpr (V::lanes == 1) {
+        for (int64_t j = 0; j < n; ++j) store(to + c.offset[0] + j, load(from + j));
+    } else {
+        for (int64_t j = 0; j < n; j += V::lanes) {
+            const int64_t left = n - j;
+            decltype(V::v) r[V::lanes];
+            unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE { r[l] = load(from + (j + l) * V::lanes).v; });
+            transpose(r);
+            const first<S> some(left);
+            if (left >= V::lanes && c.n == V::lanes)
+                unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE { store(to + c.offset[l] + j, V(r[l])); });
+            else
+                unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE {
+                    if (l < c.n) store(to + c.offset[l] + j, V(r[l]), some);
+                });
+        }
+    }
+}
+
+// One row of n columns, `step` apart in memory.
+template <class S, class T>
+void lanes_in(S* to, const T* from, const LaneChannels<S>& c, int64_t step, int64_t n) {
+    using V = vec<S>;
+    if (c.together) {
+        from += c.offset[0];
+        if (c.n == V::lanes) {
+            for (int64_t j = 0; j < n; ++j) store(to + j * V::lanes, load(from + j * step));
+        } else {
+            const first<S> some(c.n);
+            for (int64_t j = 0; j < n; ++j) store(to + j * V::lanes, load(from + j * step, some));
+        }
+    } else if (step == 1) {
+        transpose_in(to, n, n * V::lanes, from, c, n);
+    } else {
+        for (int64_t j = 0; j < n; ++j)
+            for (int l = 0; l < V::lanes; ++l) to[j * V::lanes + l] = to_number(from[c.offset[l] + j * step]);
+    }
+}
+
+template <class S, class T>
+void lanes_out(T* to, const LaneChannels<S>& c, int64_t step, const S* from, int64_t n) {
+    using V = vec<S>;
+    if (c.together) {
+        to += c.offset[0];
+        if (c.n == V::lanes) {
+            for (int64_t j = 0; j < n; ++j) store(to + j * step, load(from + j * V::lanes));
+        } else {
+            const first<S> some(c.n);
+            for (int64_t j = 0; j < n; ++j) store(to + j * step, load(from + j * V::lanes), some);
+        }
+    } else if (step == 1) {
+        transpose_out(to, c, from, n);
+    } else {
+        for (int64_t j = 0; j < n; ++j)
+            for (int l = 0; l < c.n; ++l) put_number(to[c.offset[l] + j * step], from[j * V::lanes + l]);
+    }
+}
+
+}  // namespace nk::NK_ISA

@@ -10,6 +10,7 @@
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
 #include "plan/arithmetic.h"
+#include "plan/stores_cpu.h"
 #include "tensor/check.h"
 
 namespace nk::convolution {
@@ -49,32 +50,35 @@ struct Plan {
     int threads;
     cpu::DepthwisePart part;
 
-    Plan(const Geometry& g, const TensorView& source, bool image, bool weight, bool other)
+    Plan(const Geometry& g, const TensorView& source, const TensorView& made, bool image, bool weight, bool other,
+         bool plain)
         : depth(g, 0, image), height(g, 1, image), width(g, image) {
         const int d = static_cast<int>(source.dtype);
         const cpu::Table& table = cpu::table();
-        const bool by_image = image;
-        shape.channels = by_image ? g.c : g.o;
-        shape.per_group = by_image ? g.image_channels() : g.result_channels();
-        shape.sources = by_image ? g.result_channels() : g.image_channels();
+        shape.channels = image ? g.c : g.o;
+        shape.per_group = image ? g.image_channels() : g.result_channels();
+        shape.sources = image ? g.result_channels() : g.image_channels();
         std::copy_n(g.kernel, 3, shape.taps);
         shape.columns = width.shape();
         images = g.n;
-        lanes = table.convolution.depthwise.lanes[d];
+        in_place = plain && reads_in_place(g, source, made);
+        lanes = in_place ? table.convolution.depthwise.last_lanes[d] : table.convolution.depthwise.lanes[d];
         size = source.dtype == DType::f64 ? 8 : 4;
         vectors = ceil_div(shape.channels, lanes);
         const bool last = source.stride[1] == 1 && shape.per_group == 1 && shape.sources == 1;
         const auto& c = shape.columns;
+        int64_t kT = kTogether;
         const int64_t made_rows = image ? g.in[1] : g.out[1];
         band = last && !weight ? 1 : std::clamp<int64_t>(kBandColumns / std::max<int64_t>(c.made, 1), 1, made_rows);
-        block = last ? std::clamp<int64_t>(kTogether / (lanes * size_of(source.dtype)), 1, vectors) : 1;
+        if (const char* e = std::getenv("DW_CB"); e && in_place) kT = atoi(e);
+        block = last ? std::clamp<int64_t>(kT / (lanes * size_of(source.dtype)), 1, vectors) : 1;
         blocks = ceil_div(vectors, block);
         block = ceil_div(vectors, blocks);
         shape.axis[0] = depth.shape(1), shape.axis[1] = height.shape(band);
         const int64_t slots = shape.sources * shape.axis[0].slots * shape.axis[1].slots;
         const int64_t indices = width.indices(), place = slots * block * lanes * size;
         tile = std::max(kLeastTile, (kRing / place - c.reach) / c.stride + 1);
-        tiles = c.fold != nullptr ? 1 : std::max<int64_t>(1, ceil_div(indices, tile));
+        tiles = c.fold != nullptr || in_place ? 1 : std::max<int64_t>(1, ceil_div(indices, tile));
         tile = tiles == 1 ? indices : round_up(ceil_div(indices, tiles), 8);
         tiles = ceil_div(indices, tile);
         rows = shape.axis[0].made * shape.axis[1].made * (weight ? images : 1);
@@ -97,14 +101,29 @@ struct Plan {
         };
         const int64_t places = (tile - 1) * c.stride + c.reach;
         const int64_t columns = std::min(tile * c.step, c.made);
-        const int64_t made = block * band * columns * lanes * size + lanes * lanes * size;
-        take(place * places);
-        part.work_tags = take(4 * slots);
+        const int64_t made_bytes = block * band * columns * lanes * size + lanes * lanes * size;
+        take(in_place ? 0 : place * places);
+        part.work_tags = take(in_place ? 0 : 4 * slots);
         part.work_reads = take(16 * std::max(band, shape.sources * depth.most() * height.most()));
-        part.work_made = take(made);
-        part.work_other = other ? take(made) : 0;
+        part.work_made = take(in_place ? 0 : made_bytes);
+        part.work_other = other ? take(made_bytes) : 0;
         bytes = round_up(at, 4096) + 192;  // threads' parts don't lie on the same sets of the first cache
         bytes = round_up(bytes, 64);
+    }
+
+    // Channels side by side, nothing but zeros as padding, nothing to do with the sums but to store them.
+    bool reads_in_place(const Geometry& g, const TensorView& source, const TensorView& made) const {
+        const int d = static_cast<int>(source.dtype);
+        const auto serves = cpu::table().convolution.depthwise.last_serves[d];
+        const auto& c = shape.columns;
+        if (serves == nullptr || shape.per_group != 1 || shape.sources != 1 || source.stride[1] != 1 ||
+            made.stride[1] != 1 || g.mode != PaddingMode::zeros)
+            return false;
+        for (int64_t i = 0; i < c.phase_count; ++i) {
+            const cpu::DepthwisePhase& f = c.phases[i];
+            if ((c.dilation != 1 && f.taps != 1) || !serves(f.taps, c.stride, shape.channels)) return false;
+        }
+        return true;
     }
 
     int64_t units() const { return blocks * tiles * split; }
@@ -119,11 +138,12 @@ struct Plan {
         return p;
     }
     std::string describe() const {
-        return concat(cpu::name_of(cpu::table().level), ", depthwise, ", block, " x ", lanes, " channels, ", tile,
+        return concat(cpu::name_of(cpu::table().level), in_place ? ", depthwise in place, " : ", depthwise, ", block, " x ", lanes, " channels, ", tile,
                       " columns, ", threads, " threads");
     }
 
     double work;
+    bool in_place;
 };
 
 cpu::Workspace& workspace() {
@@ -142,10 +162,23 @@ cpu::DepthwisePack pack_of(const TensorView& w, bool image) {
             {w.stride[2], w.stride[3], w.stride[4]}, nullptr};
 }
 
-void make(const char* op, Plan& plan, cpu::DepthwiseTask& task, const TensorView& weight, bool image) {
+// Whole lines, each written once, of a result that the caches don't keep.
+bool goes_past(const TensorView& made, const TensorView& source, int64_t lanes) {
+    const TensorView* const touched[] = {&made, &source};
+    for (int i = 2; i < made.ndim; ++i)
+        if (made.stride[i] * size_of(made.dtype) % 64 != 0) return false;
+    return made.shape[1] % lanes == 0 && reinterpret_cast<uintptr_t>(made.data) % 64 == 0 &&
+           made.stride[0] * size_of(made.dtype) % 64 == 0 &&
+           plan::goes_past(touched, 1, 1, cpu::last_level_cache());
+}
+
+void make(const char* op, Plan& plan, cpu::DepthwiseTask& task, const TensorView& made, const TensorView& source,
+          const TensorView& weight, bool image) {
     const int d = static_cast<int>(weight.dtype);
     const auto& entries = cpu::table().convolution.depthwise;
     task.shape = plan.shape;
+    task.made = tensor(made), task.source = tensor(source);
+    if (plan.in_place) task.past = goes_past(made, source, plan.lanes);
     const int64_t packed = round_up(
         plan.vectors * plan.shape.sources * plan.shape.all_taps() * plan.lanes * plan.size, 4096);
     cpu::Workspace& memory = workspace();
@@ -155,15 +188,18 @@ void make(const char* op, Plan& plan, cpu::DepthwiseTask& task, const TensorView
     task.weight = work;
     run_on_cpu(op, op, plan.work, [&] { return plan.describe(); }, [&] {
         cpu::parallel(plan.threads, [&](int tid, int count) {
-            entries.pack[d](plan.shape, pack, plan.vectors * tid / count, plan.vectors * (tid + 1) / count);
+            const int64_t vectors = plan::ceil_div(plan.shape.channels, entries.lanes[d]);
+            (plan.in_place ? entries.last_pack[d] : entries.pack[d])(plan.shape, pack, vectors * tid / count,
+                                                                     vectors * (tid + 1) / count);
             if (count > 1) cpu::barrier();
             char* const own = work + packed + tid * plan.bytes;
             const int64_t each = plan.units();
             share(plan.images * each, tid, count, [&](int64_t u) {
                 cpu::DepthwisePart p = plan.at(u % each, own);
                 p.image = u / each;
-                entries.run[d](task, p);
+                (plan.in_place ? entries.last_run[d] : entries.run[d])(task, p);
             });
+            if (task.past) cpu::drain_stores();
         });
     });
     memory.trim();
@@ -173,9 +209,10 @@ void make(const char* op, Plan& plan, cpu::DepthwiseTask& task, const TensorView
 
 bool depthwise_forward(const Forward& p) {
     if (!serves(p.g)) return false;
-    Plan plan(p.g, p.image, false, false, p.residual != nullptr);
+    const bool plain = p.activation == Activation::identity && p.preact == nullptr && p.residual == nullptr &&
+                       (p.bias == nullptr || p.bias->stride[0] == 1);
+    Plan plan(p.g, p.image, p.result, false, false, p.residual != nullptr, plain);
     cpu::DepthwiseTask task;
-    task.made = tensor(p.result), task.source = tensor(p.image);
     if (p.preact != nullptr) task.preact = tensor(*p.preact);
     if (p.residual != nullptr) task.residual = tensor(*p.residual);
     if (p.bias != nullptr) task.bias = p.bias->data, task.bias_step = p.bias->stride[0];
@@ -184,23 +221,22 @@ bool depthwise_forward(const Forward& p) {
         task.activation = static_cast<int>(p.activation);
         task.p[0] = p.p[0], task.p[1] = p.p[1];
     }
-    make(p.op, plan, task, p.weight, false);
+    make(p.op, plan, task, p.result, p.image, p.weight, false);
     return true;
 }
 
 bool depthwise_data_gradient(const DataGradient& p) {
     if (!serves(p.g)) return false;
-    Plan plan(p.g, p.result, true, false, false);
+    Plan plan(p.g, p.result, p.image, true, false, false, p.bias == nullptr || p.bias->stride[0] == 1);
     cpu::DepthwiseTask task;
-    task.made = tensor(p.image), task.source = tensor(p.result);
     if (p.bias != nullptr) task.bias = p.bias->data, task.bias_step = p.bias->stride[0];
-    make(p.op, plan, task, p.weight, true);
+    make(p.op, plan, task, p.image, p.result, p.weight, true);
     return true;
 }
 
 bool depthwise_weight_gradient(const WeightGradient& p) {
     if (!serves(p.g)) return false;
-    Plan plan(p.g, p.image, false, true, false);
+    Plan plan(p.g, p.image, p.result, false, true, false, false);
     const int d = static_cast<int>(p.image.dtype);
     const auto& entries = cpu::table().convolution.depthwise;
     const cpu::DepthwiseWeightTask task{plan.shape, tensor(p.result), tensor(p.image)};

@@ -75,6 +75,7 @@ struct DepthwiseTask {
     void (*activate)(void* x, int64_t n, int activation, const double* p) = nullptr;
     int activation = 0;
     double p[2] = {0, 0};
+    bool past = false;  // channels last: written past the caches
 };
 
 // The weight of vectors [v0, v1) as accumulators [vector][source][depth][height][place in order][lane].
@@ -105,6 +106,11 @@ struct DepthwiseEntries {
     // gw of vectors [v0, v1): parts of sums `apart` accumulators from each other, each [vector][source][taps][lane].
     void (*weight_finish[kFloatTypes])(const DepthwiseShape&, const DepthwisePack&, int64_t v0, int64_t v1,
                                        void* sums, int64_t parts, int64_t apart);
+    // Channels side by side in source and made: in place. Null where there are none; no activation, no residual.
+    int last_lanes[kFloatTypes];
+    bool (*last_serves[kFloatTypes])(int64_t taps, int64_t stride, int64_t channels);  // of one phase
+    void (*last_pack[kFloatTypes])(const DepthwiseShape&, const DepthwisePack&, int64_t v0, int64_t v1);
+    void (*last_run[kFloatTypes])(const DepthwiseTask&, const DepthwisePart&);
 };
 
 }  // namespace nk::cpu

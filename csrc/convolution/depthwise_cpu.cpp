@@ -22,6 +22,8 @@ using plan::round_up;
 
 constexpr int64_t kRing = 24 << 10;    // bytes of a ring that stays in the first cache
 constexpr int64_t kTogether = 128;     // bytes of channels that are read together where they lie side by side
+constexpr int64_t kWeightTogether = 512;
+constexpr int64_t kBandInPlace = 256;
 constexpr int64_t kBandColumns = 64;   // columns of narrow rows that are made together
 constexpr int64_t kLeastTile = 16;     // columns
 constexpr int64_t kMostInGroup = 4;    // channels, of groups that have more than one
@@ -61,7 +63,7 @@ struct Plan {
         std::copy_n(g.kernel, 3, shape.taps);
         shape.columns = width.shape();
         images = g.n;
-        in_place = plain && reads_in_place(g, source, made);
+        in_place = plain && reads_in_place(g, source, made, weight);
         lanes = in_place ? table.convolution.depthwise.last_lanes[d] : table.convolution.depthwise.lanes[d];
         size = source.dtype == DType::f64 ? 8 : 4;
         vectors = ceil_div(shape.channels, lanes);
@@ -70,10 +72,13 @@ struct Plan {
         int64_t kT = kTogether;
         const int64_t made_rows = image ? g.in[1] : g.out[1];
         band = last && !weight ? 1 : std::clamp<int64_t>(kBandColumns / std::max<int64_t>(c.made, 1), 1, made_rows);
+        if (in_place) kT = weight ? kWeightTogether : 1 << 20;
         if (const char* e = std::getenv("DW_CB"); e && in_place) kT = atoi(e);
         block = last ? std::clamp<int64_t>(kT / (lanes * size_of(source.dtype)), 1, vectors) : 1;
         blocks = ceil_div(vectors, block);
         block = ceil_div(vectors, blocks);
+        if (in_place && weight) band = std::clamp<int64_t>(kBandInPlace / std::max<int64_t>(c.made, 1), 1, made_rows);
+        if (const char* e = std::getenv("DW_BD"); e && in_place && weight) band = std::clamp<int64_t>(atoi(e) / std::max<int64_t>(c.made, 1), 1, made_rows);
         shape.axis[0] = depth.shape(1), shape.axis[1] = height.shape(band);
         const int64_t slots = shape.sources * shape.axis[0].slots * shape.axis[1].slots;
         const int64_t indices = width.indices(), place = slots * block * lanes * size;
@@ -104,17 +109,18 @@ struct Plan {
         const int64_t made_bytes = block * band * columns * lanes * size + lanes * lanes * size;
         take(in_place ? 0 : place * places);
         part.work_tags = take(in_place ? 0 : 4 * slots);
-        part.work_reads = take(16 * std::max(band, shape.sources * depth.most() * height.most()));
-        part.work_made = take(in_place ? 0 : made_bytes);
+        part.work_reads = take(16 * std::max(band * g.kernel[1], shape.sources * depth.most() * height.most()));
+        part.work_made = take(in_place ? block * lanes * shape.all_taps() * size : made_bytes);
         part.work_other = other ? take(made_bytes) : 0;
         bytes = round_up(at, 4096) + 192;  // threads' parts don't lie on the same sets of the first cache
         bytes = round_up(bytes, 64);
     }
 
     // Channels side by side, nothing but zeros as padding, nothing to do with the sums but to store them.
-    bool reads_in_place(const Geometry& g, const TensorView& source, const TensorView& made) const {
+    bool reads_in_place(const Geometry& g, const TensorView& source, const TensorView& made, bool weight) const {
         const int d = static_cast<int>(source.dtype);
-        const auto serves = cpu::table().convolution.depthwise.last_serves[d];
+        const auto& entries = cpu::table().convolution.depthwise;
+        const auto serves = (weight ? entries.last_weight_serves : entries.last_serves)[d];
         const auto& c = shape.columns;
         if (serves == nullptr || shape.per_group != 1 || shape.sources != 1 || source.stride[1] != 1 ||
             made.stride[1] != 1 || g.mode != PaddingMode::zeros)
@@ -236,12 +242,14 @@ bool depthwise_data_gradient(const DataGradient& p) {
 
 bool depthwise_weight_gradient(const WeightGradient& p) {
     if (!serves(p.g)) return false;
-    Plan plan(p.g, p.image, p.result, false, true, false, false);
+    Plan plan(p.g, p.image, p.result, false, true, false, true);
     const int d = static_cast<int>(p.image.dtype);
     const auto& entries = cpu::table().convolution.depthwise;
     const cpu::DepthwiseWeightTask task{plan.shape, tensor(p.result), tensor(p.image)};
-    const int64_t vector = plan.shape.sources * plan.shape.all_taps() * plan.lanes * plan.size;
-    const int64_t apart = plan.vectors * vector, parts = plan.tiles * plan.split;
+    // Sums lie in vectors of accumulators, whatever lanes the kernel that makes them has.
+    const int64_t lanes = entries.lanes[d], vectors = ceil_div(plan.shape.channels, lanes);
+    const int64_t vector = plan.shape.sources * plan.shape.all_taps() * lanes * plan.size;
+    const int64_t apart = vectors * vector, parts = plan.tiles * plan.split;
     const int64_t sums = round_up(std::max<int64_t>(parts, 1) * apart, 4096);
     cpu::Workspace& memory = workspace();
     char* const work = memory.get(static_cast<size_t>(sums + plan.threads * plan.bytes));
@@ -252,11 +260,15 @@ bool depthwise_weight_gradient(const WeightGradient& p) {
             char* const own = work + sums + tid * plan.bytes;
             share(plan.units(), tid, count, [&](int64_t u) {
                 const cpu::DepthwisePart part = plan.at(u, own);
-                entries.weight[d](task, part, work + u / plan.blocks * apart + part.v0 * vector);
+                char* const own_sums = work + u / plan.blocks * apart;
+                if (plan.in_place)
+                    entries.last_weight[d](task, part, own_sums);
+                else
+                    entries.weight[d](task, part, own_sums + part.v0 * vector);
             });
             if (count > 1) cpu::barrier();
-            entries.weight_finish[d](plan.shape, pack, plan.vectors * tid / count, plan.vectors * (tid + 1) / count,
-                                     work, parts, apart / plan.size);
+            entries.weight_finish[d](plan.shape, pack, vectors * tid / count, vectors * (tid + 1) / count, work, parts,
+                                     apart / plan.size);
         });
     });
     memory.trim();

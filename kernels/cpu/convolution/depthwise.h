@@ -111,6 +111,9 @@ struct DepthwiseEntries {
     bool (*last_serves[kFloatTypes])(int64_t taps, int64_t stride, int64_t channels);  // of one phase
     void (*last_pack[kFloatTypes])(const DepthwiseShape&, const DepthwisePack&, int64_t v0, int64_t v1);
     void (*last_run[kFloatTypes])(const DepthwiseTask&, const DepthwisePart&);
+    bool (*last_weight_serves[kFloatTypes])(int64_t taps, int64_t stride, int64_t channels);
+    // As `weight`, but sums are those of all channels, vectors `lanes` wide.
+    void (*last_weight[kFloatTypes])(const DepthwiseWeightTask&, const DepthwisePart&, void* sums);
 };
 
 }  // namespace nk::cpu

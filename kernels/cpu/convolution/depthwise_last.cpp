@@ -1,6 +1,7 @@
 // Channels last: a block of columns at a time, its sums in registers. What a row of the source holds is loaded once for
 // all columns of the block that read it; what lies in the padding is left out.
 #include "depthwise_last.h"
+#include <cstdlib>
 
 #include "depthwise_lanes.h"
 #include "register.h"
@@ -25,10 +26,11 @@ struct LastRow {
     int64_t begin, end;                 // places that the source has, for column 0
     const T* bias;
     bool past;
+    int64_t ahead, out_ahead;  // from the last read, from the column made, to those of the row that is made next
 };
 
 template <class T, int Taps, int Stride, int N>
-NK_INLINE void block(const LastRow<T>& r, int64_t j) {
+void block(const LastRow<T>& r, int64_t j) {
     using V = LastVec<T>;
     constexpr int kPlaces = (N - 1) * Stride + Taps;
     const int64_t begin = r.begin - j * Stride, end = r.end - j * Stride;
@@ -57,6 +59,13 @@ NK_INLINE void block(const LastRow<T>& r, int64_t j) {
         });
     }
     T* out = r.out + j * r.step;
+    if (r.ahead != 0) {
+        const T* next = x + (r.count > 0 ? r.reads[r.count - 1].x : 0) + r.ahead;
+        for (int i = 0; i < N * Stride; ++i, next += r.pitch) __builtin_prefetch(next, 0, 3);
+        next = out + r.out_ahead;
+        if (!r.past)
+            for (int i = 0; i < N; ++i, next += r.step) __builtin_prefetch(next, 1, 3);
+    }
     unroll<N>([&](auto i) NK_LAMBDA_INLINE {
         put_wide(out, sum[i], r.past);
         out += r.step;
@@ -67,34 +76,31 @@ NK_INLINE void block(const LastRow<T>& r, int64_t j) {
 template <class T>
 constexpr int kColumns = LastVec<T>::lanes == 16 && vec<float>::lanes == 8 ? 4 : 8;
 
+template <class T>
+struct Block {
+    void (*run)(const LastRow<T>&, int64_t j) = nullptr;
+    int64_t columns = 1;
+};
+
 // Blocks of equal size where there are such; else the last overlaps the one before it.
-template <class T, int Taps, int Stride, int N>
-NK_INLINE void blocks(const LastRow<T>& r, int64_t n) {
-    for (int64_t j = 0; j < n; j += N) block<T, Taps, Stride, N>(r, j + N <= n ? j : n - N);
-}
 template <class T, int Taps, int Stride>
-void row(const LastRow<T>& r, int64_t n) {
+Block<T> block_for(int64_t n) {
     constexpr int most = kColumns<T>;
     if (n >= most - 1 && n % most != 0 && (n % (most - 1) == 0 || n < most))
-        blocks<T, Taps, Stride, most - 1>(r, n);
-    else if (n >= most)
-        blocks<T, Taps, Stride, most>(r, n);
-    else if (n >= 3)
-        blocks<T, Taps, Stride, 3>(r, n);
-    else
-        blocks<T, Taps, Stride, 1>(r, n);
+        return {block<T, Taps, Stride, most - 1>, most - 1};
+    if (n >= most) return {block<T, Taps, Stride, most>, most};
+    if (n >= 3) return {block<T, Taps, Stride, 3>, 3};
+    return {block<T, Taps, Stride, 1>, 1};
 }
 
+// For n columns of a row.
 template <class T>
-using Row = void (*)(const LastRow<T>&, int64_t);
-
-template <class T>
-Row<T> row_of(int64_t taps, int64_t stride) {
-    if (stride >= 4) return nullptr;
+Block<T> block_for(int64_t taps, int64_t stride, int64_t n) {
+    if (stride >= 4) return {};
     switch (taps * 4 + stride) {
 #define NK_FORM(taps, stride)   \
     case (taps) * 4 + (stride): \
-        return row<T, taps, stride>;
+        return block_for<T, taps, stride>(n);
         NK_FORM(1, 1)
         NK_FORM(2, 1)
         NK_FORM(3, 1)
@@ -105,13 +111,13 @@ Row<T> row_of(int64_t taps, int64_t stride) {
         NK_FORM(5, 2)
 #undef NK_FORM
         default:
-            return nullptr;
+            return {};
     }
 }
 
 template <class T>
 bool serves(int64_t taps, int64_t stride, int64_t channels) {
-    return channels >= LastVec<T>::lanes && row_of<T>(taps, stride) != nullptr;
+    return channels >= LastVec<T>::lanes && block_for<T>(taps, stride, 1).run != nullptr;
 }
 
 // [depth][height][place in order][channel]
@@ -150,6 +156,7 @@ void run(const DepthwiseTask& t, const DepthwisePart& p) {
     T* const made = static_cast<T*>(t.made.data) + p.image * t.made.image;
     for (int64_t r = p.r0; r < p.r1; ++r) {
         const int64_t d = r / height.made, h = r % height.made;
+        static const int ahead = getenv("DW_AH") ? atoi(getenv("DW_AH")) : 1;
         int64_t count = 0;
         for (int32_t e = depth.start[d]; e < depth.start[d + 1]; ++e)
             for (int32_t f = height.start[h]; f < height.start[h + 1]; ++f)
@@ -159,16 +166,18 @@ void run(const DepthwiseTask& t, const DepthwisePart& p) {
         for (int64_t i = 0; i < c.phase_count; ++i) {
             const cpu::DepthwisePhase& f = c.phases[i];
             const int64_t n = (c.made - f.first + c.step - 1) / c.step, before = c.before - f.from;
-            const auto make = row_of<T>(f.taps, c.stride);
+            const Block<T> block = block_for<T>(f.taps, c.stride, n);
             LastRow<T> row{reads, count, nullptr, nullptr, nullptr, t.source.axis[2], shape.channels,
-                           c.step * t.made.axis[2], before, before + c.source, nullptr, t.past};
+                           c.step * t.made.axis[2], before, before + c.source, nullptr, t.past,
+                           t.source.axis[1] * ahead, t.made.axis[1]};
             for (int64_t v = p.v0; v < p.v1; ++v) {
                 const int64_t channel = last_channel<T>(v, shape.channels);
                 row.x = image + channel - before * t.source.axis[2];
                 row.w = static_cast<const T*>(t.weight) + channel + f.weight * shape.channels;
                 row.out = to + channel + f.first * t.made.axis[2];
                 if (t.bias != nullptr) row.bias = static_cast<const T*>(t.bias) + channel;
-                make(row, n);
+                for (int64_t j = 0; j < n; j += block.columns)
+                    block.run(row, j + block.columns <= n ? j : n - block.columns);
             }
         }
     }

@@ -7,6 +7,7 @@ namespace nk::NK_ISA {
 
 void register_depthwise(cpu::DepthwiseEntries& e);
 void register_depthwise_last(cpu::DepthwiseEntries& e);
+void register_depthwise_last_weight(cpu::DepthwiseEntries& e);
 void register_depthwise_weight(cpu::DepthwiseEntries& e);
 
 }  // namespace nk::NK_ISA

@@ -6,6 +6,7 @@ namespace nk::NK_ISA {
 void register_convolution(cpu::ConvolutionEntries& e) {
     register_depthwise(e.depthwise);
     register_depthwise_last(e.depthwise);
+    register_depthwise_last_weight(e.depthwise);
     register_depthwise_weight(e.depthwise);
 }
 

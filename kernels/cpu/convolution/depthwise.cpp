@@ -69,6 +69,7 @@ struct Maker {
     Ring<S, T> ring;
     cpu::DepthwiseRead* reads;
     S *made, *other;
+    LaneCache<S> made_channels, preact_channels, residual_channels;
     int64_t begin, columns;  // of the part: made columns
 
     Maker(const DepthwiseTask& task, const DepthwisePart& part)
@@ -145,21 +146,21 @@ struct Maker {
         const int64_t all = rows * columns * kLanes;
         for (int64_t v = p.v0; v < p.v1; ++v) {
             S* from = made + (v - p.v0) * all;
-            if (t.preact.data != nullptr) move<true>(t.preact, from, v, d, h, rows);
+            if (t.preact.data != nullptr) move<true>(t.preact, preact_channels, from, v, d, h, rows);
             if (t.activate != nullptr) t.activate(from, all, t.activation, t.p);
             if (t.residual.data != nullptr) {
-                move<false>(t.residual, other, v, d, h, rows);
+                move<false>(t.residual, residual_channels, other, v, d, h, rows);
                 for (int64_t i = 0; i < all; i += kLanes) store(from + i, load(from + i) + load(other + i));
             }
-            move<true>(t.made, from, v, d, h, rows);
+            move<true>(t.made, made_channels, from, v, d, h, rows);
         }
     }
 
     // Between rows of lanes and those of a tensor.
     template <bool Out>
-    void move(const DepthwiseTensor& x, S* lanes, int64_t v, int64_t d, int64_t h, int64_t rows) {
+    void move(const DepthwiseTensor& x, LaneCache<S>& cache, S* lanes, int64_t v, int64_t d, int64_t h, int64_t rows) {
         const auto& c = shape.columns;
-        const LaneChannels<S> channels(v * kLanes, shape.channels, 1, 1, 0, x.channel);
+        const LaneChannels<S>& channels = cache.of(shape, x, v);
         const bool folds = c.fold != nullptr;
         T* to = static_cast<T*>(x.data) + p.image * x.image + d * x.axis[0] + h * x.axis[1] + begin * x.axis[2];
         int64_t n = folds ? c.folded : columns;
@@ -167,7 +168,7 @@ struct Maker {
         if (!folds && x.axis[1] == n * x.axis[2]) n *= rows, rows = 1;
         for (; rows > 0; --rows, to += x.axis[1], lanes += columns * kLanes) {
             if constexpr (Out)
-                lanes_out(to, channels, x.axis[2], lanes, n);
+                lanes_out(to, channels, x.axis[2], lanes, n, ahead_in<T>(x, kLanes));
             else
                 lanes_in(lanes, static_cast<const T*>(to), channels, x.axis[2], n);
         }

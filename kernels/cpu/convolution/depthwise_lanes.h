@@ -28,9 +28,10 @@ struct LaneChannels {
     }
 };
 
-// `n` columns of memory, `columns` to a row of lanes.
+// `n` columns of memory, `columns` to a row of lanes; those `ahead` elements on are fetched for later.
 template <class S, class T>
-void transpose_in(S* to, int64_t columns, int64_t apart, const T* from, const LaneChannels<S>& c, int64_t n) {
+void transpose_in(S* to, int64_t columns, int64_t apart, const T* from, const LaneChannels<S>& c, int64_t n,
+                  int64_t ahead = 0) {
     using V = vec<S>;
     if constexpr (V::lanes == 1) {
         const T* x = from + c.offset[0];
@@ -45,6 +46,8 @@ void transpose_in(S* to, int64_t columns, int64_t apart, const T* from, const La
             decltype(V::v) r[V::lanes];
             if (left >= V::lanes) {
                 unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE { r[l] = load(row[l] + j).v; });
+                if (ahead != 0)
+                    for (int l = 0; l < V::lanes; ++l) __builtin_prefetch(row[l] + j + ahead, 0, 3);
             } else {
                 const first<S> some(left);
                 unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE { r[l] = load(row[l] + j, some).v; });
@@ -69,7 +72,7 @@ void transpose_in(S* to, int64_t columns, int64_t apart, const T* from, const La
 
 // n columns to memory; behind them, up to a vector's lanes of columns may be read.
 template <class S, class T>
-void transpose_out(T* to, const LaneChannels<S>& c, const S* from, int64_t n) {
+void transpose_out(T* to, const LaneChannels<S>& c, const S* from, int64_t n, int64_t ahead = 0) {
     using V = vec<S>;
     if constexpr (V::lanes == 1) {
         for (int64_t j = 0; j < n; ++j) store(to + c.offset[0] + j, load(from + j));
@@ -80,6 +83,8 @@ void transpose_out(T* to, const LaneChannels<S>& c, const S* from, int64_t n) {
             unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE { r[l] = load(from + (j + l) * V::lanes).v; });
             transpose(r);
             const first<S> some(left);
+            if (ahead != 0)
+                for (int l = 0; l < V::lanes; ++l) __builtin_prefetch(to + c.offset[l] + j + ahead, 1, 3);
             if (left >= V::lanes && c.n == V::lanes)
                 unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE { store(to + c.offset[l] + j, V(r[l])); });
             else
@@ -92,7 +97,7 @@ void transpose_out(T* to, const LaneChannels<S>& c, const S* from, int64_t n) {
 
 // One row of n columns, `step` apart in memory.
 template <class S, class T>
-void lanes_in(S* to, const T* from, const LaneChannels<S>& c, int64_t step, int64_t n) {
+void lanes_in(S* to, const T* from, const LaneChannels<S>& c, int64_t step, int64_t n, int64_t ahead = 0) {
     using V = vec<S>;
     if (c.together) {
         from += c.offset[0];
@@ -103,7 +108,7 @@ void lanes_in(S* to, const T* from, const LaneChannels<S>& c, int64_t step, int6
             for (int64_t j = 0; j < n; ++j) store(to + j * V::lanes, load(from + j * step, some));
         }
     } else if (step == 1) {
-        transpose_in(to, n, n * V::lanes, from, c, n);
+        transpose_in(to, n, n * V::lanes, from, c, n, ahead);
     } else {
         for (int64_t j = 0; j < n; ++j)
             for (int l = 0; l < V::lanes; ++l) to[j * V::lanes + l] = to_number(from[c.offset[l] + j * step]);
@@ -111,7 +116,7 @@ void lanes_in(S* to, const T* from, const LaneChannels<S>& c, int64_t step, int6
 }
 
 template <class S, class T>
-void lanes_out(T* to, const LaneChannels<S>& c, int64_t step, const S* from, int64_t n) {
+void lanes_out(T* to, const LaneChannels<S>& c, int64_t step, const S* from, int64_t n, int64_t ahead = 0) {
     using V = vec<S>;
     if (c.together) {
         to += c.offset[0];
@@ -122,11 +127,38 @@ void lanes_out(T* to, const LaneChannels<S>& c, int64_t step, const S* from, int
             for (int64_t j = 0; j < n; ++j) store(to + j * step, load(from + j * V::lanes), some);
         }
     } else if (step == 1) {
-        transpose_out(to, c, from, n);
+        transpose_out(to, c, from, n, ahead);
     } else {
         for (int64_t j = 0; j < n; ++j)
             for (int l = 0; l < c.n; ++l) put_number(to[c.offset[l] + j * step], from[j * V::lanes + l]);
     }
+}
+
+// Those of the vector that was asked for last.
+template <class S>
+struct LaneCache {
+    int64_t v = -1, s = -1;
+    LaneChannels<S> channels;
+    const LaneChannels<S>& of(const cpu::DepthwiseShape& shape, const cpu::DepthwiseTensor& x, int64_t vector) {
+        if (v != vector) channels = LaneChannels<S>(vector * vec<S>::lanes, shape.channels, 1, 1, 0, x.channel);
+        v = vector;
+        return channels;
+    }
+    const LaneChannels<S>& of(const cpu::DepthwiseShape& shape, const cpu::DepthwiseTensor& x, int64_t vector,
+                              int64_t of_source) {
+        if (v != vector || s != of_source)
+            channels = LaneChannels<S>(vector * vec<S>::lanes, shape.channels, shape.per_group, shape.sources,
+                                       of_source, x.channel);
+        v = vector, s = of_source;
+        return channels;
+    }
+};
+
+// Where what is needed next lies: in small images the next channels, else the rows below.
+template <class T>
+int64_t ahead_in(const cpu::DepthwiseTensor& x, int64_t lanes) {
+    constexpr int64_t kSmall = 8192;  // bytes
+    return x.channel * int64_t(sizeof(T)) <= kSmall ? x.channel * lanes : 2 * x.axis[1];
 }
 
 }  // namespace nk::NK_ISA

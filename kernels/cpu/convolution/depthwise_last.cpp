@@ -1,7 +1,6 @@
 // Channels last: a block of columns at a time, its sums in registers. What a row of the source holds is loaded once for
 // all columns of the block that read it; what lies in the padding is left out.
 #include "depthwise_last.h"
-#include <cstdlib>
 
 #include "depthwise_lanes.h"
 #include "register.h"
@@ -26,7 +25,8 @@ struct LastRow {
     int64_t begin, end;                 // places that the source has, for column 0
     const T* bias;
     bool past;
-    int64_t ahead, out_ahead;  // from the last read, from the column made, to those of the row that is made next
+    // The next made row's source rows behind the last read, which are fetched ahead; the distance of two; of made rows.
+    int64_t next_rows, next_row, next_out;
 };
 
 template <class T, int Taps, int Stride, int N>
@@ -59,13 +59,13 @@ void block(const LastRow<T>& r, int64_t j) {
         });
     }
     T* out = r.out + j * r.step;
-    if (r.ahead != 0) {
-        const T* next = x + (r.count > 0 ? r.reads[r.count - 1].x : 0) + r.ahead;
-        for (int i = 0; i < N * Stride; ++i, next += r.pitch) __builtin_prefetch(next, 0, 3);
-        next = out + r.out_ahead;
-        if (!r.past)
-            for (int i = 0; i < N; ++i, next += r.step) __builtin_prefetch(next, 1, 3);
+    const T* next = x + (r.count > 0 ? r.reads[r.count - 1].x : 0) + (Taps / 2) * r.pitch;
+    for (int64_t row = 0; row < r.next_rows; ++row) {
+        next += r.next_row;
+        for (int64_t i = 0; i < N * Stride; ++i) __builtin_prefetch(next + i * r.pitch, 0, 3);
     }
+    if (!r.past && r.next_rows > 0)
+        for (int64_t i = 0; i < N; ++i) __builtin_prefetch(out + r.next_out + i * r.step, 1, 3);
     unroll<N>([&](auto i) NK_LAMBDA_INLINE {
         put_wide(out, sum[i], r.past);
         out += r.step;
@@ -156,12 +156,15 @@ void run(const DepthwiseTask& t, const DepthwisePart& p) {
     T* const made = static_cast<T*>(t.made.data) + p.image * t.made.image;
     for (int64_t r = p.r0; r < p.r1; ++r) {
         const int64_t d = r / height.made, h = r % height.made;
-        static const int ahead = getenv("DW_AH") ? atoi(getenv("DW_AH")) : 1;
         int64_t count = 0;
         for (int32_t e = depth.start[d]; e < depth.start[d + 1]; ++e)
             for (int32_t f = height.start[h]; f < height.start[h + 1]; ++f)
                 reads[count++] = {depth.at[e] * t.source.axis[0] + height.at[f] * t.source.axis[1],
                                   (depth.tap[e] * shape.taps[1] + height.tap[f]) * shape.taps[2] * shape.channels};
+        int64_t next_rows = 0;
+        if (r + 1 < p.r1 && h + 1 < height.made && height.start[h] < height.start[h + 1] &&
+            height.start[h + 1] < height.start[h + 2])
+            next_rows = height.at[height.start[h + 2] - 1] - height.at[height.start[h + 1] - 1];
         T* const to = made + d * t.made.axis[0] + h * t.made.axis[1];
         for (int64_t i = 0; i < c.phase_count; ++i) {
             const cpu::DepthwisePhase& f = c.phases[i];
@@ -169,7 +172,7 @@ void run(const DepthwiseTask& t, const DepthwisePart& p) {
             const Block<T> block = block_for<T>(f.taps, c.stride, n);
             LastRow<T> row{reads, count, nullptr, nullptr, nullptr, t.source.axis[2], shape.channels,
                            c.step * t.made.axis[2], before, before + c.source, nullptr, t.past,
-                           t.source.axis[1] * ahead, t.made.axis[1]};
+                           next_rows, t.source.axis[1], t.made.axis[1]};
             for (int64_t v = p.v0; v < p.v1; ++v) {
                 const int64_t channel = last_channel<T>(v, shape.channels);
                 row.x = image + channel - before * t.source.axis[2];

@@ -14,6 +14,7 @@ struct Ring {
     S* slots;
     int32_t* tags;
     const T* image = nullptr;
+    LaneCache<S> cache;
     int64_t places, first, slot;  // of a row; the first one; accumulators of a slot
 
     Ring(const cpu::DepthwiseShape& sh, const cpu::DepthwisePart& p, const cpu::DepthwiseTensor& src)
@@ -70,15 +71,16 @@ struct Ring {
         const int64_t n = end > begin ? end - begin : 0, step = source.axis[2], down = source.axis[1];
         const bool dense = rows > 1 && step == 1 && down == n && n == c.source;
         for (int64_t v = part.v0; v < part.v1; ++v) {
-            const LaneChannels<S> channels(v * kLanes, shape.channels, shape.per_group, shape.sources, s,
-                                           source.channel);
+            const LaneChannels<S>& channels = cache.of(shape, source, v, s);
             const T* from = image + d * source.axis[0] + h * down;
             S* to = slots + at(s, d, h) + (v - part.v0) * places * kLanes;
             if (n > 0 && dense && !channels.together)
-                transpose_in(to + (begin - first) * kLanes, n, slot, from, channels, n * rows);
+                transpose_in(to + (begin - first) * kLanes, n, slot, from, channels, n * rows,
+                             ahead_in<T>(source, kLanes));
             for (int64_t r = 0; r < rows; ++r, to += slot, from += down) {
                 if (n > 0 && (!dense || channels.together))
-                    lanes_in(to + (begin - first) * kLanes, from + (begin - c.before) * step, channels, step, n);
+                    lanes_in(to + (begin - first) * kLanes, from + (begin - c.before) * step, channels, step, n,
+                             ahead_in<T>(source, kLanes));
                 pad(to, from, channels, first, n > 0 ? begin : first + places);
                 if (n > 0) pad(to, from, channels, end, first + places);
             }

@@ -25,6 +25,7 @@ void weight(const DepthwiseWeightTask& t, const DepthwisePart& p, void* sums) {
     S* total = static_cast<S*>(sums);
     const int64_t taps = shape.all_taps(), vectors = p.v1 - p.v0, columns = p.j1 - p.j0;
     for (int64_t i = 0; i < vectors * shape.sources * taps * lanes; ++i) total[i] = 0;
+    LaneCache<S> made_channels;
     int64_t last = -1;
     for (int64_t r = p.r0; r < p.r1;) {
         const int64_t n = r / (depth.made * height.made), d = r / height.made % depth.made, h = r % height.made;
@@ -34,15 +35,17 @@ void weight(const DepthwiseWeightTask& t, const DepthwisePart& p, void* sums) {
         if (n != last) ring.begin(n);
         last = n;
         for (int64_t v = p.v0; v < p.v1; ++v) {
-            const LaneChannels<S> channels(v * lanes, shape.channels, 1, 1, 0, t.made.channel);
+            const LaneChannels<S>& channels = made_channels.of(shape, t.made, v);
             const T* from = static_cast<const T*>(t.made.data) + n * t.made.image + d * t.made.axis[0] +
                             h * t.made.axis[1] + p.j0 * t.made.axis[2];
             S* to = gs + (v - p.v0) * rows * columns * lanes;
             if (t.made.axis[1] == columns * t.made.axis[2]) {
-                lanes_in(to, from, channels, t.made.axis[2], columns * rows);
+                lanes_in(to, from, channels, t.made.axis[2], columns * rows,
+                         ahead_in<T>(t.made, lanes));
             } else {
                 for (int64_t i = 0; i < rows; ++i)
-                    lanes_in(to + i * columns * lanes, from + i * t.made.axis[1], channels, t.made.axis[2], columns);
+                    lanes_in(to + i * columns * lanes, from + i * t.made.axis[1], channels, t.made.axis[2], columns,
+                             ahead_in<T>(t.made, lanes));
             }
         }
         for (int32_t e = depth.start[d]; e < depth.start[d + 1]; ++e) ring.fill(depth.at[e], h, h + rows);

@@ -20,14 +20,15 @@ namespace {
 using plan::ceil_div;
 using plan::round_up;
 
-constexpr int64_t kRing = 24 << 10;    // bytes of a ring that stays in the first cache
-constexpr int64_t kTogether = 128;     // bytes of channels that are read together where they lie side by side
-constexpr int64_t kWeightTogether = 512;
-constexpr int64_t kBandInPlace = 256;
-constexpr int64_t kBandColumns = 64;   // columns of narrow rows that are made together
-constexpr int64_t kLeastTile = 16;     // columns
-constexpr int64_t kMostInGroup = 4;    // channels, of groups that have more than one
-constexpr int64_t kMostMultiplier = 16;  // results of one channel
+constexpr int64_t kRing = 24 << 10;        // bytes of a ring that stays in the first cache
+constexpr int64_t kTogether = 128;         // bytes of channels side by side that are copied into it together
+constexpr int64_t kAllTogether = 1 << 20;  // in place: memory is read from front to back
+constexpr int64_t kWeightTogether = 512;   // in place, weight's gradient: a band of its rows stays in the first cache
+constexpr int64_t kBandInPlace = 256;      // columns of such a band
+constexpr int64_t kBandColumns = 64;       // columns of narrow rows that are made together
+constexpr int64_t kLeastTile = 16;         // columns
+constexpr int64_t kMostInGroup = 4;        // channels, of groups that have more than one
+constexpr int64_t kMostMultiplier = 16;    // results of one channel
 constexpr int64_t kLeastGroups = 4;
 
 bool serves(const Geometry& g) {
@@ -45,10 +46,10 @@ struct Plan {
     DepthwiseRows depth, height;
     DepthwiseWidth width;
     cpu::DepthwiseShape shape;
-    int64_t images, lanes, vectors, size;     // size: bytes of an accumulator
-    int64_t block, blocks, tile, tiles;       // vectors and columns of a part
-    int64_t rows, split = 1;                  // rows of an image (weight gradient: of all); parts of them
-    int64_t band, bytes;                      // workspace of a part
+    int64_t images, lanes, vectors, size;  // size: bytes of an accumulator
+    int64_t block, blocks, tile, tiles;    // vectors and columns of a part
+    int64_t rows, split = 1;               // rows of an image (weight gradient: of all); parts of them
+    int64_t band, bytes;                   // workspace of a part
     int threads;
     cpu::DepthwisePart part;
 
@@ -69,16 +70,13 @@ struct Plan {
         vectors = ceil_div(shape.channels, lanes);
         const bool last = source.stride[1] == 1 && shape.per_group == 1 && shape.sources == 1;
         const auto& c = shape.columns;
-        int64_t kT = kTogether;
         const int64_t made_rows = image ? g.in[1] : g.out[1];
         band = last && !weight ? 1 : std::clamp<int64_t>(kBandColumns / std::max<int64_t>(c.made, 1), 1, made_rows);
-        if (in_place) kT = weight ? kWeightTogether : 1 << 20;
-        if (const char* e = std::getenv("DW_CB"); e && in_place) kT = atoi(e);
-        block = last ? std::clamp<int64_t>(kT / (lanes * size_of(source.dtype)), 1, vectors) : 1;
+        const int64_t together = !in_place ? kTogether : weight ? kWeightTogether : kAllTogether;
+        block = last ? std::clamp<int64_t>(together / (lanes * size_of(source.dtype)), 1, vectors) : 1;
         blocks = ceil_div(vectors, block);
         block = ceil_div(vectors, blocks);
         if (in_place && weight) band = std::clamp<int64_t>(kBandInPlace / std::max<int64_t>(c.made, 1), 1, made_rows);
-        if (const char* e = std::getenv("DW_BD"); e && in_place && weight) band = std::clamp<int64_t>(atoi(e) / std::max<int64_t>(c.made, 1), 1, made_rows);
         shape.axis[0] = depth.shape(1), shape.axis[1] = height.shape(band);
         const int64_t slots = shape.sources * shape.axis[0].slots * shape.axis[1].slots;
         const int64_t indices = width.indices(), place = slots * block * lanes * size;
@@ -144,8 +142,8 @@ struct Plan {
         return p;
     }
     std::string describe() const {
-        return concat(cpu::name_of(cpu::table().level), in_place ? ", depthwise in place, " : ", depthwise, ", block, " x ", lanes, " channels, ", tile,
-                      " columns, ", threads, " threads");
+        return concat(cpu::name_of(cpu::table().level), in_place ? ", depthwise in place, " : ", depthwise, ", block,
+                      " x ", lanes, " channels, ", tile, " columns, ", threads, " threads");
     }
 
     double work;
@@ -164,8 +162,8 @@ void share(int64_t units, int tid, int count, F f) {
 }
 
 cpu::DepthwisePack pack_of(const TensorView& w, bool image) {
-    return {w.data, w.stride[image ? 1 : 0], w.stride[image ? 0 : 1], image,
-            {w.stride[2], w.stride[3], w.stride[4]}, nullptr};
+    return {w.data, w.stride[image ? 1 : 0], w.stride[image ? 0 : 1], image, {w.stride[2], w.stride[3], w.stride[4]},
+            nullptr};
 }
 
 // Whole lines, each written once, of a result that the caches don't keep.
@@ -174,8 +172,7 @@ bool goes_past(const TensorView& made, const TensorView& source, int64_t lanes) 
     for (int i = 2; i < made.ndim; ++i)
         if (made.stride[i] * size_of(made.dtype) % 64 != 0) return false;
     return made.shape[1] % lanes == 0 && reinterpret_cast<uintptr_t>(made.data) % 64 == 0 &&
-           made.stride[0] * size_of(made.dtype) % 64 == 0 &&
-           plan::goes_past(touched, 1, 1, cpu::last_level_cache());
+           made.stride[0] * size_of(made.dtype) % 64 == 0 && plan::goes_past(touched, 1, 1, cpu::last_level_cache());
 }
 
 void make(const char* op, Plan& plan, cpu::DepthwiseTask& task, const TensorView& made, const TensorView& source,
@@ -185,29 +182,31 @@ void make(const char* op, Plan& plan, cpu::DepthwiseTask& task, const TensorView
     task.shape = plan.shape;
     task.made = tensor(made), task.source = tensor(source);
     if (plan.in_place) task.past = goes_past(made, source, plan.lanes);
-    const int64_t packed = round_up(
-        plan.vectors * plan.shape.sources * plan.shape.all_taps() * plan.lanes * plan.size, 4096);
+    const int64_t packed =
+        round_up(plan.vectors * plan.shape.sources * plan.shape.all_taps() * plan.lanes * plan.size, 4096);
     cpu::Workspace& memory = workspace();
     char* const work = memory.get(static_cast<size_t>(packed + plan.threads * plan.bytes));
     cpu::DepthwisePack pack = pack_of(weight, image);
     pack.to = work;
     task.weight = work;
-    run_on_cpu(op, op, plan.work, [&] { return plan.describe(); }, [&] {
-        cpu::parallel(plan.threads, [&](int tid, int count) {
-            const int64_t vectors = plan::ceil_div(plan.shape.channels, entries.lanes[d]);
-            (plan.in_place ? entries.last_pack[d] : entries.pack[d])(plan.shape, pack, vectors * tid / count,
-                                                                     vectors * (tid + 1) / count);
-            if (count > 1) cpu::barrier();
-            char* const own = work + packed + tid * plan.bytes;
-            const int64_t each = plan.units();
-            share(plan.images * each, tid, count, [&](int64_t u) {
-                cpu::DepthwisePart p = plan.at(u % each, own);
-                p.image = u / each;
-                (plan.in_place ? entries.last_run[d] : entries.run[d])(task, p);
+    run_on_cpu(
+        op, op, plan.work, [&] { return plan.describe(); },
+        [&] {
+            cpu::parallel(plan.threads, [&](int tid, int count) {
+                const int64_t vectors = plan::ceil_div(plan.shape.channels, entries.lanes[d]);
+                (plan.in_place ? entries.last_pack[d] : entries.pack[d])(plan.shape, pack, vectors * tid / count,
+                                                                         vectors * (tid + 1) / count);
+                if (count > 1) cpu::barrier();
+                char* const own = work + packed + tid * plan.bytes;
+                const int64_t each = plan.units();
+                share(plan.images * each, tid, count, [&](int64_t u) {
+                    cpu::DepthwisePart p = plan.at(u % each, own);
+                    p.image = u / each;
+                    (plan.in_place ? entries.last_run[d] : entries.run[d])(task, p);
+                });
+                if (task.past) cpu::drain_stores();
             });
-            if (task.past) cpu::drain_stores();
         });
-    });
     memory.trim();
 }
 
@@ -255,22 +254,24 @@ bool depthwise_weight_gradient(const WeightGradient& p) {
     char* const work = memory.get(static_cast<size_t>(sums + plan.threads * plan.bytes));
     cpu::DepthwisePack pack = pack_of(p.weight, false);
     pack.to = p.weight.data;
-    run_on_cpu(p.op, p.op, plan.work, [&] { return plan.describe(); }, [&] {
-        cpu::parallel(plan.threads, [&](int tid, int count) {
-            char* const own = work + sums + tid * plan.bytes;
-            share(plan.units(), tid, count, [&](int64_t u) {
-                const cpu::DepthwisePart part = plan.at(u, own);
-                char* const own_sums = work + u / plan.blocks * apart;
-                if (plan.in_place)
-                    entries.last_weight[d](task, part, own_sums);
-                else
-                    entries.weight[d](task, part, own_sums + part.v0 * vector);
+    run_on_cpu(
+        p.op, p.op, plan.work, [&] { return plan.describe(); },
+        [&] {
+            cpu::parallel(plan.threads, [&](int tid, int count) {
+                char* const own = work + sums + tid * plan.bytes;
+                share(plan.units(), tid, count, [&](int64_t u) {
+                    const cpu::DepthwisePart part = plan.at(u, own);
+                    char* const own_sums = work + u / plan.blocks * apart;
+                    if (plan.in_place)
+                        entries.last_weight[d](task, part, own_sums);
+                    else
+                        entries.weight[d](task, part, own_sums + part.v0 * vector);
+                });
+                if (count > 1) cpu::barrier();
+                entries.weight_finish[d](plan.shape, pack, vectors * tid / count, vectors * (tid + 1) / count, work,
+                                         parts, apart / plan.size);
             });
-            if (count > 1) cpu::barrier();
-            entries.weight_finish[d](plan.shape, pack, vectors * tid / count, vectors * (tid + 1) / count, work, parts,
-                                     apart / plan.size);
         });
-    });
     memory.trim();
     return true;
 }

@@ -110,8 +110,7 @@ struct Maker {
             for (int32_t e = depth.start[d]; e < depth.start[d + 1]; ++e)
                 for (int32_t f = height.start[h]; f < height.start[h + 1]; ++f) {
                     const int64_t tap = depth.tap[e] * shape.taps[1] + height.tap[f];
-                    reads[count++] = {ring.at(s, depth.at[e], height.at[f]),
-                                      (s * taps + tap * shape.taps[2]) * kLanes};
+                    reads[count++] = {ring.at(s, depth.at[e], height.at[f]), (s * taps + tap * shape.taps[2]) * kLanes};
                 }
         for (int64_t v = p.v0; v < p.v1; ++v, to += apart) {
             alignas(64) S bias[kLanes];

@@ -81,8 +81,8 @@ struct DepthwiseTask {
 // The weight of vectors [v0, v1) as accumulators [vector][source][depth][height][place in order][lane].
 struct DepthwisePack {
     const void* data;
-    int64_t made, source;       // strides of the made channel's axis, of the other
-    bool image_made;            // the made channels are the image's, the weight's second axis
+    int64_t made, source;  // strides of the made channel's axis, of the other
+    bool image_made;       // the made channels are the image's, the weight's second axis
     int64_t axis[3];
     void* to;
 };
@@ -104,8 +104,8 @@ struct DepthwiseEntries {
     // sums[vector - v0][source][taps][lane] of a part, whose rows are counted over all images
     void (*weight[kFloatTypes])(const DepthwiseWeightTask&, const DepthwisePart&, void* sums);
     // gw of vectors [v0, v1): parts of sums `apart` accumulators from each other, each [vector][source][taps][lane].
-    void (*weight_finish[kFloatTypes])(const DepthwiseShape&, const DepthwisePack&, int64_t v0, int64_t v1,
-                                       void* sums, int64_t parts, int64_t apart);
+    void (*weight_finish[kFloatTypes])(const DepthwiseShape&, const DepthwisePack&, int64_t v0, int64_t v1, void* sums,
+                                       int64_t parts, int64_t apart);
     // Channels side by side in source and made: in place. Null where there are none; no activation, no residual.
     int last_lanes[kFloatTypes];
     bool (*last_serves[kFloatTypes])(int64_t taps, int64_t stride, int64_t channels);  // of one phase

@@ -12,9 +12,9 @@ namespace nk::NK_ISA {
 // Where the channels of one vector lie.
 template <class S>
 struct LaneChannels {
-    int64_t offset[vec<S>::lanes];  // of each; those beyond the last repeat it
-    int n;                          // valid
-    bool together;                  // side by side
+    int64_t offset[vec<S>::lanes] = {};  // of each; those beyond the last repeat it
+    int n = 0;                           // valid
+    bool together = false;               // side by side
 
     LaneChannels() = default;
     // Channels first + l of what is made; (c / per_group) * sources + s of the source.
@@ -27,6 +27,8 @@ struct LaneChannels {
         }
     }
 };
+
+constexpr int64_t kFew = 2;  // columns that are not worth a square of lanes: 49 pixels have one such
 
 // `n` columns of memory, `columns` to a row of lanes; those `ahead` elements on are fetched for later.
 template <class S, class T>
@@ -43,6 +45,14 @@ void transpose_in(S* to, int64_t columns, int64_t apart, const T* from, const La
         int64_t column = 0;
         for (int64_t j = 0; j < n; j += V::lanes) {
             const int64_t left = n - j;
+            if (left <= kFew) {
+                for (int64_t i = 0; i < left; ++i) {
+                    S* const at = to + column * V::lanes;
+                    for (int l = 0; l < V::lanes; ++l) at[l] = to_number(row[l][j + i]);
+                    if (++column == columns) column = 0, to += apart;
+                }
+                break;
+            }
             decltype(V::v) r[V::lanes];
             if (left >= V::lanes) {
                 unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE { r[l] = load(row[l] + j).v; });
@@ -79,6 +89,12 @@ void transpose_out(T* to, const LaneChannels<S>& c, const S* from, int64_t n, in
     } else {
         for (int64_t j = 0; j < n; j += V::lanes) {
             const int64_t left = n - j;
+            if (left <= kFew) {
+                for (int l = 0; l < c.n; ++l)
+                    for (int64_t i = 0; i < left; ++i)
+                        put_number(to[c.offset[l] + j + i], from[(j + i) * V::lanes + l]);
+                break;
+            }
             decltype(V::v) r[V::lanes];
             unroll<V::lanes>([&](auto l) NK_LAMBDA_INLINE { r[l] = load(from + (j + l) * V::lanes).v; });
             transpose(r);

@@ -25,8 +25,8 @@ struct LastRow {
     int64_t begin, end;                 // places that the source has, for column 0
     const T* bias;
     bool past;
-    // The next made row's source rows behind the last read, which are fetched ahead; the distance of two; of made rows.
-    int64_t next_rows, next_row, next_out;
+    // From the last read and from the column made to those a row further, which are fetched ahead; 0: not.
+    int64_t next_row, next_out;
 };
 
 template <class T, int Taps, int Stride, int N>
@@ -59,13 +59,12 @@ void block(const LastRow<T>& r, int64_t j) {
         });
     }
     T* out = r.out + j * r.step;
-    const T* next = x + (r.count > 0 ? r.reads[r.count - 1].x : 0) + (Taps / 2) * r.pitch;
-    for (int64_t row = 0; row < r.next_rows; ++row) {
-        next += r.next_row;
+    if (r.next_row != 0) {
+        const T* const next = x + (r.count > 0 ? r.reads[r.count - 1].x : 0) + (Taps / 2) * r.pitch + r.next_row;
         for (int64_t i = 0; i < N * Stride; ++i) __builtin_prefetch(next + i * r.pitch, 0, 3);
+        if (!r.past)
+            for (int64_t i = 0; i < N; ++i) __builtin_prefetch(out + r.next_out + i * r.step, 1, 3);
     }
-    if (!r.past && r.next_rows > 0)
-        for (int64_t i = 0; i < N; ++i) __builtin_prefetch(out + r.next_out + i * r.step, 1, 3);
     unroll<N>([&](auto i) NK_LAMBDA_INLINE {
         put_wide(out, sum[i], r.past);
         out += r.step;
@@ -161,18 +160,26 @@ void run(const DepthwiseTask& t, const DepthwisePart& p) {
             for (int32_t f = height.start[h]; f < height.start[h + 1]; ++f)
                 reads[count++] = {depth.at[e] * t.source.axis[0] + height.at[f] * t.source.axis[1],
                                   (depth.tap[e] * shape.taps[1] + height.tap[f]) * shape.taps[2] * shape.channels};
-        int64_t next_rows = 0;
-        if (r + 1 < p.r1 && h + 1 < height.made && height.start[h] < height.start[h + 1] &&
-            height.start[h + 1] < height.start[h + 2])
-            next_rows = height.at[height.start[h + 2] - 1] - height.at[height.start[h + 1] - 1];
+        const bool more = r + 1 < p.r1 && h + 1 < height.made;
         T* const to = made + d * t.made.axis[0] + h * t.made.axis[1];
         for (int64_t i = 0; i < c.phase_count; ++i) {
             const cpu::DepthwisePhase& f = c.phases[i];
             const int64_t n = (c.made - f.first + c.step - 1) / c.step, before = c.before - f.from;
             const Block<T> block = block_for<T>(f.taps, c.stride, n);
-            LastRow<T> row{reads, count, nullptr, nullptr, nullptr, t.source.axis[2], shape.channels,
-                           c.step * t.made.axis[2], before, before + c.source, nullptr, t.past,
-                           next_rows, t.source.axis[1], t.made.axis[1]};
+            LastRow<T> row{reads,
+                           count,
+                           nullptr,
+                           nullptr,
+                           nullptr,
+                           t.source.axis[2],
+                           shape.channels,
+                           c.step * t.made.axis[2],
+                           before,
+                           before + c.source,
+                           nullptr,
+                           t.past,
+                           more ? t.source.axis[1] : 0,
+                           t.made.axis[1]};
             for (int64_t v = p.v0; v < p.v1; ++v) {
                 const int64_t channel = last_channel<T>(v, shape.channels);
                 row.x = image + channel - before * t.source.axis[2];

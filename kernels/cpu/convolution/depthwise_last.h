@@ -1,7 +1,7 @@
 // Depthwise convolutions whose channels lie side by side: read and written in place, no row is copied.
 //
-// A vector of 16-bit channels is two of accumulators, those of even and of odd channels (load_pair): weights are kept in
-// 16 bits as well, so that they fall apart in the same way. The last vector overlaps the one before it.
+// A vector of 16-bit channels is two of accumulators, those of even and of odd channels (load_pair): weights are kept
+// in 16 bits as well, so that they fall apart in the same way. The last vector overlaps the one before it.
 #pragma once
 
 #include "../product/lanes.h"

@@ -131,8 +131,16 @@ void weight(const DepthwiseWeightTask& t, const DepthwisePart& p, void* sums) {
             }
             for (int64_t v = p.v0; v < p.v1; ++v) {
                 const int64_t channel = last_channel<T>(v, shape.channels);
-                LastTaps<T> row{nullptr, 0, image + channel - c.before * t.source.axis[2], made + channel,
-                                t.source.axis[2], t.made.axis[2], c.made, c.before, c.before + c.source, nullptr};
+                LastTaps<T> row{nullptr,
+                                0,
+                                image + channel - c.before * t.source.axis[2],
+                                made + channel,
+                                t.source.axis[2],
+                                t.made.axis[2],
+                                c.made,
+                                c.before,
+                                c.before + c.source,
+                                nullptr};
                 for (int64_t k = 0; k < shape.taps[1]; ++k) {
                     row.reads = reads + k * most;
                     row.count = 0;

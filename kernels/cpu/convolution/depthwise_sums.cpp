@@ -41,8 +41,7 @@ NK_INLINE void any_block(const LaneRow<S>& r, const S* x, S* out) {
         for (int64_t k = 0; k < r.taps; ++k) {
             const V w = load(wr + k * V::lanes);
             const S* at = xr + k * r.dilation * V::lanes;
-            unroll<N>(
-                [&](auto i) NK_LAMBDA_INLINE { sum[i] = mad(w, load(at + i * r.stride * V::lanes), sum[i]); });
+            unroll<N>([&](auto i) NK_LAMBDA_INLINE { sum[i] = mad(w, load(at + i * r.stride * V::lanes), sum[i]); });
         }
     }
     unroll<N>([&](auto i) NK_LAMBDA_INLINE { store(out + i * r.step, sum[i]); });
@@ -143,7 +142,7 @@ void lane_taps(const LaneTaps<float>& r) { any_taps(r); }
 void lane_row(const LaneRow<float>& r) {
     const int64_t form = (r.dilation == 1 || r.taps == 1) && r.stride < 4 ? r.taps * 4 + r.stride : 0;
     switch (form) {
-#define NK_FORM(taps, stride)     \
+#define NK_FORM(taps, stride)   \
     case (taps) * 4 + (stride): \
         return blocks<float, taps, stride>(r);
         NK_FORM(1, 1)
@@ -163,7 +162,7 @@ void lane_row(const LaneRow<float>& r) {
 void lane_taps(const LaneTaps<float>& r) {
     const int64_t form = (r.dilation == 1 || r.taps == 1) && r.stride < 4 ? r.taps * 4 + r.stride : 0;
     switch (form) {
-#define NK_FORM(taps, stride)     \
+#define NK_FORM(taps, stride)   \
     case (taps) * 4 + (stride): \
         return taps_of<float, taps, stride>(r);
         NK_FORM(3, 1)

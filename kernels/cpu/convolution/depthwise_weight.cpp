@@ -40,8 +40,7 @@ void weight(const DepthwiseWeightTask& t, const DepthwisePart& p, void* sums) {
                             h * t.made.axis[1] + p.j0 * t.made.axis[2];
             S* to = gs + (v - p.v0) * rows * columns * lanes;
             if (t.made.axis[1] == columns * t.made.axis[2]) {
-                lanes_in(to, from, channels, t.made.axis[2], columns * rows,
-                         ahead_in<T>(t.made, lanes));
+                lanes_in(to, from, channels, t.made.axis[2], columns * rows, ahead_in<T>(t.made, lanes));
             } else {
                 for (int64_t i = 0; i < rows; ++i)
                     lanes_in(to + i * columns * lanes, from + i * t.made.axis[1], channels, t.made.axis[2], columns,
@@ -60,8 +59,7 @@ void weight(const DepthwiseWeightTask& t, const DepthwisePart& p, void* sums) {
                     if (count == 0) continue;
                     const int64_t tap = (depth.tap[e] * shape.taps[1] + k) * shape.taps[2];
                     for (int64_t v = 0; v < vectors; ++v)
-                        lane_taps(LaneTaps<S>{reads, count,
-                                              ring.slots + (v * ring.places + c.phases[0].from) * lanes,
+                        lane_taps(LaneTaps<S>{reads, count, ring.slots + (v * ring.places + c.phases[0].from) * lanes,
                                               gs + v * rows * columns * lanes,
                                               total + ((v * shape.sources + s) * taps + tap) * lanes, columns,
                                               shape.taps[2], c.stride, c.dilation});

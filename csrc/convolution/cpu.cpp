@@ -4,6 +4,7 @@
 
 #include "call/run.h"
 #include "convolution/axes.h"
+#include "convolution/depthwise_cpu.h"
 #include "convolution/problem.h"
 #include "convolution/winograd_cpu.h"
 #include "cpu/cpuid.h"
@@ -352,7 +353,7 @@ bool is_product_of_matrices(const WeightGradient& p, const TensorView& image, co
 }  // namespace
 
 void forward_cpu(const Forward& p) {
-    if (winograd_forward(p)) return;
+    if (depthwise_forward(p) || winograd_forward(p)) return;
     Geometry g = p.g;
     TensorView image = p.image, result = p.result, preact, residual;
     const auto dense = [](const TensorView* t) { return t == nullptr || is_dense(*t); };
@@ -393,7 +394,7 @@ void forward_cpu(const Forward& p) {
 }
 
 void data_gradient_cpu(const DataGradient& p) {
-    if (winograd_data_gradient(p)) return;
+    if (depthwise_data_gradient(p) || winograd_data_gradient(p)) return;
     if (p.g.mode != PaddingMode::zeros) return data_gradient_folded(p);
     if (!is_pointwise(p.g) || !is_dense(p.image) || !is_dense(p.result)) return data_gradient_by_phases(p);
     Geometry g = p.g;
@@ -403,6 +404,7 @@ void data_gradient_cpu(const DataGradient& p) {
 }
 
 void weight_gradient_cpu(const WeightGradient& p) {
+    if (depthwise_weight_gradient(p)) return;
     Geometry g = p.g;
     TensorView image = p.image, result = p.result;
     if (is_pointwise(g) && is_dense(image) && is_dense(result)) {

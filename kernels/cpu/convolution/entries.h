@@ -10,6 +10,7 @@
 
 #include "../../convolution.h"
 #include "../../dtype.h"
+#include "depthwise.h"
 
 namespace nk::cpu {
 
@@ -148,6 +149,7 @@ struct ConvolutionEntries {
     // f32, of AVX-512; null elsewhere
     void (*winograd)(const WinogradTask&);
     void (*pack_winograd)(const WinogradPack&);
+    DepthwiseEntries depthwise;  // few channels in a group
 };
 
 }  // namespace nk::cpu

@@ -3,8 +3,20 @@
 
 namespace nk::convolution {
 
-void forward_cuda(const Forward& p) { on_cuda::plain_forward(p); }
-void data_gradient_cuda(const DataGradient& p) { on_cuda::plain_data_gradient(p); }
-void weight_gradient_cuda(const WeightGradient& p) { on_cuda::plain_weight_gradient(p); }
+namespace {
+
+bool is_depthwise(const Geometry& g) { return g.groups > 1 && g.image_channels() == 1; }
+
+}  // namespace
+
+void forward_cuda(const Forward& p) {
+    if (is_depthwise(p.g) || !on_cuda::tiled_forward(p)) on_cuda::plain_forward(p);
+}
+void data_gradient_cuda(const DataGradient& p) {
+    if (is_depthwise(p.g) || !on_cuda::tiled_data_gradient(p)) on_cuda::plain_data_gradient(p);
+}
+void weight_gradient_cuda(const WeightGradient& p) {
+    if (is_depthwise(p.g) || !on_cuda::tiled_weight_gradient(p)) on_cuda::plain_weight_gradient(p);
+}
 
 }  // namespace nk::convolution

@@ -56,4 +56,9 @@ void plain_forward(const Forward& p);
 void plain_data_gradient(const DataGradient& p);
 void plain_weight_gradient(const WeightGradient& p);
 
+// By tiles, as products of matrices; false where these don't take it.
+bool tiled_forward(const Forward& p);
+bool tiled_data_gradient(const DataGradient& p);
+bool tiled_weight_gradient(const WeightGradient& p);
+
 }  // namespace nk::convolution::on_cuda

@@ -67,20 +67,52 @@ bool lies_dense(const Context& c, const ImagesRef& t, int64_t images, const Size
     return dense;
 }
 
-// `from`: [images, pixels, groups of channels], its image step that of the last `inner` (0: of all).
-Scratch pack(const Context& c, const TensorView& like, const ImagesRef& from, int64_t images, const Sizes& size,
-             int64_t channels, int64_t groups, int64_t inner = 0, int64_t outer_step = 0) {
-    cuda::PackParams q;
-    q.from = from, q.images = images, q.channels = channels, q.groups = groups;
-    q.inner = inner > 0 ? inner : std::max<int64_t>(images, 1), q.from_outer = outer_step;
-    q.padded = plan::round_up(channels, c.unit), q.pixels = product(size);
-    std::copy(size.begin(), size.end(), q.size);
-    const int64_t columns = groups * q.padded;
-    Scratch to = allocate_scratch(like, std::max<int64_t>(images * q.pixels * columns * c.element(), 16));
-    q.to = to.data;
+void launch_pack(const Context& c, cuda::PackParams& q) {
     launch(c.op, "convolution_reduce", concat("convolution_pack_", 8 * c.element()),
-           {images * ceil_div(q.pixels, cuda::kPackTile) * ceil_div(columns, cuda::kPackTile), cuda::kPackThreads},
+           {q.outers * q.inners * ceil_div(q.pixels, cuda::kPackTile) * ceil_div(q.groups * q.padded, cuda::kPackTile),
+            cuda::kPackThreads},
            c.device, q, "channels side by side");
+}
+
+Scratch scratch_of(const Context& c, const TensorView& like, int64_t elements) {
+    return allocate_scratch(like, std::max<int64_t>(elements * c.element(), 16));
+}
+
+// [images, pixels, groups of channels]
+Scratch pack(const Context& c, const TensorView& like, const ImagesRef& from, int64_t images, const Sizes& size,
+             int64_t channels, int64_t groups) {
+    cuda::PackParams q;
+    q.from = from.data, q.from_outer = from.image, q.from_channel = from.channel;
+    std::copy(size.begin(), size.end(), q.pixel + 1), std::copy(from.pixel, from.pixel + kSpatial, q.from_pixel + 1);
+    q.outers = images, q.pixels = product(size);
+    q.channels = channels, q.padded = plan::round_up(channels, c.unit), q.groups = groups;
+    q.to_pixel = groups * q.padded, q.to_outer = q.pixels * q.to_pixel;
+    const Scratch to = scratch_of(c, like, images * q.to_outer);
+    q.to = to.data;
+    launch_pack(c, q);
+    return to;
+}
+
+// A weight [groups of o, c, taps] as [groups, c, taps, o].
+Scratch pack_transposed(const Context& c, const TensorView& like, const ImagesRef& from, int64_t groups, int64_t out,
+                        int64_t in, const Sizes& taps) {
+    cuda::PackParams q;
+    q.from = from.data, q.from_outer = out * from.image, q.from_channel = from.image;
+    q.outers = groups, q.channels = out, q.padded = plan::round_up(out, c.unit);
+    q.to_outer = in * product(taps) * q.padded;
+    if (from.channel == 1) {
+        std::copy(taps.begin(), taps.end(), q.inner), std::copy(from.pixel, from.pixel + kSpatial, q.from_inner);
+        q.inners = product(taps), q.pixel[3] = q.pixels = in, q.from_pixel[3] = 1;
+        q.to_inner = q.padded, q.to_pixel = q.inners * q.padded;
+    } else {
+        q.pixel[0] = in, q.from_pixel[0] = from.channel, q.pixels = in * product(taps);
+        std::copy(taps.begin(), taps.end(), q.pixel + 1);
+        std::copy(from.pixel, from.pixel + kSpatial, q.from_pixel + 1);
+        q.to_pixel = q.padded;
+    }
+    const Scratch to = scratch_of(c, like, groups * q.to_outer);
+    q.to = to.data;
+    launch_pack(c, q);
     return to;
 }
 
@@ -113,13 +145,6 @@ void set_window(const Context& c, WindowParams& q, const Packed& source, const S
         dim.source = static_cast<int32_t>(source.pixel[d] / c.unit);
     }
     q.depth = cuda::make_divisor(static_cast<uint32_t>(source.depth));
-    const auto moved = [&](int d) { return int64_t{q.dim[d].tap_step} * q.dim[d].source; };
-    const int64_t end = source.depth / c.unit, back = (taps[2] - 1) * moved(2);
-    const int64_t carry[] = {moved(0) - (taps[1] - 1) * moved(1) - back - end, moved(1) - back - end, moved(2) - end};
-    if (q.mode == cuda::kZeros)
-        std::copy(carry, carry + kSpatial, q.carry);
-    else
-        std::fill_n(q.carry, kSpatial, static_cast<int32_t>(-end));
 }
 
 // Whether offsets in the images fit into 32 bits of units.
@@ -225,7 +250,7 @@ void run_reduce(const Context& c, const WindowParams& q, int64_t groups) {
 // Results of windows, where q has its window, matrix, epilogue and results.
 void run_windows(const Context& c, const TensorView& like, WindowParams& q, int64_t groups, const std::string& what) {
     const plan::ConvolutionPlan plan =
-        plan::plan_convolution({q.pixels, q.channels, q.k, groups, c.dtype, c.tf32}, c.gpu);
+        plan::plan_convolution({q.pixels, q.channels, q.k, groups, c.dtype, c.tf32, q.mode != cuda::kZeros}, c.gpu);
     set_plan(q, plan);
     Scratch workspace;
     if (plan.splits > 1) {
@@ -234,7 +259,7 @@ void run_windows(const Context& c, const TensorView& like, WindowParams& q, int6
             allocate_scratch(like, plan.splits * groups * q.m * q.workspace_pitch * (c.dtype == DType::f64 ? 8 : 4));
         q.workspace = workspace.data;
     }
-    run_product(c, q, plan, "mma", groups, what);
+    run_product(c, q, plan, q.mode == cuda::kZeros ? "mma" : "mapped", groups, what);
     if (plan.splits > 1) run_reduce(c, q, groups);
 }
 
@@ -342,9 +367,7 @@ bool tiled_data_gradient(const DataGradient& p) {
                     Scratch matrix;
                     if (q.k > 0) {  // [c, tap, o]
                         weight.data = static_cast<char*>(weight.data) + offset * c.element();
-                        const int64_t outer = out * weight.image;
-                        std::swap(weight.image, weight.channel);
-                        matrix = pack(c, p.image, weight, g.c, taps, out, 1, in, outer);
+                        matrix = pack_transposed(c, p.image, weight, g.groups, out, in, taps);
                     } else {
                         taps = {1, 1, 1};  // zeros
                     }
@@ -417,6 +440,7 @@ bool tiled_weight_gradient(const WeightGradient& p) {
             q.matrix_group = plan::round_up(out, c.unit) * c.element(), q.matrix_row = g.groups * q.matrix_group;
         }
         q.matrix = result.data;
+        q.matrix_access = (reinterpret_cast<uintptr_t>(q.matrix) | q.matrix_row | q.matrix_group) % 16 == 0 ? 16 : 0;
         set_window(c, q, source, size, rows, taps, {-g.pad[0], -g.pad[1], -g.pad[2]}, sizes(g.stride),
                    sizes(g.dilation));
         q.table_rows = q.pixels + kTableMore;

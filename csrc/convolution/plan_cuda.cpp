@@ -15,6 +15,10 @@ constexpr int64_t kMostPartialSums = int64_t{256} << 20;  // bytes
 
 constexpr int mma_ring(int m, int n, int k_bytes, int stages) { return (m + n) * k_bytes * stages; }
 
+constexpr int element_ring(int m, int n, int k, int element, int stages) {
+    return (m + 4 + n + 4) * k * element * stages;
+}
+
 bool takes(const ConvolutionTile& t, DType dtype, bool tf32) { return t.dtype == dtype && t.tf32 == tf32; }
 
 // A wave of blocks of the larger tile is worth its longer way to the first result.
@@ -24,7 +28,7 @@ const ConvolutionTile* tile_for(const ConvolutionShape& s, const Gpu& gpu) {
         if (!takes(t, s.dtype, s.tf32) || t.shared > gpu.shared_per_block) continue;
         const int64_t tiles = ceil_div(s.m, t.m) * ceil_div(s.n, t.n) * s.groups;
         const bool large = t.m * t.n > 64 * 64;
-        if (large && (s.n <= t.n / 2 || s.m <= t.m / 2 || tiles < gpu.multiprocessors)) continue;
+        if (large && (s.mapped || s.n <= t.n / 2 || s.m <= t.m / 2 || tiles < gpu.multiprocessors)) continue;
         if (best == nullptr || t.m * t.n > best->m * best->n) best = &t;
     }
     return best;
@@ -57,6 +61,12 @@ const std::vector<ConvolutionTile>& convolution_tiles() {
             list.push_back({t, e, 128, 128, 32, 128, 4, mma_ring(128, 128, 64, 4), 2, 16, false});
             list.push_back({t, e, 64, 64, 64, 128, 3, mma_ring(64, 64, 128, 3), 4, 16, false});
         }
+        constexpr DType f32 = DType::f32, f64 = DType::f64;
+        list.push_back({f32, "tf32", 128, 128, 16, 256, 4, mma_ring(128, 128, 64, 4), 1, 16, true});
+        list.push_back({f32, "tf32", 64, 64, 32, 128, 3, mma_ring(64, 64, 128, 3), 3, 16, true});
+        list.push_back({f32, "f32", 128, 128, 16, 256, 4, element_ring(128, 128, 16, 4, 4), 2, 4, false});
+        list.push_back({f32, "f32", 64, 64, 16, 128, 4, element_ring(64, 64, 16, 4, 4), 3, 4, false});
+        list.push_back({f64, "f64", 64, 64, 16, 128, 3, element_ring(64, 64, 16, 8, 3), 3, 8, false});
         return list;
     }();
     return tiles;

@@ -37,6 +37,7 @@ struct ConvolutionShape {
     int64_t m = 0, n = 0, k = 0, groups = 1;
     DType dtype = DType::f32;
     bool tf32 = false;
+    bool mapped = false;  // with a padding mode, for which only the smallest tile is compiled
 };
 
 struct ConvolutionPlan {

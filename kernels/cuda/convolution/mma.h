@@ -17,12 +17,13 @@ __device__ __forceinline__ int tiles_of(tile::KRange k) {
 }
 
 // Results [pixels, channels] of a group: pixels of windows [pixels, (tap, channel)] times a matrix [channels, k].
-template <DType T, class Tile>
+template <DType T, class Tile, bool Mapped>
 __device__ __forceinline__ void mma_windows(const WindowParams& p) {
     constexpr int kBytes = size_of(T), BM = Tile::BM, BN = Tile::BN, BK = Tile::BKBytes / kBytes;
     using MapA = tile::FragmentMap<true, true, BM, BK, kBytes, Tile::WM>;
     using ShapeA = tile::CopyShape<true, BM, BK, kBytes, Tile::kThreads>;
-    using CopyA = tile::TileCopy<ShapeA, typename MapA::Swizzle, WindowWalk<BM, BK, kBytes, 16, ShapeA::kRowStep>>;
+    using CopyA =
+        tile::TileCopy<ShapeA, typename MapA::Swizzle, WindowWalk<Mapped, BM, BK, kBytes, 16, ShapeA::kRowStep>>;
     using B = MmaOperand<false, true, BN, BK, kBytes, Tile::WN, Tile::kThreads>;
     using Warp = tile::WarpTile<T, Tile::WM, Tile::WN, Tile::BKBytes, MapA, typename B::Map>;
 
@@ -94,12 +95,13 @@ __device__ __forceinline__ void mma_weights(const WindowParams& p) {
 }  // namespace nk::cuda
 
 // Their names say element and tile.
-#define NK_CONVOLUTION_KERNELS(element, T, Tile, size)                                            \
-    extern "C" __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)              \
-        convolution_mma_##element##_##size(const __grid_constant__ nk::cuda::WindowParams p) {    \
-        nk::cuda::mma_windows<nk::DType::T, Tile>(p);                                             \
-    }                                                                                             \
-    extern "C" __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)              \
-        convolution_weight_##element##_##size(const __grid_constant__ nk::cuda::WindowParams p) { \
-        nk::cuda::mma_weights<nk::DType::T, Tile>(p);                                             \
+#define NK_CONVOLUTION_KERNEL(kind, product, T, Tile, ...)                           \
+    extern "C" __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM) \
+        convolution_##kind(const __grid_constant__ nk::cuda::WindowParams p) {       \
+        nk::cuda::product<nk::DType::T, Tile __VA_OPT__(, ) __VA_ARGS__>(p);         \
     }
+#define NK_CONVOLUTION_KERNELS(element, T, Tile, size)                         \
+    NK_CONVOLUTION_KERNEL(mma_##element##_##size, mma_windows, T, Tile, false) \
+    NK_CONVOLUTION_KERNEL(weight_##element##_##size, mma_weights, T, Tile)
+#define NK_CONVOLUTION_MAPPED(element, T, Tile, size) \
+    NK_CONVOLUTION_KERNEL(mapped_##element##_##size, mma_windows, T, Tile, true)

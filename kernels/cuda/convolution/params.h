@@ -93,6 +93,7 @@ struct WindowParams : EpilogueParams {
     // the other side: [channels, k], or [pixels, channels] of a weight's gradient
     const void* matrix = nullptr;
     int64_t matrix_row = 0, matrix_group = 0;  // bytes
+    int32_t matrix_access = 0;                 // bytes of neighbours that may be taken at once (tile/walk.h)
     // results
     ResultsRef out, preact, residual;
     int32_t order = kPixelsDown;
@@ -101,14 +102,16 @@ struct WindowParams : EpilogueParams {
     int32_t real_depth = 0;   // channels of a weight's tap; `depth` may have some more
 };
 
-// Copies [images, pixels, channels] from anywhere to where channels lie side by side, with zeros behind each group's.
+// Copies [blocks, pixels, groups of channels] from anywhere to where channels lie side by side, with zeros behind each
+// group's. Blocks are [outer, inner]; what blocks and pixels are is the host's to say: it sees to it that neighbouring
+// pixels or channels are neighbours in memory.
 struct PackParams {
-    ImagesRef from;
-    int64_t from_outer = 0;  // the step of every `inner` images; their own is from.image
-    int64_t inner = 1;
+    const void* from = nullptr;
     void* to = nullptr;
-    int64_t images = 0, pixels = 0, channels = 0, padded = 0, groups = 1;
-    int64_t size[kSpatial] = {};  // pixels
+    int64_t inner[kSpatial] = {1, 1, 1}, pixel[kSpatial + 1] = {1, 1, 1, 1};                             // sizes
+    int64_t from_outer = 0, from_inner[kSpatial] = {}, from_pixel[kSpatial + 1] = {}, from_channel = 0;  // steps
+    int64_t to_outer = 0, to_inner = 0, to_pixel = 0;
+    int64_t outers = 0, inners = 1, pixels = 0, channels = 0, padded = 0, groups = 1;
 };
 inline constexpr int kPackTile = 32, kPackThreads = 256;
 

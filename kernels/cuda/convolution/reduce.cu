@@ -41,9 +41,22 @@ __device__ __forceinline__ void reduce_windows(const WindowParams& p) {
 __device__ __forceinline__ void window_table(const WindowParams& p, WindowRow* table) {
     const int64_t m = int64_t{blockIdx.x} * kWindowReduceThreads + threadIdx.x;
     if (m >= p.table_rows) return;
-    const WindowRow row = window_row(p, m, Tap(p, blockIdx.y));
+    const Tap tap(p, blockIdx.y);
+    const WindowRow row = p.mode == kZeros ? window_row<false>(p, m, tap) : window_row<true>(p, m, tap);
     reinterpret_cast<uint2*>(table)[blockIdx.y * p.table_rows + m] =
         make_uint2(static_cast<uint32_t>(row.offset), row.outside);
+}
+
+template <int Dims>
+__device__ __forceinline__ int64_t offset_among(int64_t index, const int64_t (&size)[Dims],
+                                                const int64_t (&step)[Dims]) {
+    int64_t offset = 0;
+#pragma unroll
+    for (int d = Dims - 1; d > 0; --d) {
+        offset += index % size[d] * step[d];
+        index /= size[d];
+    }
+    return offset + index * step[0];
 }
 
 // A block takes 32 pixels by 32 channels of an image, through shared memory where the two sides run across.
@@ -54,29 +67,29 @@ __device__ __forceinline__ void pack(const PackParams& p) {
     const int64_t columns = p.groups * p.padded, across = (columns + kPackTile - 1) / kPackTile;
     const int64_t down = (p.pixels + kPackTile - 1) / kPackTile;
     const int64_t index = blockIdx.x, column0 = index % across * kPackTile;
-    const int64_t pixel0 = index / across % down * kPackTile, image = index / across / down;
+    const int64_t pixel0 = index / across % down * kPackTile, block = index / across / down;
+    const int64_t outer = block / p.inners, inner = block % p.inners;
     const Bits* const from =
-        static_cast<const Bits*>(p.from.data) + image / p.inner * p.from_outer + image % p.inner * p.from.image;
-    const bool along_channels = p.from.channel == 1;
+        static_cast<const Bits*>(p.from) + outer * p.from_outer + offset_among(inner, p.inner, p.from_inner);
+    const bool along_channels = p.from_channel == 1;
 #pragma unroll 4
     for (int i = threadIdx.x; i < kPackTile * kPackTile; i += kPackThreads) {
         const int row = along_channels ? i / kPackTile : i % kPackTile;
         const int at = along_channels ? i % kPackTile : i / kPackTile;
         const int64_t pixel = pixel0 + row, column = column0 + at, c = column % p.padded;
         Bits x = 0;
-        if (pixel < p.pixels && column < columns && c < p.channels) {
-            const Pixel place = pixel_of(pixel, p.size);
-            x = from[offset_of(p.from, place) + (column / p.padded * p.channels + c) * p.from.channel];
-        }
+        if (pixel < p.pixels && column < columns && c < p.channels)
+            x = from[offset_among(pixel, p.pixel, p.from_pixel) +
+                     (column / p.padded * p.channels + c) * p.from_channel];
         tile[row][at] = x;
     }
     __syncthreads();
-    Bits* const to = static_cast<Bits*>(p.to) + image * p.pixels * columns;
+    Bits* const to = static_cast<Bits*>(p.to) + outer * p.to_outer + inner * p.to_inner;
 #pragma unroll 4
     for (int i = threadIdx.x; i < kPackTile * kPackTile; i += kPackThreads) {
         const int row = i / kPackTile, at = i % kPackTile;
         if (pixel0 + row < p.pixels && column0 + at < columns)
-            to[(pixel0 + row) * columns + column0 + at] = tile[row][at];
+            to[(pixel0 + row) * p.to_pixel + column0 + at] = tile[row][at];
     }
 }
 

@@ -68,10 +68,12 @@ struct WeightResults {
     __device__ __forceinline__ int64_t row(int64_t m) const { return m + first; }
     __device__ __forceinline__ int64_t column(int64_t n) const { return n; }
     __device__ __forceinline__ int64_t columns(int64_t n) const {
+        if (!at_once()) return p.n - n;
         const uint32_t tap = divide(static_cast<uint32_t>(n), p.depth);
         return p.real_depth - (n - int64_t{tap} * p.depth.value);
     }
-    __device__ __forceinline__ bool at_once() const { return true; }
+    // A piece is of one tap.
+    __device__ __forceinline__ bool at_once() const { return p.depth.value % kPiece<T> == 0; }
 };
 
 // Finishes columns n .. n + kPiece - 1 of row m, both of the group.

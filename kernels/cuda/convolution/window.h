@@ -23,9 +23,9 @@ struct Tap {
     __device__ __forceinline__ bool exists(const WindowParams& p) const {
         return static_cast<uint32_t>(u[0]) < p.dim[0].taps.value;
     }
-    __device__ __forceinline__ uint32_t bits(const WindowParams& p) const {
+    __device__ __forceinline__ uint32_t bits(const WindowParams& p, bool mapped) const {
         if (!exists(p)) return kNever;
-        if (p.mode != kZeros) return kExists;
+        if (mapped) return kExists;
         return kExists | 1u << u[2] | 1u << (p.dim[2].taps.value + u[1]) |
                1u << (p.dim[2].taps.value + p.dim[1].taps.value + u[0]);
     }
@@ -38,6 +38,7 @@ struct Tap {
 };
 
 // The window of pixel m. With a padding mode there is nothing outside, and the offset is that of the pixel read.
+template <bool Mapped>
 __device__ __forceinline__ WindowRow window_row(const WindowParams& p, int64_t m, const Tap& tap) {
     if (m >= p.pixels) return {0, ~0u};
     uint32_t rest = static_cast<uint32_t>(m), outside = kNever;
@@ -50,7 +51,7 @@ __device__ __forceinline__ WindowRow window_row(const WindowParams& p, int64_t m
         const int j = static_cast<int>(rest - next * dim.pixels.value);
         int place = dim.begin + j * dim.step;
         rest = next;
-        if (p.mode != kZeros) {
+        if constexpr (Mapped) {
             place = static_cast<int>(pixel_at(place + tap.u[d] * dim.tap_step, dim.size, p.mode));
         } else {
 #pragma unroll 1
@@ -62,11 +63,11 @@ __device__ __forceinline__ WindowRow window_row(const WindowParams& p, int64_t m
     return {static_cast<int32_t>(offset + rest * p.source_image), outside};
 }
 
-// [Outer pixels][K of (tap, channel)], in units of `UnitBytes` of the same tap.
-template <int Outer, int K, int ElementBytes, int UnitBytes, int RowStep>
+// [Outer pixels][K of (tap, channel)], in units of `UnitBytes` of the same tap. Mapped: with a padding mode, for which
+// each tap has its own pixels.
+template <bool Mapped, int Outer, int K, int ElementBytes, int UnitBytes, int RowStep>
 class WindowWalk : public tile::Holes {
     static constexpr int kRows = Outer / RowStep;
-    static constexpr int kUnits = K * ElementBytes / UnitBytes;  // of a tile along k
 
   public:
     struct Params {
@@ -79,59 +80,53 @@ class WindowWalk : public tile::Holes {
     static constexpr bool kUnrolled = true;
 
     __device__ __forceinline__ WindowWalk(const Params& a, int row, int column)
-        : p_(a.p), source_(a.source), m_(static_cast<int>(a.m0) + row), tiles_(a.tiles), tap_(a.p, 0) {
-        const uint32_t k = static_cast<uint32_t>(a.k0 + column), tap = divide(k, p_.depth);
-        c_ = static_cast<int>(k - tap * p_.depth.value);
-        tap_ = Tap(p_, tap);
-        need_ = tap_.bits(p_);
-        offset_ = c_ * ElementBytes / UnitBytes + (p_.mode == kZeros ? tap_.offset(p_) : 0);
-        find_rows();
+        : p_(a.p), m_(static_cast<int>(a.m0) + row), tiles_(a.tiles) {
+        const uint32_t k = static_cast<uint32_t>(a.k0 + column);
+        tap_ = divide(k, p_.depth);
+        c_ = static_cast<int>(k - tap_ * p_.depth.value);
+        const Tap tap(p_, tap_);
+        here_ = a.source + c_ * ElementBytes + (Mapped ? 0 : int64_t{tap.offset(p_)} * UnitBytes);
+        need_ = tap.bits(p_, Mapped);
+        find_rows(tap.exists(p_) ? tap : Tap(p_, 0));
     }
     __device__ __forceinline__ int whole() const { return tiles_; }
     __device__ __forceinline__ int tiles() const { return tiles_; }
     __device__ __forceinline__ Cursor begin() const { return 0; }
     __device__ __forceinline__ void down(Cursor& i) const { ++i; }
-    __device__ __forceinline__ const char* address(Cursor i) const { return at_[i] + int64_t{offset_} * UnitBytes; }
-    __device__ __forceinline__ bool exists(Cursor i) const { return (outside_[i] & need_) == 0; }
+    __device__ __forceinline__ const char* address(Cursor i) const {
+        return here_ + int64_t{row_[i].offset} * UnitBytes;
+    }
+    __device__ __forceinline__ bool exists(Cursor i) const { return (row_[i].outside & need_) == 0; }
     __device__ __forceinline__ void advance() {
-        c_ += K, offset_ += kUnits;
+        c_ += K, here_ += K * ElementBytes;
         if (c_ >= static_cast<int>(p_.depth.value)) carry();
     }
 
   private:
-    __device__ __forceinline__ void find_rows() {
-        if (!tap_.exists(p_) && p_.mode != kZeros) return;
+    __device__ __forceinline__ void find_rows(const Tap& tap) {
 #pragma unroll
-        for (int i = 0; i < kRows; ++i) {
-            const WindowRow row = window_row(p_, m_ + i * RowStep, tap_);
-            at_[i] = source_ + int64_t{row.offset} * UnitBytes;
-            outside_[i] = row.outside;
-        }
+        for (int i = 0; i < kRows; ++i) row_[i] = window_row<Mapped>(p_, m_ + i * RowStep, tap);
     }
+    // On to the tap that the chunk belongs to now.
     __device__ __forceinline__ void carry() {
-#pragma unroll 1
-        do {
-            c_ -= static_cast<int>(p_.depth.value);
-            int moved = 2;
-            if (++tap_.u[2] == static_cast<int>(p_.dim[2].taps.value)) {
-                tap_.u[2] = 0, moved = 1;
-                if (++tap_.u[1] == static_cast<int>(p_.dim[1].taps.value)) tap_.u[1] = 0, ++tap_.u[0], moved = 0;
-            }
-            offset_ += moved == 2 ? p_.carry[2] : moved == 1 ? p_.carry[1] : p_.carry[0];
-        } while (c_ >= static_cast<int>(p_.depth.value));
-        need_ = tap_.bits(p_);
-        if (p_.mode != kZeros) find_rows();
+        const uint32_t taps = divide(static_cast<uint32_t>(c_), p_.depth);
+        const int channels = static_cast<int>(taps * p_.depth.value);
+        const Tap former(p_, tap_), tap(p_, tap_ + taps);
+        tap_ += taps, c_ -= channels, here_ -= int64_t{channels} * ElementBytes;
+        need_ = tap.bits(p_, Mapped);
+        if constexpr (!Mapped)
+            here_ += int64_t{tap.offset(p_) - former.offset(p_)} * UnitBytes;
+        else if (tap.exists(p_))
+            find_rows(tap);
     }
 
     const WindowParams& p_;
-    const char* source_;
-    const char* at_[kRows];    // where the windows begin
-    uint32_t outside_[kRows];  // see WindowRow
-    uint32_t need_;            // bits of the tap that this thread's chunk belongs to
-    int offset_;               // of the chunk in the windows
-    int c_;                    // its channel
+    const char* here_;      // the chunk, from where a window begins
+    WindowRow row_[kRows];  // where the windows begin
+    uint32_t need_;         // bits of the tap that the chunk belongs to
+    uint32_t tap_;
+    int c_;  // its channel
     int m_, tiles_;
-    Tap tap_;
 };
 
 // [K pixels][Outer of (tap, channel)]: a thread stays with one tap and looks the pixels up.
@@ -153,7 +148,7 @@ class PixelWalk : public tile::Holes {
         const WindowParams& p = a.p;
         const uint32_t n = static_cast<uint32_t>(a.n0 + column), number = divide(n, p.depth);
         const Tap tap(p, number);
-        need_ = tap.bits(p);
+        need_ = tap.bits(p, p.mode != kZeros);
         const int units = static_cast<int>(n - number * p.depth.value) * ElementBytes / UnitBytes;
         source_ = a.source + (int64_t{units} + (p.mode == kZeros ? tap.offset(p) : 0)) * UnitBytes;
         table_ = p.table + (p.mode != kZeros && tap.exists(p) ? number * p.table_rows : 0) + a.k0 + row;

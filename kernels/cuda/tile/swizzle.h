@@ -61,4 +61,16 @@ struct TransposeSwizzle {
     }
 };
 
+// For whole chunks of rows that lie four apart.
+template <int RowBytes>
+struct FourthSwizzle {
+    static_assert(RowBytes >= 128 && RowBytes % 128 == 0, "8 chunks are permuted");
+    static constexpr int kRowBytes = RowBytes;
+    static constexpr int kPeriod = 32;
+    static __host__ __device__ constexpr uint32_t bits(int row) { return row / 4 & 7; }
+    static __host__ __device__ constexpr uint32_t offset(int row, uint32_t chunk) {
+        return row * RowBytes + ((chunk ^ bits(row)) << 4);
+    }
+};
+
 }  // namespace nk::tile

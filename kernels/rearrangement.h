@@ -1,7 +1,7 @@
 // Where the elements of a padded dim come from, and where they go to: the same on the host, on the CPU and in CUDA.
 //
 // A dim of n elements is padded by `lo` in front and `hi` behind; negative numbers crop. Element o of the result is
-// element source(o - lo) of the input, or filler where there is none. The gradient of element i is the sum of the
+// element pad_source(o) of the input, or filler where there is none. The gradient of element i is the sum of the
 // results' that come from it: at most three runs of places.
 #pragma once
 
@@ -17,12 +17,19 @@ namespace nk {
 
 enum class PadMode : int { constant = 0, reflect = 1, replicate = 2, circular = 3 };
 
-// Of place i = o - lo, which is outside of 0 .. n - 1 in the padding; -1: the filler.
-NK_PAD_FN int64_t pad_source(PadMode mode, int64_t i, int64_t n) {
+// What a circular dim repeats: the elements that are not cut off.
+NK_PAD_FN int64_t pad_period(int64_t n, int64_t lo, int64_t size) {
+    const int64_t hi = size - n - lo;
+    return n + (lo < 0 ? lo : 0) + (hi < 0 ? hi : 0);
+}
+
+// The element that is in place o of the result; -1: the filler.
+NK_PAD_FN int64_t pad_source(PadMode mode, int64_t o, int64_t n, int64_t lo, int64_t size) {
+    const int64_t i = o - lo;
     if (i >= 0 && i < n) return i;
     if (mode == PadMode::reflect) return i < 0 ? -i : 2 * (n - 1) - i;
     if (mode == PadMode::replicate) return i < 0 ? 0 : n - 1;
-    if (mode == PadMode::circular) return i < 0 ? i + n : i - n;
+    if (mode == PadMode::circular) return i < 0 ? i + pad_period(n, lo, size) : i - pad_period(n, lo, size);
     return -1;
 }
 
@@ -60,8 +67,10 @@ NK_PAD_FN PadPlaces pad_places(PadMode mode, int64_t i, int64_t n, int64_t lo, i
         if (i == 0) pad_run(p, 1, 0, lo, size);
         if (i == n - 1) pad_run(p, 2, lo + n, size, size);
     } else if (mode == PadMode::circular) {
-        pad_run(p, 1, i + lo - n, i + lo - n + 1, size);
-        pad_run(p, 2, i + lo + n, i + lo + n + 1, size);
+        const int64_t begin = lo < 0 ? -lo : 0, period = pad_period(n, lo, size);
+        if (i < begin || i >= begin + period) return p;
+        pad_run(p, 1, i + lo - period, i + lo - period + 1, size);
+        pad_run(p, 2, i + lo + period, i + lo + period + 1, size);
     }
     return p;
 }

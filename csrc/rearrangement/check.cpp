@@ -52,11 +52,14 @@ void check_mode(const Call& call, const char* name, const TensorView& t, int d, 
         call.fail("argument pad is (", pad.lo[d], ", ", pad.hi[d], ") for dim ", d, " of argument ", name, " of shape ",
                   shape_string(t), ", expected ", expected);
     };
+    if (n + std::min<int64_t>(pad.lo[d], 0) + std::min<int64_t>(pad.hi[d], 0) < 0 && pad.mode == PadMode::constant)
+        fails("no more cut off than there is");
     if (size < 0) fails("something to remain");
     if (pad.mode == PadMode::constant) return;
     const bool reflects = pad.mode == PadMode::reflect;
     if (pad.mode == PadMode::circular) {
-        if (pad.lo[d] > n || pad.hi[d] > n) fails("at most the size of the dim");
+        const int64_t kept = pad_period(n, pad.lo[d], size);
+        if (kept < 0 || pad.lo[d] > kept || pad.hi[d] > kept) fails("at most what is not cut off of the dim");
         return;
     }
     if (reflects && (pad.lo[d] >= n || pad.hi[d] >= n)) fails("less than the size of the dim");

@@ -45,7 +45,7 @@ void run_cpu(const Pad& p) {
     if (p.mode != PadMode::constant)
         for (int64_t o = 0; o < loops.row.size; ++o) {
             if (o == middle.front) o += middle.count;
-            if (o < loops.row.size) edge.push_back(pad_source(p.mode, o - loops.row.lo, loops.row.n));
+            if (o < loops.row.size) edge.push_back(pad_source(p.mode, o, loops.row.n, loops.row.lo, loops.row.size));
         }
     uint64_t filler = 0;
     cpu::table().elementwise.round_one[static_cast<int>(p.out.dtype)](&filler, p.value);

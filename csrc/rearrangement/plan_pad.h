@@ -81,7 +81,7 @@ inline Middle middle_of_gradient(const PadDim& d) {
 inline std::vector<int64_t> offsets_of(const PadDim& d, PadMode mode) {
     std::vector<int64_t> made(static_cast<size_t>(d.size));
     for (int64_t o = 0; o < d.size; ++o) {
-        const int64_t source = pad_source(mode, o - d.lo, d.n);
+        const int64_t source = pad_source(mode, o, d.n, d.lo, d.size);
         made[static_cast<size_t>(o)] = source < 0 ? -1 : source * d.from;
     }
     return made;

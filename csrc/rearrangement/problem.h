@@ -12,7 +12,7 @@ struct Copy {
     TensorView out, in;
 };
 
-// out[o] = in[source(o - lo)] in every dim, or `value` where there is none.
+// out[o] = in[pad_source(o)] in every dim, or `value` where there is none.
 struct Pad {
     const char* op;
     const TensorView &out, &in;

@@ -48,14 +48,22 @@ def _dims(to: torch.Tensor, source: torch.Tensor, lo: list[int]) -> list[tuple[i
 
 
 @triton.jit
-def _source(i, n, MODE: tl.constexpr):
-    """The input's element that place i comes from; outside of 0 .. n - 1 for the filler."""
+def _period(n, lo, size):
+    """What a circular dim repeats: the elements that are not cut off."""
+    return n + tl.minimum(lo, 0) + tl.minimum(size - n - lo, 0)
+
+
+@triton.jit
+def _source(o, n, lo, size, MODE: tl.constexpr):
+    """The input's element that is in place o; outside of 0 .. n - 1 for the filler."""
+    i = o - lo
     if MODE == REFLECT:
         return tl.where(i < 0, -i, tl.where(i >= n, 2 * (n - 1) - i, i))
     elif MODE == REPLICATE:
         return tl.minimum(tl.maximum(i, 0), n - 1)
     elif MODE == CIRCULAR:
-        return tl.where(i < 0, i + n, tl.where(i >= n, i - n, i))
+        period = _period(n, lo, size)
+        return tl.where(i < 0, i + period, tl.where(i >= n, i - period, i))
     else:
         return i
 
@@ -70,7 +78,7 @@ def pad_kernel(
     rest, to, at = i, i - i, i - i
     there = live
     for d in tl.static_range(len(sizes)):
-        s = _source(rest % sizes[d] - los[d], ns[d], MODE)
+        s = _source(rest % sizes[d], ns[d], los[d], sizes[d], MODE)
         there = there & (s >= 0) & (s < ns[d])
         to += rest % sizes[d] * so[d]
         at += s * sx[d]
@@ -106,8 +114,9 @@ def _place(a, i, n, lo, size, MODE: tl.constexpr):
         padded = tl.where(a == 1, lo - i, lo + 2 * (n - 1) - i)
         there = tl.where(a == 1, (i > 0) & (i <= lo), i < n - 1)
     else:
-        padded = tl.where(a == 1, i + lo - n, i + lo + n)
-        there = i >= 0
+        period = _period(n, lo, size)
+        padded = tl.where(a == 1, i + lo - period, i + lo + period)
+        there = (i >= -lo) & (i < period + tl.maximum(-lo, 0))
     o = tl.where(a == 0, i + lo, padded)
     return o, (there | (a == 0)) & (o >= 0) & (o < size)
 

@@ -13,7 +13,8 @@ __device__ __forceinline__ void pad(const PadParams& p) {
         bool filled = false;
 #pragma unroll 1
         for (int d = 0; d < p.ndim; ++d) {
-            const int64_t o = take(rest, p.size[d], p.wide), source = pad_source(mode, o - p.lo[d], p.n[d]);
+            const int64_t o = take(rest, p.size[d], p.wide);
+            const int64_t source = pad_source(mode, o, p.n[d], p.lo[d], p.size[d]);
             filled = filled || source < 0;
             to += o * p.to[d];
             from += source * p.from[d];

@@ -28,7 +28,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         input: any shape; for modes other than constant [(N,) C, ...] with one to three more dims, all of them padded.
         pad: two numbers for each dim, in front and behind, the last dim first.
         mode: "constant"; "reflect" (less than the size of the dim), without the edge; "replicate", the edge;
-            "circular" (at most the size of the dim), from the other end.
+            "circular" (at most what is not cut off of the dim), from the other end.
         value: of the elements in mode constant; None: 0.
 
     Raises:

@@ -50,7 +50,8 @@ def _sources(n: int, lo: int, hi: int, mode: str) -> list[int]:
     """Which of a dim's n elements each of the padded ones comes from."""
     places = range(-lo, n + hi)
     if mode == "circular":
-        return [i % n for i in places]
+        kept = n + min(lo, 0) + min(hi, 0)
+        return [i + kept if i < 0 else i - kept if i >= n else i for i in places]
     if mode == "replicate":
         return [min(max(i, 0), n - 1) for i in places]
     return [-i if i < 0 else 2 * (n - 1) - i if i >= n else i for i in places]

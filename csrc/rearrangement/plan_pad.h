@@ -107,7 +107,8 @@ inline Together places_of(const PadDim& d, PadMode mode) {
 // Of the elements that padding has come from, as numbers: they lie near the ends.
 inline Together edges_of(const PadDim& d, PadMode mode) {
     Together t;
-    const int64_t reach = std::max<int64_t>({d.lo, d.size - d.n - d.lo, 0}) + 1;
+    const int64_t hi = d.size - d.n - d.lo;
+    const int64_t reach = std::max<int64_t>({d.lo, hi, 0}) + std::max<int64_t>({-d.lo, -hi, 0}) + 1;
     for (int64_t i = 0; i < d.n; ++i) {
         if (i == reach) i = std::max(i, d.n - reach);
         const PadPlaces p = pad_places(mode, i, d.n, d.lo, d.size);

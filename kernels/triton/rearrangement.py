@@ -104,21 +104,20 @@ def pad(out, x, mode: str, lo: list[int], value: float, *, record: Record | None
 @triton.jit
 def _place(a, i, n, lo, size, MODE: tl.constexpr):
     """Place number a that element i went to, and whether there is such a one: itself, in front, behind."""
+    k = i - i + a
     if MODE == REPLICATE:
         front = tl.maximum(lo, 0)
-        padded = tl.where(a <= front, a - 1, lo + n + a - 1 - front)
-        there = tl.where(a <= front, i == 0, i == n - 1)
-        # what is cropped on one side has no padding there
-        there = there & ((a > front) | (lo > 0))
+        padded = tl.where(k <= front, k - 1, lo + n + k - 1 - front)
+        there = tl.where(k <= front, i == 0, i == n - 1)
     elif MODE == REFLECT:
-        padded = tl.where(a == 1, lo - i, lo + 2 * (n - 1) - i)
-        there = tl.where(a == 1, (i > 0) & (i <= lo), i < n - 1)
+        padded = tl.where(k == 1, lo - i, lo + 2 * (n - 1) - i)
+        there = tl.where(k == 1, (i > 0) & (i <= lo), i < n - 1)
     else:
         period = _period(n, lo, size)
-        padded = tl.where(a == 1, i + lo - period, i + lo + period)
+        padded = tl.where(k == 1, i + lo - period, i + lo + period)
         there = (i >= -lo) & (i < period + tl.maximum(-lo, 0))
-    o = tl.where(a == 0, i + lo, padded)
-    return o, (there | (a == 0)) & (o >= 0) & (o < size)
+    o = tl.where(k == 0, i + lo, padded)
+    return o, (there | (k == 0)) & (o >= 0) & (o < size)
 
 
 @triton.jit(

@@ -1,7 +1,7 @@
 """Padding, shuffles and sliding windows with the signatures of ``torch.nn.functional``.
 
-Dtypes as in ``activation``; other ones (integers, bool, complex) go to torch. The layout of a result is torch's: channels
-last where the input is, but of `unfold`, `fold` and circular padding, which are contiguous.
+Dtypes as in ``activation``; other ones (integers, bool, complex) go to torch. The layout of a result is torch's:
+channels last where the input is, but of `unfold`, `fold` and circular padding, which are contiguous.
 """
 
 from __future__ import annotations

@@ -203,8 +203,7 @@ unfold = op(
     dims=lambda y, x, *_: _batch_of_windows(True, y, x),
 )
 fold = op(
-    "fold(Tensor input, int[] output_size, int[] kernel_size, int[] dilation, int[] padding, int[] stride)"
-    " -> Tensor y",
+    "fold(Tensor input, int[] output_size, int[] kernel_size, int[] dilation, int[] padding, int[] stride) -> Tensor y",
     fake=_image_fake,
     gradients=_columns_fake,
     formula=lambda g, *window: unfold(g, *window),

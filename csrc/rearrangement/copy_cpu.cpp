@@ -82,11 +82,12 @@ constexpr const char* kNames[] = {"copy_rows", "interleave", "deinterleave", "co
 
 // Of the dims outside of what a kernel walks through: which becomes its rows, the first long one or the longest.
 int rows_of(const IndexSpace& s, const Way& w) {
-    constexpr int64_t kLong = 8;
+    constexpr int64_t kLong = 8, kLongRow = 64;
     int best = -1;
     for (int d = 0; d < s.ndim; ++d) {
         if (w.within[d]) continue;
-        if (w.kind == Way::blocks && s.stride[1][d] == 1) return d;  // contiguous there
+        if (w.kind == Way::blocks && s.stride[1][d] == 1) return d;        // contiguous there
+        if (w.kind == Way::rows && s.size[w.along] >= kLongRow) return d;  // in the order of the output
         if (best < 0 || (s.size[best] < kLong && s.size[d] > s.size[best])) best = d;
     }
     return best;

@@ -99,7 +99,8 @@ NK_HD void one_by_one(T* to, const T* from, const int64_t* offset, int64_t n, in
 }
 
 template <bool Apart, int R, class T>
-void rows_of(const cpu::Interleave& a) {
+void rows_of(const cpu::Interleave& given) {
+    const cpu::Interleave a = given;
     constexpr int L = 32 / sizeof(T);  // vectors of 32 bytes
     T* to = static_cast<T*>(a.to);
     const T* from = static_cast<const T*>(a.from);
@@ -127,10 +128,17 @@ void interleave(const cpu::Interleave& a) {
 }
 
 template <class T>
-void copy_rows(const cpu::CopyRows& a) {
+void copy_rows(const cpu::CopyRows& given) {
+    const cpu::CopyRows a = given;
     T* to = static_cast<T*>(a.to);
     const T* from = static_cast<const T*>(a.from);
-    for (int64_t r = 0; r < a.rows; ++r, to += a.to_apart, from += a.from_apart) move_elements(to, from, a.n);
+    for (int64_t r = 0; r < a.rows; ++r, to += a.to_apart, from += a.from_apart) {
+        if (r + 1 < a.rows) {  // the machine's own prefetching stops at the end of a row
+            const auto* next = reinterpret_cast<const char*>(from + a.from_apart);
+            for (int line = 0; line < 4; ++line) __builtin_prefetch(next + line * 64);
+        }
+        move_elements(to, from, a.n);
+    }
 }
 
 template <int I, class T>

@@ -10,6 +10,7 @@ namespace {
 
 template <class T>
 NK_HD void pad_edge(const cpu::PadRows& a, T* to, const T* from, const int64_t* edge, int64_t units, T filler) {
+    if (units == 0) return;
     if (edge == nullptr) return fill(to, filler, units * a.unit);
     for (int64_t k = 0; k < units; ++k, to += a.unit) {
         if (edge[k] < 0)
@@ -22,7 +23,8 @@ NK_HD void pad_edge(const cpu::PadRows& a, T* to, const T* from, const int64_t* 
 }
 
 template <class T>
-void pad(const cpu::PadRows& a) {
+void pad(const cpu::PadRows& given) {
+    const cpu::PadRows a = given;  // what is written can't be a part of it
     const T filler = static_cast<T>(a.filler);
     T* to = static_cast<T*>(a.to);
     const int64_t behind = a.front + a.middle, width = a.size * a.unit;
@@ -54,6 +56,10 @@ struct Sums {
     using V = compute_vec<T>;
     using R = Row<T>;
     static constexpr int L = V::lanes;
+
+    static NK_HD void clear(T* to, int64_t n) {
+        if (n > 0) __builtin_memset(to, 0, static_cast<size_t>(n) * sizeof(T));  // +0 in every type
+    }
 
     // f(row of g) for each one that row r is a sum over.
     template <class F>
@@ -109,19 +115,18 @@ struct Sums {
         }
     }
 
-    static void run(const cpu::PadSums& a) {
-        T zero;
-        put_number(zero, S(0));
+    static void run(const cpu::PadSums& given) {
+        const cpu::PadSums a = given;  // what is written can't be a part of it
         T* to = static_cast<T*>(a.to);
         for (int64_t r = 0; r < a.rows; ++r, to += a.to_apart) {
             if (a.planes == 0 || a.start[r] == a.start[r + 1]) {
-                fill(to, zero, a.size * a.unit);
+                clear(to, a.size * a.unit);
                 continue;
             }
-            fill(to, zero, a.front * a.unit);
+            clear(to, a.front * a.unit);
             middle_of(a, r, to + a.front * a.unit);
             const int64_t behind = a.front + a.middle;
-            fill(to + behind * a.unit, zero, (a.size - behind) * a.unit);
+            clear(to + behind * a.unit, (a.size - behind) * a.unit);
             for (int64_t k = 0; k < a.edges; ++k) edge_of(a, r, k, to + a.at[k] * a.unit);
         }
     }

@@ -21,6 +21,7 @@ from ..kernels.triton import attention_backward as _attention_backward
 from ..kernels.triton import attention_cache as _attention_cache
 from ..kernels.triton import matmul as _matmul
 from ..kernels.triton import normalization as _normalization
+from ..kernels.triton import pooling as _pooling
 from ..kernels.triton import random as _random
 from ..kernels.triton import softmax as _softmax
 from ..kernels.triton._functions import ACTIVATIONS
@@ -402,3 +403,92 @@ def attention_of_cache(
     _recorded(
         "attention_of_cache", _attention_cache.attention_of_cache, out, lse, q, k, v, lengths, table, slopes, *rest
     )
+
+
+def _windows(x: Tensor, kind: str, kernel: Any, stride: Any, padding: Any, dilation: Any, y: Tensor) -> tuple[Any, ...]:
+    """A pooling's kind of windows, their numbers for D, H and W, and how many dims it has."""
+    n = int(kind[-2])
+    sizes = [list(v) * (n // len(v)) if len(v) else [1] * n for v in (kernel, stride or kernel, padding or [0], dilation)]
+    dims = [(x.shape[i - n], y.shape[i - n], *(s[i] for s in sizes)) for i in range(n)]
+    which = 1 if kind.startswith("adaptive") else 2 if kind.startswith("fractional") else 0
+    return which, ((1, 1, 1, 1, 0, 1),) * (3 - n) + tuple(dims), n
+
+
+def max_pool(y: Tensor, indices: Maybe, x: Tensor, *given: Any) -> None:
+    """y = the maxima of windows, indices = their places."""
+    windows = _windows(x, *given[:5], y)
+    _recorded("max_pool", _pooling.max_pool, y, indices, x, None, *windows)
+
+
+max_pool_with_indices = max_pool
+
+
+def fractional_max_pool(y: Tensor, indices: Maybe, x: Tensor, samples: Tensor, kind: str, kernel: Any, *_: Any) -> None:
+    """y = the maxima of random windows, indices = their places."""
+    windows = _windows(x, kind, kernel, [], [], [], y)
+    _recorded("fractional_max_pool", _pooling.max_pool, y, indices, x, samples, *windows)
+
+
+fractional_max_pool_with_indices = fractional_max_pool
+
+
+def max_pool_backward(gx: Tensor, g: Tensor, *given: Any) -> None:
+    """The gradient of max_pool."""
+    x, indices, *parameters = given[-9:]
+    windows = _windows(x, *parameters[:5], g)
+    _recorded("max_pool_backward", _pooling.max_pool_backward, gx, g, indices, None, *windows)
+
+
+max_pool_with_indices_backward = max_pool_backward
+
+
+def fractional_max_pool_backward(gx: Tensor, g: Tensor, *given: Any) -> None:
+    """The gradient of fractional_max_pool."""
+    x, samples, indices, kind, kernel, *_ = given[-7:]
+    windows = _windows(x, kind, kernel, [], [], [], g)
+    _recorded("fractional_max_pool_backward", _pooling.max_pool_backward, gx, g, indices, samples, *windows)
+
+
+fractional_max_pool_with_indices_backward = fractional_max_pool_backward
+
+
+def _average(kind: str, kernel: Any, stride: Any, padding: Any, *rest: Any) -> tuple[Any, tuple[Any, ...]]:
+    return (kind, kernel, stride, padding, []), (rest[2], rest[3], 0.0, 1)
+
+
+def avg_pool(y: Tensor, x: Tensor, *given: Any) -> None:
+    """y = the averages of windows."""
+    windows, more = _average(*given)
+    _recorded("avg_pool", _pooling.average, y, x, *_windows(x, *windows, y), *more)
+
+
+def avg_pool_backward(gx: Tensor, g: Tensor, x: Tensor, *given: Any) -> None:
+    """The gradient of avg_pool."""
+    windows, more = _average(*given)
+    _recorded("avg_pool_backward", _pooling.average_backward, gx, g, None, None, *_windows(x, *windows, g), *more)
+
+
+def lp_pool(y: Tensor, x: Tensor, kind: str, norm: float, kernel: Any, stride: Any, ceil_mode: bool) -> None:
+    """y = the norms of windows."""
+    which, windows, n = _windows(x, kind, kernel, stride, [], [], y)
+    full = math.prod(w[2] for w in windows)
+    _recorded("lp_pool", _pooling.average, y, x, which, windows, n, True, None, norm, full)
+
+
+def lp_pool_backward(
+    gx: Tensor, g: Tensor, x: Tensor, y: Tensor, kind: str, norm: float, kernel: Any, stride: Any, ceil_mode: bool
+) -> None:
+    """The gradient of lp_pool."""
+    which, windows, n = _windows(x, kind, kernel, stride, [], [], g)
+    more = (which, windows, n, True, None, norm, math.prod(w[2] for w in windows))
+    _recorded("lp_pool_backward", _pooling.average_backward, gx, g, x, y, *more)
+
+
+def max_unpool(y: Tensor, x: Tensor, indices: Tensor, kind: str, size: Any) -> None:
+    """y = zeros, and x at its places."""
+    _recorded("max_unpool", _pooling.max_unpool, y, x, indices, int(kind[-2]))
+
+
+def max_unpool_backward(gx: Tensor, g: Tensor, indices: Tensor, kind: str, size: Any, wants: Any) -> None:
+    """The gradient of max_unpool."""
+    _recorded("max_unpool_backward", _pooling.max_unpool_backward, gx, g, indices, int(kind[-2]))

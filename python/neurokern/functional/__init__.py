@@ -12,17 +12,19 @@ from . import attention as _attentions
 from . import matmul as _products
 from . import multi_head as _multi_head
 from . import normalization as _normalizations
+from . import pooling as _poolings
 from . import softmax as _softmaxes
 from .activation import *  # noqa: F403
 from .attention import *  # noqa: F403
 from .matmul import *  # noqa: F403
 from .multi_head import *  # noqa: F403
 from .normalization import *  # noqa: F403
+from .pooling import *  # noqa: F403
 from .softmax import *  # noqa: F403
 
 #: names of the functions that run on our kernels
 NATIVE: frozenset[str] = frozenset(
-    name for m in (_activation, _attentions, _multi_head, _normalizations, _products, _softmaxes) for name in m.__all__
+    name for m in (_activation, _attentions, _multi_head, _normalizations, _poolings, _products, _softmaxes) for name in m.__all__
 )
 
 _theirs = vars(_torch.nn.functional)

@@ -15,19 +15,21 @@ from . import activation as _activation
 from . import matmul as _matmul
 from . import multi_head as _multi_head
 from . import normalization as _normalization
+from . import pooling as _pooling
 from . import softmax as _softmax
 from . import transformer as _transformer
 from .activation import *  # noqa: F403
 from .matmul import *  # noqa: F403
 from .multi_head import *  # noqa: F403
 from .normalization import *  # noqa: F403
+from .pooling import *  # noqa: F403
 from .softmax import *  # noqa: F403
 from .submodules import install as _install
 from .transformer import *  # noqa: F403
 
 #: names of the classes that run on our kernels
 NATIVE: frozenset[str] = frozenset(
-    name for m in (_activation, _matmul, _multi_head, _normalization, _softmax, _transformer) for name in m.__all__
+    name for m in (_activation, _matmul, _multi_head, _normalization, _pooling, _softmax, _transformer) for name in m.__all__
 )
 
 _install(functional, {name: globals()[name] for name in NATIVE})

@@ -121,7 +121,7 @@ py::object fractional_max_pool_with_indices_backward(const Call& call, Input& g,
 
 py::object average(const Call& call, const Windowed& w, Input& x) {
     const Shape shape(x, w, true);
-    Output y = made(call, "y", x, x->dtype, shape.size, shape.ndim, pooling::keeps_channels_last(w.kind, x));
+    Output y = made(call, "y", x, x->dtype, shape.size, shape.ndim, pooling::keeps_channels_last(w.kind, x, &w));
     run(
         call, x->device, {y.object.ptr()}, [&] { pooling::average_cpu(call.op, w, y, x); },
         [&] { pooling::average_cuda(call.op, w, y, x); });

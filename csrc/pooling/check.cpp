@@ -66,7 +66,7 @@ void plain(const Call& call, const Input& x, PoolDim& d, bool ceil_mode, bool ha
 
 }  // namespace
 
-bool keeps_channels_last(Kind kind, const TensorView& x) {
+bool keeps_channels_last(Kind kind, const TensorView& x, const Windowed* of) {
     switch (kind) {
         case Kind::max_pool2d:
         case Kind::adaptive_max_pool2d:
@@ -76,6 +76,9 @@ bool keeps_channels_last(Kind kind, const TensorView& x) {
             return x.ndim == 4 && strides_say_channels_last(x);
         case Kind::lp_pool2d:  // of the powers, whose strides no longer tell where there is one channel
             return x.ndim == 4 && x.shape[1] != 1 && strides_say_channels_last(x);
+        case Kind::adaptive_avg_pool3d:  // torch takes the mean of whole volumes by another op
+            if (of == nullptr || of->outputs() != 1) return false;
+            [[fallthrough]];
         case Kind::max_pool3d:
             return x.ndim == 5 && strides_say_channels_last(x);
         default:
@@ -135,7 +138,8 @@ Windowed fractional(const Call& call, const Input& x, const Input& samples, Kind
         d.kernel = of_dim(call, "kernel_size", kernel, dims, i, nullptr, 1);
         if (d.kernel < 1) call.fail("argument kernel_size is ", d.kernel, ", expected at least 1");
         if (d.out < 1) call.fail("argument output_size is ", d.out, ", expected at least 1");
-        if (d.out + d.kernel - 1 > d.in)
+        // torch's bound is tighter by one for volumes
+        if (d.out + d.kernel - 1 > d.in - (dims == 3))
             call.fail("argument input has shape ", shape_string(x), ", too small for ", d.out, " windows of ", d.kernel,
                       " elements that all begin in another place");
     }

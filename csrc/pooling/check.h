@@ -7,7 +7,8 @@
 namespace nk::pooling {
 
 // Whether torch's output of this op has the channels innermost; one channel leaves that to the strides.
-bool keeps_channels_last(Kind kind, const TensorView& x);
+// `of`: the windows, for an output.
+bool keeps_channels_last(Kind kind, const TensorView& x, const Windowed* of = nullptr);
 
 // The windows of a plain op, or of an adaptive one; null: there is none.
 Windowed windows(const Call& call, const Input& x, Kind kind, const Ints& kernel, const Ints& stride,

@@ -181,18 +181,21 @@ def _power(v, P: tl.constexpr):
     elif P == 0:
         return v - v + 1
     elif P == 0.5:
-        return tl.sqrt_rn(v)
+        if v.dtype == tl.float64:
+            return tl.sqrt(v)
+        else:
+            return tl.sqrt_rn(v)
     elif P == -1:
         return m.divide(v - v + 1, v)
-    elif P == int(P) and P > 0 and P <= 8:
+    elif int(P) == P and P > 0 and P <= 8:
         r = v
         for _ in tl.static_range(int(P) - 1):
             r = r * v
         return r
     else:
         wide = v.to(tl.float64)
-        r = m.exp(P * m.log(tl.abs(wide)))
-        if P != int(P):
+        r = m.exp(P * tl.log(tl.abs(wide)))
+        if int(P) != P:
             r = tl.where(wide < 0, float("nan"), r)
         elif P % 2 != 0:
             r = tl.where(wide < 0, -r, r)

@@ -408,7 +408,9 @@ def attention_of_cache(
 def _windows(x: Tensor, kind: str, kernel: Any, stride: Any, padding: Any, dilation: Any, y: Tensor) -> tuple[Any, ...]:
     """A pooling's kind of windows, their numbers for D, H and W, and how many dims it has."""
     n = int(kind[-2])
-    sizes = [list(v) * (n // len(v)) if len(v) else [1] * n for v in (kernel, stride or kernel, padding or [0], dilation)]
+    sizes = [
+        list(v) * (n // len(v)) if len(v) else [1] * n for v in (kernel, stride or kernel, padding or [0], dilation)
+    ]
     dims = [(x.shape[i - n], y.shape[i - n], *(s[i] for s in sizes)) for i in range(n)]
     which = 1 if kind.startswith("adaptive") else 2 if kind.startswith("fractional") else 0
     return which, ((1, 1, 1, 1, 0, 1),) * (3 - n) + tuple(dims), n

@@ -24,7 +24,9 @@ from .softmax import *  # noqa: F403
 
 #: names of the functions that run on our kernels
 NATIVE: frozenset[str] = frozenset(
-    name for m in (_activation, _attentions, _multi_head, _normalizations, _poolings, _products, _softmaxes) for name in m.__all__
+    name
+    for m in (_activation, _attentions, _multi_head, _normalizations, _poolings, _products, _softmaxes)
+    for name in m.__all__
 )
 
 _theirs = vars(_torch.nn.functional)

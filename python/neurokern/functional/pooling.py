@@ -64,7 +64,14 @@ def _list(value: Any) -> Any:
 
 
 def _pool(
-    kind: str, input: Tensor, kernel: Size, stride: Size | None, padding: Size, dilation: Size, ceil: bool, indices: bool
+    kind: str,
+    input: Tensor,
+    kernel: Size,
+    stride: Size | None,
+    padding: Size,
+    dilation: Size,
+    ceil: bool,
+    indices: bool,
 ) -> Any:
     run = _max_with_indices if indices else _max
     return run(input, kind, _list(kernel), _list(stride), _list(padding), _list(dilation), [], ceil)
@@ -112,7 +119,7 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The maximum of each window of [N, C, D, H, W] or [C, D, H, W]; see `max_pool1d`. Places count through a volume."""
+    """The maximum of each window of [N, C, D, H, W] or [C, D, H, W]; see `max_pool1d`. Places count through D."""
     return _pool("max_pool3d", input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -415,16 +422,15 @@ def _back(
 ) -> Tensor:
     dims = int(kind[-2])
     kernel, stride, padding = (
-        list(v) if isinstance(v, list | tuple) else [v] * dims for v in (kernel, kernel if stride is None else stride, padding)
+        list(v) if isinstance(v, list | tuple) else [v] * dims
+        for v in (kernel, kernel if stride is None else stride, padding)
     )
     for name, given in (("kernel_size", kernel), ("stride", stride), ("padding", padding)):
         if len(given) != dims:
             raise IndexError(f"neurokern.{kind}: argument {name} is {given}, expected one number or {dims}")
     if not isinstance(input, Tensor) or input.dim() <= dims:  # refused by the op
         return _unpool(input, indices, kind, list(kernel))
-    usual = [
-        (n - 1) * s + k - 2 * p for n, s, k, p in zip(input.shape[-dims:], stride, kernel, padding, strict=True)
-    ]
+    usual = [(n - 1) * s + k - 2 * p for n, s, k, p in zip(input.shape[-dims:], stride, kernel, padding, strict=True)]
     if output_size is None:
         return _unpool(input, indices, kind, usual)
     size = list(output_size)[2:] if len(output_size) == dims + 2 else list(output_size)
@@ -433,7 +439,8 @@ def _back(
     for given, n, s in zip(size, usual, stride, strict=True):
         if not n - s < given < n + s:
             raise ValueError(
-                f"neurokern.{kind}: argument output_size is {size}, expected between {n - s + 1} and {n + s - 1} for {given}"
+                f"neurokern.{kind}: argument output_size is {size}, "
+                f"expected {n - s + 1} to {n + s - 1} in the place of {given}"
             )
     return _unpool(input, indices, kind, size)
 
@@ -454,7 +461,7 @@ def max_unpool1d(
         output_size: to choose among the sizes that pool to input's; None: the usual one.
 
     Raises:
-        RuntimeError: an index is outside of the output, or shapes don't match. On a GPU an index outside ends the kernel.
+        RuntimeError: an index is outside of the output (on a GPU it ends the kernel), or shapes don't match.
         ValueError: output_size pools to another size.
     """
     return _back("max_unpool1d", input, indices, kernel_size, stride, padding, output_size)

@@ -29,7 +29,9 @@ from .transformer import *  # noqa: F403
 
 #: names of the classes that run on our kernels
 NATIVE: frozenset[str] = frozenset(
-    name for m in (_activation, _matmul, _multi_head, _normalization, _pooling, _softmax, _transformer) for name in m.__all__
+    name
+    for m in (_activation, _matmul, _multi_head, _normalization, _pooling, _softmax, _transformer)
+    for name in m.__all__
 )
 
 _install(functional, {name: globals()[name] for name in NATIVE})

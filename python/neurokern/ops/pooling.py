@@ -184,9 +184,11 @@ def _avg_gradient(
         stride, kernel, padding = [1, *(stride or kernel)], [1, *kernel], [0, *padding]
         more = (kernel, stride, padding, size, ceil_mode, include_pad, divisor)
         return _avg_gradient(g.unsqueeze(-2), x.unsqueeze(-2), kind[:-2] + "2d", *more).squeeze(-2)
+    gw, xw = (_wide(t) for t in (g, x))  # in three dims torch has no kernel for 16 bits
     if kind.startswith("adaptive"):
-        return getattr(_aten, f"_{kind}_backward")(g, x)
-    return getattr(_aten, f"{kind}_backward")(g, x, kernel, stride, padding, ceil_mode, include_pad, divisor)
+        return getattr(_aten, f"_{kind}_backward")(gw, xw).to(x.dtype)
+    more = (kernel, stride, padding, ceil_mode, include_pad, divisor)
+    return getattr(_aten, f"{kind}_backward")(gw, xw, *more).to(x.dtype)
 
 
 avg_pool = op(

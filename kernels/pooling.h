@@ -1,9 +1,9 @@
 // Which elements a pooling window holds, and which windows hold an element: the same on the host, on the CPU and in
 // CUDA.
 //
-//   plain        window o holds begin = o * stride - padding, begin + dilation, ... : `kernel` of them, those that exist
-//   adaptive     window o holds floor(o * in / out) .. ceil((o + 1) * in / out) - 1
-//   fractional   window o holds `kernel` neighbours from start(o) on, which depends on a random number of each plane
+//   plain        window o holds begin = o * stride - padding, begin + dilation, ... : `kernel` of them, those that
+//   exist adaptive     window o holds floor(o * in / out) .. ceil((o + 1) * in / out) - 1 fractional   window o holds
+//   `kernel` neighbours from start(o) on, which depends on a random number of each plane
 //
 // An average divides by what of its window lies in the input and its padding, or in the input alone.
 #pragma once
@@ -55,10 +55,18 @@ NK_POOLING_FN int64_t pool_count(const PoolDim& d, int64_t o, bool include_pad) 
     return r.end - r.begin;
 }
 
-// The windows that may hold element i, of plain and adaptive ones: all that do are among them.
+// The windows that may hold element i: all that do are among them. A fractional one begins less than two elements from
+// o * (in - kernel) / (out - 1), but for what its arithmetic rounds off in 16 bits.
 NK_POOLING_FN PoolRange pool_holders(const PoolDim& d, int64_t i) {
     if (d.windows == Windows::adaptive)
         return {pool_quotient(i * d.out, d.in), pool_quotient((i + 1) * d.out + d.in - 1, d.in)};
+    if (d.windows == Windows::fractional) {
+        const int64_t room = d.in - d.kernel, gaps = d.out - 1, about = 2 + d.in / 32;
+        if (room == 0 || gaps == 0) return {0, d.out};
+        const int64_t least = i - d.kernel - about, begin = least > 0 ? pool_quotient(least * gaps, room) : 0;
+        const int64_t end = pool_quotient((i + about) * gaps, room) + 2;
+        return {begin < d.out ? begin : d.out, end < d.out ? end : d.out};
+    }
     const int64_t reach = (d.kernel - 1) * d.dilation, at = i + d.padding;
     const int64_t begin = at > reach ? pool_quotient(at - reach + d.stride - 1, d.stride) : 0;
     const int64_t end = pool_quotient(at, d.stride) + 1;

@@ -39,6 +39,12 @@ BUILTIN = {
     "scaled_dot_product_attention": (
         "(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False)"
     ),
+    "avg_pool1d": "(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True)",
+    **dict.fromkeys(
+        ("avg_pool2d", "avg_pool3d"),
+        "(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None)",
+    ),
+    "adaptive_avg_pool1d": "(input, output_size)",
     "addmm": "(input, mat1, mat2, out_dtype=None, *, beta=1, alpha=1, out=None)",
 }
 OURS_ALONE = {"attention", "attention_with_kv_cache", "swiglu", "geglu", "reglu", "squared_relu"}
@@ -62,6 +68,8 @@ def test_signature_is_torchs(name: str) -> None:
         theirs = plain(inspect.signature(getattr(TF, name)))
     except (ValueError, AttributeError):
         theirs = BUILTIN[name]
+    if theirs == "(*args, **kwargs)":  # one of two functions, by return_indices
+        theirs = plain(inspect.signature(getattr(TF, f"{name}_with_indices")))
     assert ours == theirs
     for extra in ADDED.get(name, ()):
         assert inspect.signature(getattr(F, name)).parameters[extra].kind is inspect.Parameter.KEYWORD_ONLY

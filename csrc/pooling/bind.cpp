@@ -97,26 +97,25 @@ py::object max_pool_with_indices_backward(const Call& call, Input& g, Kept&, Inp
 
 py::object fractional_max_pool(const Call& call, Input& x, Input& samples, KindName kind, Ints& kernel,
                                Ints& output_size) {
-    const Windowed w = pooling::fractional(call, x, samples, kind, kernel, output_size);
+    const Windowed w = pooling::fractional(call, x, &samples, kind, kernel, output_size);
     return max_forward(call, w, x, call.recorded, index_type(w));
 }
 
 py::object fractional_max_pool_with_indices(const Call& call, Input& x, Input& samples, KindName kind, Ints& kernel,
                                             Ints& output_size) {
-    const Windowed w = pooling::fractional(call, x, samples, kind, kernel, output_size);
+    const Windowed w = pooling::fractional(call, x, &samples, kind, kernel, output_size);
     return max_forward(call, w, x, true, DType::i64);
 }
 
-py::object fractional_max_pool_backward(const Call& call, Input& g, Input& x, Input& samples, Input& indices,
-                                        KindName kind, Ints& kernel, Ints& output_size, Wants) {
-    const Windowed w = pooling::fractional(call, x, samples, kind, kernel, output_size);
+py::object fractional_max_pool_backward(const Call& call, Input& g, Input& x, Input& indices, KindName kind,
+                                        Ints& kernel, Ints& output_size, Wants) {
+    const Windowed w = pooling::fractional(call, x, nullptr, kind, kernel, output_size);
     return py::make_tuple(max_backward(call, w, g, x, indices), py::none());
 }
 
-py::object fractional_max_pool_with_indices_backward(const Call& call, Input& g, Kept&, Input& x, Input& samples,
-                                                     Input& indices, KindName kind, Ints& kernel, Ints& output_size,
-                                                     Wants wants) {
-    return fractional_max_pool_backward(call, g, x, samples, indices, kind, kernel, output_size, wants);
+py::object fractional_max_pool_with_indices_backward(const Call& call, Input& g, Kept&, Input& x, Input& indices,
+                                                     KindName kind, Ints& kernel, Ints& output_size, Wants wants) {
+    return fractional_max_pool_backward(call, g, x, indices, kind, kernel, output_size, wants);
 }
 
 py::object average(const Call& call, const Windowed& w, Input& x) {
@@ -158,17 +157,15 @@ Windowed average_windows(const Call& call, const Input& x, Kind kind, const Ints
 py::object avg_pool(const Call& call, Input& x, KindName kind, Ints& kernel, Ints& stride, Ints& padding,
                     Ints& output_size, bool ceil_mode, bool include_pad, std::optional<int64_t> divisor) {
     return average(
-        call,
-        average_windows(call, x, kind, kernel, stride, padding, output_size, ceil_mode, include_pad, divisor), x);
+        call, average_windows(call, x, kind, kernel, stride, padding, output_size, ceil_mode, include_pad, divisor), x);
 }
 
 py::object avg_pool_backward(const Call& call, Input& g, Input& x, KindName kind, Ints& kernel, Ints& stride,
                              Ints& padding, Ints& output_size, bool ceil_mode, bool include_pad,
                              std::optional<int64_t> divisor) {
     return average_backward(
-        call,
-        average_windows(call, x, kind, kernel, stride, padding, output_size, ceil_mode, include_pad, divisor), g, x,
-        nullptr);
+        call, average_windows(call, x, kind, kernel, stride, padding, output_size, ceil_mode, include_pad, divisor), g,
+        x, nullptr);
 }
 
 Windowed lp_windows(const Call& call, const Input& x, Kind kind, double norm, const Ints& kernel, const Ints& stride,
@@ -234,15 +231,13 @@ void register_pooling(py::handle m) {
                                                  "input _random_samples kind kernel_size output_size",
                                                  "The same with the places of the maxima.", two);
     def_entry<&fractional_max_pool_backward>(m, "fractional_max_pool_backward",
-                                             "g input _random_samples indices kind kernel_size output_size wants",
+                                             "g input indices kind kernel_size output_size wants",
                                              "The gradient of fractional_max_pool.", maybe);
     def_entry<&fractional_max_pool_with_indices_backward>(
-        m, "fractional_max_pool_with_indices_backward",
-        "g g_indices input _random_samples indices kind kernel_size output_size wants",
+        m, "fractional_max_pool_with_indices_backward", "g g_indices input indices kind kernel_size output_size wants",
         "The gradient of fractional_max_pool_with_indices.", maybe);
     def_entry<&avg_pool>(
-        m, "avg_pool",
-        "input kind kernel_size stride padding output_size ceil_mode count_include_pad divisor_override",
+        m, "avg_pool", "input kind kernel_size stride padding output_size ceil_mode count_include_pad divisor_override",
         "The average of each window.");
     def_entry<&avg_pool_backward>(
         m, "avg_pool_backward",

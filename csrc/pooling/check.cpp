@@ -25,8 +25,11 @@ bool strides_say_channels_last(const TensorView& x) {
     return true;
 }
 
-void check_image(const Call& call, const Input& x, int dims) {
+void check_image(const Call& call, const Input& x, int dims, bool channels_first = false) {
     check_floating(x);
+    if (channels_first && x->ndim < dims + 1)  // torch looks for the channels first
+        fail_index(call.op, "argument input has shape ", shape_string(x), ", expected ", dims + 1, " or ", dims + 2,
+                   " dimensions");
     bool good = x->ndim == dims + 1 || x->ndim == dims + 2;
     for (int i = x->ndim - dims - 1; good && i < x->ndim; ++i) good = i < 0 || x->shape[i] > 0;
     if (!good)
@@ -89,13 +92,13 @@ bool keeps_channels_last(Kind kind, const TensorView& x, const Windowed* of) {
 Windowed windows(const Call& call, const Input& x, Kind kind, const Ints& kernel, const Ints& stride,
                  const Ints* padding, const Ints* dilation, const Ints* output_size, bool ceil_mode) {
     const int dims = dims_of(kind);
-    check_image(call, x, dims);
+    check_image(call, x, dims, kind == Kind::avg_pool2d || kind == Kind::lp_pool2d);
     Windowed w;
     w.kind = kind;
     const bool adaptive = is_adaptive(kind);
     if (adaptive && output_size->count != dims)
-        call.fail("argument output_size is ", shape_string(output_size->begin(), output_size->count), ", expected ", dims,
-                  dims == 1 ? " number" : " numbers");
+        call.fail("argument output_size is ", shape_string(output_size->begin(), output_size->count), ", expected ",
+                  dims, dims == 1 ? " number" : " numbers");
     if (!adaptive && kernel.count == 0) call.fail("argument kernel_size is [], expected one number or ", dims);
     for (int i = 0; i < dims; ++i) {
         PoolDim& d = w.dim[3 - dims + i];
@@ -115,18 +118,21 @@ Windowed windows(const Call& call, const Input& x, Kind kind, const Ints& kernel
     return w;
 }
 
-Windowed fractional(const Call& call, const Input& x, const Input& samples, Kind kind, const Ints& kernel,
+Windowed fractional(const Call& call, const Input& x, const Input* samples, Kind kind, const Ints& kernel,
                     const Ints& output_size) {
     const int dims = dims_of(kind);
     check_image(call, x, dims);
-    check_kind(samples, x);
     Windowed w;
     w.kind = kind;
-    w.samples = &samples.view;
-    const int64_t batches = x->ndim == dims + 2 ? x->shape[0] : 1, channels = x->shape[x->ndim - dims - 1];
-    if (samples->ndim != 3 || samples->shape[0] < batches || samples->shape[1] != channels || samples->shape[2] != dims)
-        call.fail("argument _random_samples has shape ", shape_string(samples), ", expected [", batches, ", ", channels,
-                  ", ", dims, "]");
+    if (samples != nullptr) {
+        const TensorView& s = samples->view;
+        check_kind(*samples, x);
+        const int64_t batches = x->ndim == dims + 2 ? x->shape[0] : 1, channels = x->shape[x->ndim - dims - 1];
+        if (s.ndim != 3 || s.shape[0] < batches || s.shape[1] != channels || s.shape[2] != dims)
+            call.fail("argument _random_samples has shape ", shape_string(s), ", expected [", batches, ", ", channels,
+                      ", ", dims, "]");
+        w.samples = &s;
+    }
     if (output_size.count != 1 && output_size.count != dims)
         call.fail("argument output_size is ", shape_string(output_size.begin(), output_size.count),
                   ", expected one number or ", dims);

@@ -13,7 +13,8 @@ bool keeps_channels_last(Kind kind, const TensorView& x, const Windowed* of = nu
 // The windows of a plain op, or of an adaptive one; null: there is none.
 Windowed windows(const Call& call, const Input& x, Kind kind, const Ints& kernel, const Ints& stride,
                  const Ints* padding, const Ints* dilation, const Ints* output_size, bool ceil_mode);
-Windowed fractional(const Call& call, const Input& x, const Input& samples, Kind kind, const Ints& kernel,
+// `samples`: null in a gradient, which finds its windows without.
+Windowed fractional(const Call& call, const Input& x, const Input* samples, Kind kind, const Ints& kernel,
                     const Ints& output_size);
 
 void check_shape(const Call& call, const Input& t, const int64_t* shape, int ndim);

@@ -64,14 +64,11 @@ struct Tables {
             int64_t *begin = next, *end = begin + d.out, *count = end + d.out, *first = count + d.out;
             int64_t* last = first + d.in;
             next = last + d.in;
-            a = {d.in,       d.out,
-                 begin,      end,
-                 first,      last,
-                 count,      d.dilation,
-                 d.windows == Windows::plain && d.stride <= kMostStride, d.kernel,
-                 d.stride,   d.windows == Windows::plain ? d.padding : 0};
-            if (d.windows == Windows::fractional) continue;
-            for (int64_t o = 0; o < d.out; ++o) {
+            a = {d.in,     d.out,      begin,
+                 end,      first,      last,
+                 count,    d.dilation, d.windows == Windows::plain && d.stride <= kMostStride,
+                 d.kernel, d.stride,   d.windows == Windows::plain ? d.padding : 0};
+            for (int64_t o = 0; o < d.out && d.windows != Windows::fractional; ++o) {
                 const PoolRange r = pool_window(d, o);
                 begin[o] = r.begin, end[o] = r.end, count[o] = pool_count(d, o, include_pad);
                 holes |= r.begin >= r.end;
@@ -133,7 +130,8 @@ void run_on_threads(const char* op, const Windowed& w, Pool& p, int64_t tasks, i
 
 int64_t elements_read(const Windowed& w, int64_t planes) {
     int64_t window = 1;
-    for (const PoolDim& d : w.dim) window *= d.windows == Windows::adaptive ? d.in / std::max<int64_t>(d.out, 1) + 1 : d.kernel;
+    for (const PoolDim& d : w.dim)
+        window *= d.windows == Windows::adaptive ? d.in / std::max<int64_t>(d.out, 1) + 1 : d.kernel;
     return planes * std::max(w.inputs(), w.outputs() * window / 2);
 }
 
@@ -168,7 +166,8 @@ void max_each(const Windowed& w, const Pool& p, const Tables& t, const Image& y,
     std::vector<int64_t> starts;
     for (int64_t plane = p.begin; plane < p.end; ++plane) {
         const int64_t n = plane / y.size[1], c = plane % y.size[1];
-        const int64_t from = channels ? n * inner * in + c : plane * in, to = channels ? n * inner * out + c : plane * out;
+        const int64_t from = channels ? n * inner * in + c : plane * in,
+                      to = channels ? n * inner * out + c : plane * out;
         cpu::PoolEach e{offset(p.out, to, size), nullptr, offset(p.x, from, size), p.wide, {}, inner, inner};
         if (p.indices != nullptr) e.indices = offset(p.indices, to, p.wide ? 8 : 4);
         std::copy(t.axis, t.axis + 3, e.axis);
@@ -239,10 +238,9 @@ void max_backward_cpu(const char* op, const Windowed& given, const TensorView& g
     p.wide = indices.dtype == DType::i64, p.apart = is_apart(w.dim);
     const int64_t planes = to.planes(), tasks = channels ? to.size[0] * w.dim[0].in * w.dim[1].in : planes;
     const auto& table = cpu::table().pooling;
-    run_on_threads(op, w, p, tasks, planes * (w.inputs() + 4 * w.outputs()), 0.25, channels,
-                   size_of(gx.dtype) == 2 && !channels, [&](const Pool& part) {
-                       (channels ? table.max_backward_channels : table.max_backward_planes)[type](part);
-                   });
+    run_on_threads(
+        op, w, p, tasks, planes * (w.inputs() + 4 * w.outputs()), 0.25, channels, size_of(gx.dtype) == 2 && !channels,
+        [&](const Pool& part) { (channels ? table.max_backward_channels : table.max_backward_planes)[type](part); });
 }
 
 void average_cpu(const char* op, const Windowed& given, const TensorView& y, const TensorView& x) {

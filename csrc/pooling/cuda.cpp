@@ -31,7 +31,8 @@ PoolPoints points_of(const TensorView& t, int dims) {
     p.channels = !i.is_dense(false);
     for (int d = 0; d < 5; ++d) {
         p.size[d] = i.size[d];
-        if (p.count >> 31 == 0) p.divisor[d] = cuda::make_divisor(static_cast<uint32_t>(std::max<int64_t>(i.size[d], 1)));
+        if (p.count >> 31 == 0)
+            p.divisor[d] = cuda::make_divisor(static_cast<uint32_t>(std::max<int64_t>(i.size[d], 1)));
     }
     return p;
 }
@@ -40,7 +41,8 @@ template <class Params>
 void launch(const char* op, const char* fatbin, const std::string& kernel, int64_t count, Device device,
             const Params& p) {
     // enough blocks to fill the device eight times; beyond that a thread has several points
-    const int64_t blocks = std::min(plan::ceil_div(count, cuda::kPoolThreads), int64_t{64} * cuda::multiprocessors(device));
+    const int64_t blocks =
+        std::min(plan::ceil_div(count, cuda::kPoolThreads), int64_t{64} * cuda::multiprocessors(device));
     if (trace::active())
         trace::record({op, "cuda", kernel, concat("points ", count, ", grid ", blocks, " x ", cuda::kPoolThreads), ""});
     cuda::launch(op, fatbin, kernel, blocks, 1, cuda::kPoolThreads, device, p);
@@ -113,7 +115,8 @@ void unpool_cuda(const char* op, int dims, const TensorView& y, const TensorView
     p.places = large.inner();
     std::copy(small.size + 2, small.size + 5, p.size);
     if (y.numel() == 0) {
-        if (x.numel() != 0) fail_runtime(op, "argument output_size has no place for the ", x.numel(), " elements of input");
+        if (x.numel() != 0)
+            fail_runtime(op, "argument output_size has no place for the ", x.numel(), " elements of input");
         return;
     }
     const Scratch scratch = allocate_scratch(y, y.numel() * 8);

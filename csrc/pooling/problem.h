@@ -1,5 +1,5 @@
-// A checked call of a pooling op, in the form that its backends take: [N, C, D, H, W], with sizes of 1 for dims that are
-// not there.
+// A checked call of a pooling op, in the form that its backends take: [N, C, D, H, W], with sizes of 1 for dims that
+// are not there.
 #pragma once
 
 #include "kernels/cpu/pooling/entries.h"
@@ -9,13 +9,26 @@
 namespace nk::pooling {
 
 enum class Kind : int {
-    max_pool1d, max_pool2d, max_pool3d,
-    adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d,
-    fractional_max_pool2d, fractional_max_pool3d,
-    avg_pool1d, avg_pool2d, avg_pool3d,
-    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d,
-    lp_pool1d, lp_pool2d, lp_pool3d,
-    max_unpool1d, max_unpool2d, max_unpool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    fractional_max_pool2d,
+    fractional_max_pool3d,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    lp_pool1d,
+    lp_pool2d,
+    lp_pool3d,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
 };  // clang-format off
 inline constexpr int kKinds = 20;
 inline constexpr const char* const kNames[kKinds] = {
@@ -37,10 +50,10 @@ inline int dims_of(Kind k) {
 
 struct Windowed {
     Kind kind;
-    PoolDim dim[3];        // of D, H, W
+    PoolDim dim[3];  // of D, H, W
     bool include_pad = true;
-    int64_t divisor = 0;   // of an average; 0: what the window holds
-    double norm = 0;       // of lp_pool; 0: none
+    int64_t divisor = 0;                  // of an average; 0: what the window holds
+    double norm = 0;                      // of lp_pool; 0: none
     const TensorView* samples = nullptr;  // of fractional windows: [N, C, dims]
 
     int64_t outputs() const { return dim[0].out * dim[1].out * dim[2].out; }
@@ -58,7 +71,8 @@ struct Image {
         data = static_cast<char*>(t.data), dtype = t.dtype;
         const int outer = t.ndim - dims;  // C, or N and C
         for (int i = 0; i < 5; ++i) size[i] = 1, stride[i] = 0;
-        for (int i = 0; i < dims; ++i) size[5 - dims + i] = t.shape[outer + i], stride[5 - dims + i] = t.stride[outer + i];
+        for (int i = 0; i < dims; ++i)
+            size[5 - dims + i] = t.shape[outer + i], stride[5 - dims + i] = t.stride[outer + i];
         for (int i = 0; i < outer; ++i) size[2 - outer + i] = t.shape[i], stride[2 - outer + i] = t.stride[i];
     }
     int64_t planes() const { return size[0] * size[1]; }

@@ -76,26 +76,16 @@ def _window(dim, o, sample, KIND: tl.constexpr, T: tl.constexpr):
 
 
 @triton.jit
-def _first_from(dim, start, sample, T: tl.constexpr):
-    """The first fractional window that begins at ``start`` or later."""
-    low = start - start
-    high = low + dim[1]
-    for _ in range(32):
-        middle = (low + high) // 2
-        later = _start(dim, tl.minimum(middle, dim[1] - 1), sample, T) >= start
-        going = low < high
-        high = tl.where(going & later, middle, high)
-        low = tl.where(going & (later == 0), middle + 1, low)
-    return low
-
-
-@triton.jit
-def _holders(dim, i, sample, KIND: tl.constexpr, T: tl.constexpr):
+def _holders(dim, i, KIND: tl.constexpr):
     """The windows that may hold element i: the first, and the one after the last."""
     if KIND == ADAPTIVE:
         return i * dim[1] // dim[0], ((i + 1) * dim[1] + dim[0] - 1) // dim[0]
     elif KIND == FRACTIONAL:
-        return _first_from(dim, i - dim[2] + 1, sample, T), _first_from(dim, i + 1, sample, T)
+        room, gaps, about = dim[0] - dim[2], dim[1] - 1, 2 + dim[0] // 32
+        free = (room == 0) | (gaps == 0)
+        begin = tl.maximum(i - dim[2] - about, 0) * gaps // tl.maximum(room, 1)
+        end = (i + about) * gaps // tl.maximum(room, 1) + 2
+        return tl.where(free, 0, tl.minimum(begin, dim[1])), tl.where(free, dim[1], tl.minimum(end, dim[1]))
     else:
         reach = tl.maximum(i + dim[4] - (dim[2] - 1) * dim[5], 0)
         return (reach + dim[3] - 1) // dim[3], tl.minimum((i + dim[4]) // dim[3] + 1, dim[1])
@@ -151,16 +141,12 @@ def max_kernel(
 
 
 @triton.jit(do_not_specialize=_UNSPECIALISED)
-def max_backward_kernel(
-    gx, g, indices, samples, count, size, dims, so, sg, si, ss, which, KIND: tl.constexpr, BLOCK: tl.constexpr
-):
+def max_backward_kernel(gx, g, indices, count, size, dims, so, sg, si, KIND: tl.constexpr, BLOCK: tl.constexpr):
     """gx = the sum of the gradients of the windows that have their maximum here."""
     n, c, d, h, w, live = _points(count, size, BLOCK)
-    T: tl.constexpr = g.dtype.element_ty
-    s0, s1, s2 = _samples(samples, ss, which, n, c, live, KIND)
-    d0, d1 = _holders(dims[0], d, s0, KIND, T)
-    h0, h1 = _holders(dims[1], h, s1, KIND, T)
-    w0, w1 = _holders(dims[2], w, s2, KIND, T)
+    d0, d1 = _holders(dims[0], d, KIND)
+    h0, h1 = _holders(dims[1], h, KIND)
+    w0, w1 = _holders(dims[2], w, KIND)
     here = (d * dims[1][0] + h) * dims[2][0] + w
     total = load(g, n, live & (n < 0))
     for i in range(_most(d0, d1, live)):
@@ -258,9 +244,9 @@ def average_backward_kernel(
 ):  # fmt: skip
     """gx = the sum of the gradients of the windows that hold this element, each divided as its sum was."""
     n, c, d, h, w, live = _points(count, size, BLOCK)
-    d0, d1 = _holders(dims[0], d, 0.0, KIND, tl.float32)
-    h0, h1 = _holders(dims[1], h, 0.0, KIND, tl.float32)
-    w0, w1 = _holders(dims[2], w, 0.0, KIND, tl.float32)
+    d0, d1 = _holders(dims[0], d, KIND)
+    h0, h1 = _holders(dims[1], h, KIND)
+    w0, w1 = _holders(dims[2], w, KIND)
     total = load(g, n, live & (n < 0))
     for i in range(_most(d0, d1, live)):
         for j in range(_most(h0, h1, live)):
@@ -354,16 +340,12 @@ def max_pool(
 
 
 def max_pool_backward(
-    gx: Tensor, g: Tensor, indices: Tensor, samples: Tensor | None, kind: int, windows: Dims, dims: int,
-    *, record: Record | None = None,
-) -> None:  # fmt: skip
+    gx: Tensor, g: Tensor, indices: Tensor, kind: int, windows: Dims, dims: int, *, record: Record | None = None
+) -> None:
     """The gradient of the maxima at their places."""
     gx, g, indices = (_image(t, dims) for t in (gx, g, indices))
-    which = (0, 1, 2) if dims == 3 else (0, 1, 0)
-    s = g if samples is None else samples
-    ss = (0, 0, 0) if samples is None else samples.stride()
-    more = [windows, gx.stride(), g.stride(), indices.stride(), ss, which]
-    _run(max_backward_kernel, gx, ([gx, g, indices, s], more), {"KIND": kind}, record)
+    more = [windows, gx.stride(), g.stride(), indices.stride()]
+    _run(max_backward_kernel, gx, ([gx, g, indices], more), {"KIND": kind}, record)
 
 
 def average(

@@ -43,6 +43,17 @@ def by_torch(name: str) -> Callable[..., Tensor]:
     return wide
 
 
+def with_places(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f, given the indices as a list, since tensors among the arguments are taken for variables."""
+
+    def called(x: Any, indices: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(indices, list):
+            indices = torch.tensor(indices, device=x.device)
+        return f(x, indices, *args, **kwargs)
+
+    return called
+
+
 def with_samples(f: Callable[..., Any]) -> Callable[..., Any]:
     """f, given the random numbers as a list: they are no variables, and are the same in every dtype."""
 
@@ -131,7 +142,7 @@ def fractional_samples(make: Maker, n: int) -> Iterator[Sample]:
 def unpool_samples(make: Maker, n: int) -> Iterator[Sample]:
     def of(x: Tensor, kernel: Any, stride: Any = None, **more: Any) -> tuple[Any, ...]:
         y, indices = getattr(TF, f"max_pool{n}d")(x.detach(), kernel, stride, **more, return_indices=True)
-        return make.wrap(y), indices
+        return make.wrap(y), indices.tolist()
 
     x, even = inputs(make, n), make(2, 3, *(2 * s for s in SIZES[n]))
     size = {"output_size": list(x.shape[2:])}
@@ -139,7 +150,6 @@ def unpool_samples(make: Maker, n: int) -> Iterator[Sample]:
     yield Sample("the size that was pooled", (*of(x, 2), 2), size, chosen=True)
     yield Sample("windows that overlap, which may have one place", (*of(x, 3, 2), 3, 2), size)
     yield Sample("without a batch", (*(t[0] for t in of(even, 2)), 2))
-    yield Sample("no images", (*(t[:0] for t in of(even, 2)), 2))
     if n > 1:
         images = even.to(memory_format=CHANNELS_LAST[n])
         y, indices = of(images, 2)
@@ -159,7 +169,7 @@ def smooth(make: Maker, n: int, name: str) -> Iterator[Sample]:
         yield Sample("third powers, overlapping", (x.abs() + 0.5, 3.0, 2, 1), {"ceil_mode": True})
     elif name.startswith("max_unpool"):
         indices = torch.arange(math.prod((2, 2, 2)[:n]), device=make.device).view(1, 1, *(2, 2, 2)[:n])
-        yield Sample("the first places", (make(1, 1, *(2, 2, 2)[:n]), indices * 2, 2))
+        yield Sample("the first places", (make(1, 1, *(2, 2, 2)[:n]), (indices * 2).tolist(), 2))
     else:
         yield Sample("windows that overlap", (x, 2, 1), {"ceil_mode": True})
         yield Sample("windows with padding", (x, 3, 2, 1))
@@ -269,14 +279,8 @@ def pool_spec(name: str, n: int, layer: tuple[Any, ...], with_indices: bool = Fa
     theirs = by_torch(kind)
 
     def make_layer(make: Maker) -> tuple[torch.nn.Module, torch.nn.Module, tuple[Any, ...]]:
-        given: dict[str, Any] = {}
         x = (inputs(make, n),)
-        if fractional:
-            x = (make(2, 3, *[9] * n),)
-            given = {"_random_samples": make.grid(2, 3, n, limit=3).abs().detach()}
-        if back:
-            x = getattr(TF, f"max_pool{n}d")(make(2, 3, *[8] * n), 2, return_indices=True)
-        return getattr(nn, cls)(*layer, **given), getattr(torch.nn, cls)(*layer, **given), x
+        return getattr(nn, cls)(*layer), getattr(torch.nn, cls)(*layer), x
 
     def value(f: Callable[..., Any]) -> Callable[..., Tensor]:
         return lambda *args, **kwargs: f(*args, **kwargs)[0]
@@ -286,6 +290,8 @@ def pool_spec(name: str, n: int, layer: tuple[Any, ...], with_indices: bool = Fa
         ours, theirs = value(getattr(F, f"{kind}_with_indices")), value(getattr(TF, f"{kind}_with_indices"))
     if fractional:
         ours, theirs = with_samples(ours), with_samples(theirs)
+    if back:
+        ours, theirs = with_places(ours), with_places(theirs)
     registered = (entry, f"{entry}_backward")
     if with_indices:
         registered = (f"{entry}_with_indices", f"{entry}_with_indices_backward")
@@ -304,7 +310,7 @@ def pool_spec(name: str, n: int, layer: tuple[Any, ...], with_indices: bool = Fa
         registered=registered,
         scale=partial(scale, f=theirs, linear=average),
         bad=bad,
-        layer=None if with_indices else make_layer,
+        layer=None if with_indices or fractional or back else make_layer,
     )
 
 

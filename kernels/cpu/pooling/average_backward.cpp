@@ -114,7 +114,8 @@ struct MeanBackward {
                     for (int64_t w = 0; w < aw.in; w += L) {
                         const int n = static_cast<int>(min64(L, aw.in - w));
                         V v = load(l.line + aw.padding + w);
-                        if constexpr (Kind::powers) v = kind.of_element(v, some(static_cast<const T*>(p.x) + at + w, n));
+                        if constexpr (Kind::powers)
+                            v = kind.of_element(v, some(static_cast<const T*>(p.x) + at + w, n));
                         n == L ? store(out + w, v) : store(out + w, v, n);
                     }
                 }
@@ -156,8 +157,7 @@ struct MeanBackward {
                 int64_t c = 0;
                 if constexpr (U > 1)
                     for (; c + U * L <= p.channels; c += U * L) pixel<U>(p, kind, n, c, L, e);
-                for (; c < p.channels; c += L)
-                    pixel<1>(p, kind, n, c, static_cast<int>(min64(L, p.channels - c)), e);
+                for (; c < p.channels; c += L) pixel<1>(p, kind, n, c, static_cast<int>(min64(L, p.channels - c)), e);
             }
         }
     }

@@ -1,7 +1,7 @@
 // Lines of numbers in scratch memory, on which windows along W are worked on.
 //
-// A line holds `padding` numbers that count for nothing, the row, and more of the same. With stride s it is dealt out to
-// s phases, so that element c of the windows o, o + 1, ... lies side by side whatever the stride:
+// A line holds `padding` numbers that count for nothing, the row, and more of the same. With stride s it is dealt out
+// to s phases, so that element c of the windows o, o + 1, ... lies side by side whatever the stride:
 //
 //   line     p p a b c d e f g ...      stride 2, phase 0: p a c e g ...   phase 1: p b d f ...
 //   element c of window o = line[o s + c dilation] = phase[c dilation % s][o + c dilation / s]
@@ -48,7 +48,7 @@ NK_HD void fill(S* __restrict p, int64_t n, S value) {
 template <class S>
 NK_HD void deal(S* __restrict phases, const S* __restrict line, int64_t n, int64_t stride) {
     if (stride == 2) {
-        S *__restrict even = phases, *__restrict odd = phases + n;
+        S* __restrict even = phases, * __restrict odd = phases + n;
         for (int64_t i = 0; i < n; ++i) even[i] = line[2 * i], odd[i] = line[2 * i + 1];
         return;
     }
@@ -60,7 +60,7 @@ NK_HD void deal(S* __restrict phases, const S* __restrict line, int64_t n, int64
 template <class S>
 NK_HD void collect(S* __restrict line, const S* __restrict phases, int64_t n, int64_t stride) {
     if (stride == 2) {
-        const S *__restrict even = phases, *__restrict odd = phases + n;
+        const S* __restrict even = phases, * __restrict odd = phases + n;
         for (int64_t i = 0; i < n; ++i) line[2 * i] = even[i], line[2 * i + 1] = odd[i];
         return;
     }

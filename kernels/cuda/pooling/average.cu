@@ -1,5 +1,5 @@
-// The average of each window and lp_pool, and their gradients: one thread for each output, or each element of the input,
-// which adds what it gets from the windows that hold it.
+// The average of each window and lp_pool, and their gradients: one thread for each output, or each element of the
+// input, which adds what it gets from the windows that hold it.
 #include "../tile/kernel.h"
 #include "points.h"
 

@@ -35,8 +35,8 @@ template <DType T>
 __device__ __forceinline__ void pool_max_backward(const PoolParams& p) {
     using C = compute_t<T>;
     each_point(p.points, [&](const int64_t (&at)[5]) {
-        const PlaneWindows<T> windows(p, at);
-        const PoolRange rd = windows.holders(0, at[2]), rh = windows.holders(1, at[3]), rw = windows.holders(2, at[4]);
+        const PoolRange rd = pool_holders(p.dim[0], at[2]), rh = pool_holders(p.dim[1], at[3]),
+                        rw = pool_holders(p.dim[2], at[4]);
         const int64_t here = (at[2] * p.dim[1].in + at[3]) * p.dim[2].in + at[4];
         C sum = 0;
         for (int64_t d = rd.begin; d < rd.end; ++d)

@@ -17,9 +17,9 @@ struct PoolTensor {
 // The points [N, C, D, H, W] that the threads share out among them, neighbours being neighbours in memory.
 struct PoolPoints {
     int64_t count = 0;
-    int64_t size[5] = {};   // of N, C, D, H, W
-    Divisor divisor[5];     // the same, for counts below 2^31
-    int32_t channels = 0;   // C runs fastest, else W
+    int64_t size[5] = {};  // of N, C, D, H, W
+    Divisor divisor[5];    // the same, for counts below 2^31
+    int32_t channels = 0;  // C runs fastest, else W
 };
 
 struct PoolParams {
@@ -39,7 +39,7 @@ struct PoolParams {
 
 struct UnpoolParams {
     PoolTensor out, in, indices;
-    PoolPoints points;  // of out, in unpool_mark of in
+    PoolPoints points;                     // of out, in unpool_mark of in
     unsigned long long* winner = nullptr;  // [planes, places]: 1 + the number of the last element that is put there
     int64_t places = 0;                    // of a plane of the larger image
     int64_t size[3] = {};                  // D, H, W: of the larger image in the backward, else of the smaller one

@@ -74,22 +74,6 @@ struct PlaneWindows {
         const int64_t begin = start(k, o);
         return {begin, begin + p.dim[k].kernel};
     }
-    // The first window of dim k that begins at `from` or later; starts ascend.
-    __device__ __forceinline__ int64_t first_from(int k, int64_t from) const {
-        int64_t low = 0, high = p.dim[k].out;
-        while (low < high) {
-            const int64_t middle = (low + high) / 2;
-            if (start(k, middle) >= from)
-                high = middle;
-            else
-                low = middle + 1;
-        }
-        return low;
-    }
-    __device__ __forceinline__ PoolRange holders(int k, int64_t i) const {
-        if (p.dim[k].windows != Windows::fractional) return pool_holders(p.dim[k], i);
-        return {first_from(k, i - p.dim[k].kernel + 1), first_from(k, i + 1)};
-    }
 };
 
 }  // namespace nk::cuda

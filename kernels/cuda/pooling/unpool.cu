@@ -1,5 +1,6 @@
-// max_unpool: elements at the places that their indices name, zeros elsewhere. Of several elements at one place the last
-// wins, whatever the order of the threads: each place takes the largest number by an atomic, and reads that element.
+// max_unpool: elements at the places that their indices name, zeros elsewhere. Of several elements at one place the
+// last wins, whatever the order of the threads: each place takes the largest number by an atomic, and reads that
+// element.
 #include "../tile/kernel.h"
 #include "points.h"
 
@@ -40,8 +41,7 @@ __device__ __forceinline__ void unpool_take(const UnpoolParams& p) {
         const int64_t place = (at[2] * p.points.size[3] + at[3]) * p.points.size[4] + at[4];
         const unsigned long long winner = p.winner[plane * p.places + place];
         memory_t<T> v = {};
-        if (winner != 0)
-            v = *element<T>(p.in.data, offset_of_place(p.in, p, at, static_cast<int64_t>(winner - 1)));
+        if (winner != 0) v = *element<T>(p.in.data, offset_of_place(p.in, p, at, static_cast<int64_t>(winner - 1)));
         *element<T>(p.out.data, offset_of(p.out, at)) = v;
     });
 }

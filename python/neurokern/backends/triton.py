@@ -438,7 +438,7 @@ def max_pool_backward(gx: Tensor, g: Tensor, *given: Any) -> None:
     """The gradient of max_pool."""
     x, indices, *parameters = given[-9:]
     windows = _windows(x, *parameters[:5], g)
-    _recorded("max_pool_backward", _pooling.max_pool_backward, gx, g, indices, None, *windows)
+    _recorded("max_pool_backward", _pooling.max_pool_backward, gx, g, indices, *windows)
 
 
 max_pool_with_indices_backward = max_pool_backward
@@ -446,9 +446,9 @@ max_pool_with_indices_backward = max_pool_backward
 
 def fractional_max_pool_backward(gx: Tensor, g: Tensor, *given: Any) -> None:
     """The gradient of fractional_max_pool."""
-    x, samples, indices, kind, kernel, *_ = given[-7:]
+    x, indices, kind, kernel, *_ = given[-6:]
     windows = _windows(x, kind, kernel, [], [], [], g)
-    _recorded("fractional_max_pool_backward", _pooling.max_pool_backward, gx, g, indices, samples, *windows)
+    _recorded("fractional_max_pool_backward", _pooling.max_pool_backward, gx, g, indices, *windows)
 
 
 fractional_max_pool_with_indices_backward = fractional_max_pool_backward

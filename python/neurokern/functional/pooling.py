@@ -428,7 +428,12 @@ def _back(
     for name, given in (("kernel_size", kernel), ("stride", stride), ("padding", padding)):
         if len(given) != dims:
             raise IndexError(f"neurokern.{kind}: argument {name} is {given}, expected one number or {dims}")
-    if not isinstance(input, Tensor) or input.dim() <= dims:  # refused by the op
+    if isinstance(input, Tensor) and input.dim() < dims:
+        raise IndexError(
+            f"neurokern.{kind}: argument input has shape {list(input.shape)}, "
+            f"expected {dims + 1} or {dims + 2} dimensions"
+        )
+    if not isinstance(input, Tensor) or input.dim() == dims:  # refused by the op
         return _unpool(input, indices, kind, list(kernel))
     usual = [(n - 1) * s + k - 2 * p for n, s, k, p in zip(input.shape[-dims:], stride, kernel, padding, strict=True)]
     if output_size is None:

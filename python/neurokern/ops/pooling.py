@@ -29,12 +29,19 @@ def _spatial(kind: str) -> int:
     return int(kind[-2])
 
 
+def _each(values: Ints, kind: str) -> Any:
+    """One number for each dim; none stays none."""
+    return list(values) * _spatial(kind) if len(values) == 1 else list(values)
+
+
 def _dims(y: Any, x: Any, *rest: Any) -> tuple[list[Any], list[Any]]:
     """Batch and channels may be cut."""
     kind = next(r for r in rest if isinstance(r, str))
     shape = next(s for s in (x, y) if s is not None)
     names = [i if i < len(shape) - _spatial(kind) else None for i in range(len(shape))]
-    return [names, names], [names, names]
+    # random numbers are [N, C, dims], of one batch where there is none
+    other = [*([None] if len(shape) == _spatial(kind) + 1 else []), *[n for n in names if n is not None], None]
+    return [names, other if kind.startswith("fractional") else names], [names, names]
 
 
 def _layout(x: Tensor, kind: str) -> torch.memory_format:
@@ -56,17 +63,31 @@ def _wide(t: Tensor) -> Tensor:
 # ---- maxima ----
 
 
-def _max_by_torch(
-    x: Tensor, kind: str, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, size: Ints, ceil_mode: bool
-) -> tuple[Tensor, Tensor]:
+def _max_value_by_torch(
+    x: Tensor,
+    kind: str,
+    kernel: Ints,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    size: Ints,
+    ceil_mode: bool,
+    indices: bool = False,
+) -> Any:
+    """Without indices it is another op of torch's, which more of its exporters know."""
+    more = {"return_indices": True} if indices else {}
     if kind.startswith("adaptive"):
-        return getattr(_F, kind)(x, size, return_indices=True)
-    return getattr(_F, kind)(x, kernel, stride or None, padding, dilation, ceil_mode, return_indices=True)
+        return getattr(_F, kind)(x, size, **more)
+    kernel, stride, padding, dilation = (_each(v, kind) for v in (kernel, stride, padding, dilation))
+    return getattr(_F, kind)(x, kernel, stride or None, padding, dilation, ceil_mode, **more)
+
+
+def _max_by_torch(x: Tensor, *parameters: Any) -> tuple[Tensor, Tensor]:
+    return _max_value_by_torch(x, *parameters, indices=True)
 
 
 def _fractional_by_torch(x: Tensor, samples: Tensor, kind: str, kernel: Ints, size: Ints) -> tuple[Tensor, Tensor]:
-    n = _spatial(kind)
-    kernel, size = (list(v) * (n // len(v)) for v in (kernel, size))
+    kernel, size = (_each(v, kind) for v in (kernel, size))
     return getattr(_F, kind)(x, kernel, size, return_indices=True, _random_samples=samples)
 
 
@@ -106,7 +127,7 @@ max_pool = op(
     constants="indices",
     gradients=lambda g, x, indices, kind, *_: _like(x, kind),
     formula=lambda g, x, indices, kind, *_: _to_places(g, x, indices, kind),
-    torch=lambda *args: _max_by_torch(*args)[0],
+    torch=_max_value_by_torch,
     torch_recorded=_max_fake,
     label="kind",
     dims=_dims,
@@ -126,10 +147,10 @@ fractional_max_pool = op(
     f"fractional_max_pool({_STARTS}) -> (Tensor y, Tensor indices)",
     fake=_fractional_fake,
     returns=1,
-    saves="input _random_samples indices",
+    saves="input indices",
     constants="_random_samples indices",
-    gradients=lambda g, x, samples, indices, kind, *_: (_like(x, kind), None),
-    formula=lambda g, x, samples, indices, kind, *_: (_to_places(g, x, indices, kind), None),
+    gradients=lambda g, x, indices, kind, *_: (_like(x, kind), None),
+    formula=lambda g, x, indices, kind, *_: (_to_places(g, x, indices, kind), None),
     torch=lambda *args: _fractional_by_torch(*args)[0],
     torch_recorded=_fractional_fake,
     label="kind",
@@ -138,10 +159,10 @@ fractional_max_pool = op(
 fractional_max_pool_with_indices = op(
     f"fractional_max_pool_with_indices({_STARTS}) -> (Tensor y, Tensor indices)",
     fake=_fractional_by_torch,
-    saves="input _random_samples indices",
+    saves="input indices",
     constants="_random_samples indices",
-    gradients=lambda g, g_indices, x, samples, indices, kind, *_: (_like(x, kind), None),
-    formula=lambda g, g_indices, x, samples, indices, kind, *_: (_to_places(g, x, indices, kind), None),
+    gradients=lambda g, g_indices, x, indices, kind, *_: (_like(x, kind), None),
+    formula=lambda g, g_indices, x, indices, kind, *_: (_to_places(g, x, indices, kind), None),
     torch=_fractional_by_torch,
     label="kind",
     dims=_dims,
@@ -164,6 +185,7 @@ def _avg_by_torch(
     if kind.startswith("adaptive"):
         return getattr(_F, kind)(x, size)
     more = () if kind == "avg_pool1d" else (divisor,)
+    kernel, stride, padding = (_each(v, kind) for v in (kernel, stride, padding))
     return getattr(_F, kind)(x, kernel, stride or None, padding, ceil_mode, include_pad, *more)
 
 
@@ -205,9 +227,9 @@ avg_pool = op(
 
 
 def _lp_by_torch(x: Tensor, kind: str, norm: float, kernel: Ints, stride: Ints, ceil_mode: bool) -> Tensor:
-    n = _spatial(kind)
-    size: Any = list(kernel) * (n // max(len(kernel), 1))
-    return getattr(_F, kind)(x, norm, size[0] if n == 1 else size, stride or None, ceil_mode)
+    size = _each(kernel, kind)
+    stride = _each(stride, kind) or None
+    return getattr(_F, kind)(x, norm, size[0] if len(size) == 1 else size, stride, ceil_mode)
 
 
 def _lp_gradient(
@@ -216,7 +238,7 @@ def _lp_gradient(
     """Of the input, so that it can be differentiated again; nothing where the sum is 0, as in torch."""
     avg = (f"avg{kind[2:]}", kernel, stride, [0] * _spatial(kind), [], ceil_mode, True, None)
     g, xw = _wide(g), _wide(x)
-    size = math.prod(list(kernel) * (_spatial(kind) // len(kernel)))
+    size = math.prod(_each(kernel, kind))
     total = _avg_by_torch(xw.pow(norm), *avg) * size
     zero = total == 0
     root = torch.where(zero, 1.0, total).pow(1 / norm - 1)

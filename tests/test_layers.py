@@ -99,7 +99,11 @@ def test_dtype_and_device_move_as_torchs(spec: OpSpec, seed: int) -> None:
     ours, theirs = ours.to(torch.bfloat16), theirs.to(torch.bfloat16)
     ours.load_state_dict(theirs.state_dict())
     args = tuple(a.to(torch.bfloat16) for a in args)
-    made, right = ours(*args), theirs(*args)
+    made = ours(*args)
+    try:
+        right = theirs(*args)
+    except NotImplementedError:  # in 16 bits torch has it on a GPU alone
+        right = theirs.float()(*(a.float() for a in args)).to(torch.bfloat16)
     differ = ~torch.isclose(made, right, rtol=2**-7, atol=2**-7)  # refuses another function
     # a value that two roundings put on either side of a jump
     assert differ.sum() <= (spec.act in ("hardshrink", "threshold")), (made[differ], right[differ])

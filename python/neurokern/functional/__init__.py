@@ -13,6 +13,7 @@ from . import convolution as _convolutions
 from . import matmul as _products
 from . import multi_head as _multi_head
 from . import normalization as _normalizations
+from . import pooling as _poolings
 from . import rearrangement as _rearrangements
 from . import softmax as _softmaxes
 from .activation import *  # noqa: F403
@@ -21,6 +22,7 @@ from .convolution import *  # noqa: F403
 from .matmul import *  # noqa: F403
 from .multi_head import *  # noqa: F403
 from .normalization import *  # noqa: F403
+from .pooling import *  # noqa: F403
 from .rearrangement import *  # noqa: F403
 from .softmax import *  # noqa: F403
 
@@ -30,6 +32,7 @@ _families = (
     _convolutions,
     _multi_head,
     _normalizations,
+    _poolings,
     _products,
     _rearrangements,
     _softmaxes,

@@ -16,6 +16,7 @@ from . import convolution as _convolution
 from . import matmul as _matmul
 from . import multi_head as _multi_head
 from . import normalization as _normalization
+from . import pooling as _pooling
 from . import rearrangement as _rearrangement
 from . import softmax as _softmax
 from . import transformer as _transformer
@@ -24,6 +25,7 @@ from .convolution import *  # noqa: F403
 from .matmul import *  # noqa: F403
 from .multi_head import *  # noqa: F403
 from .normalization import *  # noqa: F403
+from .pooling import *  # noqa: F403
 from .rearrangement import *  # noqa: F403
 from .softmax import *  # noqa: F403
 from .submodules import install as _install
@@ -35,6 +37,7 @@ _families = (
     _matmul,
     _multi_head,
     _normalization,
+    _pooling,
     _rearrangement,
     _softmax,
     _transformer,

@@ -20,6 +20,7 @@ from ..kernels.triton import matmul as _matmul
 from ..kernels.triton import normalization as _normalization
 from ..kernels.triton import random as _random
 from ..kernels.triton import softmax as _softmax
+from .triton_convolution import *  # noqa: F403
 from .triton_launch import IDS as _IDS
 from .triton_launch import Maybe
 from .triton_launch import recorded as _recorded

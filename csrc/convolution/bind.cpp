@@ -70,7 +70,7 @@ TensorView expanded(const Call& call, const OptionalInput& t, const Input& like,
     return v;
 }
 
-py::object forward(const Call& call, Input& x, Input& w, OptionalInput& bias, OptionalInput* residual, Face face,
+py::object forward(const Call& call, Input& x, Input& w, OptionalInput& bias, OptionalInput* residual, TorchName face,
                    const Window& s, Activation act, double p0, double p1, bool keeps) {
     const Checked c = Checked::convolution(call, x, w, face, s);
     c.check_bias(call, bias, x, c.g.o);
@@ -101,7 +101,7 @@ py::object forward(const Call& call, Input& x, Input& w, OptionalInput& bias, Op
     return z ? py::object(py::make_tuple(y.object, z.object)) : y.object;
 }
 
-py::object convolution_(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceName face, Ints& stride,
+py::object convolution_(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceArgument face, Ints& stride,
                         Ints& padding, Ints& dilation, int64_t groups, ModeName mode) {
     return forward(call, x, w, bias, nullptr, face, {stride, padding, dilation, groups, mode}, Activation::identity, 0,
                    0, false);
@@ -109,7 +109,7 @@ py::object convolution_(const Call& call, Input& x, Input& w, OptionalInput& bia
 
 // Recorded: with the preactivation.
 py::object convolution_activation(const Call& call, Input& x, Input& w, OptionalInput& bias, OptionalInput& residual,
-                                  FaceName face, Ints& stride, Ints& padding, Ints& dilation, int64_t groups,
+                                  FaceArgument face, Ints& stride, Ints& padding, Ints& dilation, int64_t groups,
                                   ModeName mode, ActivationName act, double p0, double p1) {
     return forward(call, x, w, bias, &residual, face, {stride, padding, dilation, groups, mode}, act, p0, p1,
                    call.recorded);
@@ -137,7 +137,7 @@ void activation_gradient(bool cuda, const TensorView& gz, const TensorView& g, c
 }
 
 // The gradients of conv; z: what went into the activation, or null.
-py::object gradients(const Call& call, Input& g, Input& x, Input& w, Input* z, Face face, const Window& s,
+py::object gradients(const Call& call, Input& g, Input& x, Input& w, Input* z, TorchName face, const Window& s,
                      Activation act, double p0, double p1, const Wants& wants) {
     const Checked c = Checked::convolution(call, x, w, face, s);
     c.check_result(call, g, x);
@@ -162,20 +162,20 @@ py::object gradients(const Call& call, Input& g, Input& x, Input& w, Input* z, F
     return py::make_tuple(gx.object, gw.object, gb.object);
 }
 
-py::object convolution_backward(const Call& call, Input& g, Input& x, Input& w, FaceName face, Ints& stride,
+py::object convolution_backward(const Call& call, Input& g, Input& x, Input& w, FaceArgument face, Ints& stride,
                                 Ints& padding, Ints& dilation, int64_t groups, ModeName mode, Wants wants) {
     return gradients(call, g, x, w, nullptr, face, {stride, padding, dilation, groups, mode}, Activation::identity, 0,
                      0, wants);
 }
 
-py::object convolution_activation_backward(const Call& call, Input& g, Input& x, Input& w, Input& z, FaceName face,
+py::object convolution_activation_backward(const Call& call, Input& g, Input& x, Input& w, Input& z, FaceArgument face,
                                            Ints& stride, Ints& padding, Ints& dilation, int64_t groups, ModeName mode,
                                            ActivationName act, double p0, double p1, Wants wants) {
     return gradients(call, g, x, w, &z, face, {stride, padding, dilation, groups, mode}, act, p0, p1, wants);
 }
 
-py::object convolution_transpose(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceName face, Ints& stride,
-                                 Ints& padding, Ints& output_padding, Ints& dilation, int64_t groups) {
+py::object convolution_transpose(const Call& call, Input& x, Input& w, OptionalInput& bias, FaceArgument face,
+                                 Ints& stride, Ints& padding, Ints& output_padding, Ints& dilation, int64_t groups) {
     const Checked c = Checked::transpose(call, x, w, face, {stride, padding, dilation, groups}, output_padding);
     c.check_bias(call, bias, x, c.g.c);
     Made y = image_of(call, c, "y", x, makes_channels_last(x, w, c.batched));
@@ -186,9 +186,9 @@ py::object convolution_transpose(const Call& call, Input& x, Input& w, OptionalI
     return y.object;
 }
 
-py::object convolution_transpose_backward(const Call& call, Input& g, Input& x, Input& w, FaceName face, Ints& stride,
-                                          Ints& padding, Ints& output_padding, Ints& dilation, int64_t groups,
-                                          Wants wants) {
+py::object convolution_transpose_backward(const Call& call, Input& g, Input& x, Input& w, FaceArgument face,
+                                          Ints& stride, Ints& padding, Ints& output_padding, Ints& dilation,
+                                          int64_t groups, Wants wants) {
     const Checked c = Checked::transpose(call, x, w, face, {stride, padding, dilation, groups}, output_padding);
     check_kind(g, x);
     int64_t shape[kMaxDims];
@@ -212,7 +212,7 @@ py::object convolution_transpose_backward(const Call& call, Input& g, Input& x, 
     return py::make_tuple(gx.object, gw.object, gb.object);
 }
 
-py::object convolution_weight_gradient(const Call& call, Input& g, Input& x, FaceName, Ints& kernel, Ints& stride,
+py::object convolution_weight_gradient(const Call& call, Input& g, Input& x, FaceArgument, Ints& kernel, Ints& stride,
                                        Ints& padding, Ints& dilation, int64_t groups, ModeName mode) {
     const Checked c = Checked::weight_gradient(call, g, x, kernel, {stride, padding, dilation, groups, mode});
     Made gw = weight_of(call, c, x, false);
@@ -222,9 +222,9 @@ py::object convolution_weight_gradient(const Call& call, Input& g, Input& x, Fac
 }
 
 // gg: of the weight's gradient; its gradients to g and to the image.
-py::object convolution_weight_gradient_backward(const Call& call, Input& gg, Input& g, Input& x, FaceName, Ints& kernel,
-                                                Ints& stride, Ints& padding, Ints& dilation, int64_t groups,
-                                                ModeName mode, Wants wants) {
+py::object convolution_weight_gradient_backward(const Call& call, Input& gg, Input& g, Input& x, FaceArgument,
+                                                Ints& kernel, Ints& stride, Ints& padding, Ints& dilation,
+                                                int64_t groups, ModeName mode, Wants wants) {
     const Checked c = Checked::weight_gradient(call, g, x, kernel, {stride, padding, dilation, groups, mode});
     check_kind(gg, x);
     int64_t shape[kMaxDims];

@@ -44,7 +44,7 @@ int64_t read_images(const Call& call, Checked& to, const Input& t, const Input& 
     return t->shape[to.batched];
 }
 
-void read_weight(const Call& call, Checked& to, const Input& weight, const Input& like, Face face) {
+void read_weight(const Call& call, Checked& to, const Input& weight, const Input& like, TorchName face) {
     check_floating(like);
     check_kind(weight, like);
     to.dims = dims_of(face);
@@ -88,7 +88,7 @@ void check_groups(const Call& call, const Geometry& g, int64_t of_weight, const 
 
 }  // namespace
 
-Checked Checked::convolution(const Call& call, const Input& image, const Input& weight, Face face,
+Checked Checked::convolution(const Call& call, const Input& image, const Input& weight, TorchName face,
                              const Window& window) {
     Checked c;
     read_weight(call, c, weight, image, face);
@@ -108,8 +108,8 @@ Checked Checked::convolution(const Call& call, const Input& image, const Input& 
     return c;
 }
 
-Checked Checked::transpose(const Call& call, const Input& input, const Input& weight, Face face, const Window& window,
-                           const Ints& output_padding) {
+Checked Checked::transpose(const Call& call, const Input& input, const Input& weight, TorchName face,
+                           const Window& window, const Ints& output_padding) {
     Checked c;
     read_weight(call, c, weight, input, face);
     read_window(call, c, window);

@@ -6,11 +6,11 @@
 
 namespace nk::convolution {
 
-inline constexpr const char* kFaces[] = {"conv1d",           "conv2d",           "conv3d",
-                                         "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"};
-enum class Face { conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d };
-using FaceName = NameOf<Face, 6, kFaces>;
-inline int dims_of(Face face) { return static_cast<int>(face) % kSpatial + 1; }
+inline constexpr const char* kTorchNames[] = {"conv1d",           "conv2d",           "conv3d",
+                                              "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"};
+enum class TorchName { conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d };
+using FaceArgument = NameOf<TorchName, 6, kTorchNames>;
+inline int dims_of(TorchName face) { return static_cast<int>(face) % kSpatial + 1; }
 using ModeName = NameOf<PaddingMode, 4, kPaddingModes>;
 
 // How the window walks, as it was given: a number for each spatial dim, of padding the numbers before and behind.
@@ -27,11 +27,11 @@ struct Checked {
     bool batched;  // images come in a batch
 
     // conv of image and weight
-    static Checked convolution(const Call& call, const Input& image, const Input& weight, Face face,
+    static Checked convolution(const Call& call, const Input& image, const Input& weight, TorchName face,
                                const Window& window);
     // conv_transpose, whose argument input is the result of the geometry and whose output is its image
-    static Checked transpose(const Call& call, const Input& input, const Input& weight, Face face, const Window& window,
-                             const Ints& output_padding);
+    static Checked transpose(const Call& call, const Input& input, const Input& weight, TorchName face,
+                             const Window& window, const Ints& output_padding);
     // the weight's gradient, of the shape [o, c / groups, *kernel]
     static Checked weight_gradient(const Call& call, const Input& g, const Input& image, const Ints& kernel,
                                    const Window& window);

@@ -4,6 +4,7 @@
 
 #include "call/run.h"
 #include "convolution/axes.h"
+#include "convolution/depthwise_cpu.h"
 #include "convolution/problem.h"
 #include "convolution/winograd_cpu.h"
 #include "cpu/cpuid.h"
@@ -11,6 +12,7 @@
 #include "cpu/table.h"
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
+#include "matmul/problem.h"
 #include "plan/arithmetic.h"
 
 namespace nk::convolution {
@@ -34,14 +36,15 @@ struct Level {
     int64_t nr() const { return int64_t{nv} * tile.lanes; }
 };
 
+const cpu::ConvolutionEntries& entries() { return cpu::table().convolution; }
+
 // Tiles of few rows and many columns read less of the first cache for each multiplication; they need the columns.
 Level level_of(DType dtype, int64_t columns) {
-    const cpu::MatmulTile& t = cpu::table().matmul.tile[static_cast<int>(dtype)];
-    const bool wide = t.group == 1 && t.wide_nv > 0 && columns >= int64_t{t.wide_nv} * t.lanes;
-    return {t, wide ? t.wide_mr : t.mr, wide ? t.wide_nv : t.nv, kDepthBytes / t.unit * t.group};
+    const int d = static_cast<int>(dtype), mr = entries().wide_mr[d], nv = entries().wide_nv[d];
+    const cpu::MatmulTile& t = cpu::table().matmul.tile[d];
+    const bool wide = nv > 0 && columns >= int64_t{nv} * t.lanes;
+    return {t, wide ? mr : t.mr, wide ? nv : t.nv, kDepthBytes / t.unit * t.group};
 }
-
-const cpu::ConvolutionEntries& entries() { return cpu::table().convolution; }
 
 char* element(const TensorView& t, int64_t offset) { return static_cast<char*>(t.data) + offset * size_of(t.dtype); }
 
@@ -328,10 +331,29 @@ void data_gradient_folded(const DataGradient& p) {
     workspace.trim();
 }
 
+// Of pixels that read themselves, channels last: gw[o, c] = g[pixels, o]' x[pixels, c].
+bool is_product_of_matrices(const WeightGradient& p, const TensorView& image, const TensorView& result) {
+    const Geometry& g = p.g;
+    if (!is_pointwise(g) || g.groups != 1 || image.shape[3] != 1 || image.shape[2] != 1) return false;
+    const auto matrix = [](const TensorView& t, int64_t rows, int64_t columns, int64_t row, int64_t column) {
+        TensorView m = t;
+        m.ndim = 2, m.shape[0] = rows, m.shape[1] = columns, m.stride[0] = row, m.stride[1] = column;
+        return m;
+    };
+    const int64_t pixels = image.shape[4];
+    for (const TensorView* t : {&image, &result})
+        if (t->stride[1] != 1 || (g.n > 1 && t->stride[0] != pixels * t->stride[4])) return false;
+    const TensorView out = matrix(p.weight, g.o, g.c, p.weight.stride[0], p.weight.stride[1]);
+    const TensorView a = matrix(result, g.o, g.n * pixels, 1, result.stride[4]);
+    const TensorView b = matrix(image, g.n * pixels, g.c, image.stride[4], 1);
+    cpu::matmul({out, a, b, nullptr, nullptr, nullptr, Activation::identity, {}, 1.0, 1.0});
+    return true;
+}
+
 }  // namespace
 
 void forward_cpu(const Forward& p) {
-    if (winograd_forward(p)) return;
+    if (depthwise_forward(p) || winograd_forward(p)) return;
     Geometry g = p.g;
     TensorView image = p.image, result = p.result, preact, residual;
     const auto dense = [](const TensorView* t) { return t == nullptr || is_dense(*t); };
@@ -372,7 +394,7 @@ void forward_cpu(const Forward& p) {
 }
 
 void data_gradient_cpu(const DataGradient& p) {
-    if (winograd_data_gradient(p)) return;
+    if (depthwise_data_gradient(p) || winograd_data_gradient(p)) return;
     if (p.g.mode != PaddingMode::zeros) return data_gradient_folded(p);
     if (!is_pointwise(p.g) || !is_dense(p.image) || !is_dense(p.result)) return data_gradient_by_phases(p);
     Geometry g = p.g;
@@ -382,12 +404,14 @@ void data_gradient_cpu(const DataGradient& p) {
 }
 
 void weight_gradient_cpu(const WeightGradient& p) {
+    if (depthwise_weight_gradient(p)) return;
     Geometry g = p.g;
     TensorView image = p.image, result = p.result;
     if (is_pointwise(g) && is_dense(image) && is_dense(result)) {
         image = flat(image), result = flat(result);
         for (int k = 0; k < kSpatial; ++k) g.in[k] = g.out[k] = image.shape[2 + k];
     }
+    if (is_product_of_matrices(p, image, result)) return;
     const Level l = level_of(image.dtype, g.result_channels());
     const int d = static_cast<int>(image.dtype);
     std::array<Axis, kSpatial> axes, plain;

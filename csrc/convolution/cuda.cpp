@@ -1,11 +1,22 @@
-#include "convolution/problem.h"
-#include "tensor/check.h"
+// Convolutions on CUDA: which kernels take them.
+#include "convolution/cuda.h"
 
 namespace nk::convolution {
 
-void forward_cuda(const Forward& p) { fail_runtime(p.op, "has no CUDA kernel yet"); }
-void data_gradient_cuda(const DataGradient& p) { fail_runtime(p.op, "has no CUDA kernel yet"); }
-void weight_gradient_cuda(const WeightGradient& p) { fail_runtime(p.op, "has no CUDA kernel yet"); }
-void channel_sums_cuda(const ChannelSums& p) { fail_runtime(p.op, "has no CUDA kernel yet"); }
+namespace {
+
+bool is_depthwise(const Geometry& g) { return g.groups > 1 && g.image_channels() == 1; }
+
+}  // namespace
+
+void forward_cuda(const Forward& p) {
+    if (is_depthwise(p.g) || !on_cuda::tiled_forward(p)) on_cuda::plain_forward(p);
+}
+void data_gradient_cuda(const DataGradient& p) {
+    if (is_depthwise(p.g) || !on_cuda::tiled_data_gradient(p)) on_cuda::plain_data_gradient(p);
+}
+void weight_gradient_cuda(const WeightGradient& p) {
+    if (is_depthwise(p.g) || !on_cuda::tiled_weight_gradient(p)) on_cuda::plain_weight_gradient(p);
+}
 
 }  // namespace nk::convolution

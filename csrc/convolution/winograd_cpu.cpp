@@ -43,7 +43,7 @@ bool is_worth_it(int64_t tiles, int64_t outputs, int64_t channels, int64_t rows)
     const double direct = 9.0 / 16 * static_cast<double>(outputs) * static_cast<double>(channels * rows) / 0.9;
     const double products = static_cast<double>(tiles) * static_cast<double>(channels * rows) / 0.8;
     const double transforms = static_cast<double>(tiles) * static_cast<double>(12 * channels + 6 * rows);
-    return channels >= 16 && rows >= 16 && products + transforms + static_cast<double>(channels * rows) * 12 < direct;
+    return channels >= 16 && rows >= 16 && products + transforms + static_cast<double>(channels * rows) * 80 < direct;
 }
 
 struct Windows {

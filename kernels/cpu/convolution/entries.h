@@ -10,6 +10,7 @@
 
 #include "../../convolution.h"
 #include "../../dtype.h"
+#include "depthwise.h"
 
 namespace nk::cpu {
 
@@ -138,6 +139,8 @@ struct WinogradTask;
 struct WinogradPack;
 
 struct ConvolutionEntries {
+    // rows and vectors of the tile for many columns; 0: none
+    int wide_mr[kFloatTypes], wide_nv[kFloatTypes];
     void (*product[kFloatTypes])(const ConvTask&);
     void (*pack[kFloatTypes])(const ConvPackTask&);
     void (*weight[kFloatTypes])(const ConvWeightTask&);
@@ -146,6 +149,7 @@ struct ConvolutionEntries {
     // f32, of AVX-512; null elsewhere
     void (*winograd)(const WinogradTask&);
     void (*pack_winograd)(const WinogradPack&);
+    DepthwiseEntries depthwise;  // few channels in a group
 };
 
 }  // namespace nk::cpu

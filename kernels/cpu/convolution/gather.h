@@ -72,52 +72,57 @@ void gather_columns(const cpu::ConvSource& x, const cpu::ConvSegment* segments, 
     }
 }
 
-// to[position][ld] of k = (tap, channel), those in [k0, k1); ld is a whole number of vectors, and what lies behind k is
-// cleared up to `clear` elements from k0.
+// Elements [k, end) of one position's row, tap by tap.
+template <class S>
+void gather_row(const cpu::ConvSource& x, int64_t plane, int64_t t2, int64_t position, int64_t c, int64_t n, S* to) {
+    const cpu::ConvAxis& w = x.axis[2];
+    for (int64_t done = 0; done < n; ++t2, c = 0) {
+        const int64_t some = x.channels - c < n - done ? x.channels - c : n - done;
+        const int64_t pixel = w.at[t2 * w.positions + position];
+        if (plane < 0 || pixel < 0)
+            clear_run(to + done, some);
+        else
+            copy_run(to + done, static_cast<const S*>(x.data) + plane + pixel * w.stride + c * x.channel, some,
+                     x.channel);
+        done += some;
+    }
+}
+
+// to[position][ld] of k = (tap, channel), those in [k0, k1), and zeros behind them up to `clear` elements from k0.
 template <class S>
 void gather_rows(const cpu::ConvSource& x, const cpu::ConvSegment* segments, int count, int64_t k0, int64_t k1, S* to,
                  int64_t ld, int64_t clear) {
     const cpu::ConvAxis& w = x.axis[2];
     const int64_t channels = x.channels;
     const bool joins = w.joined && x.channel == 1 && w.stride == channels;
-    for (int i = 0; i < count; ++i) {
-        const cpu::ConvSegment& s = segments[i];
-        for (int64_t p = 0; k1 - k0 < clear && p < s.length; ++p)
-            clear_run(to + (s.column + p) * ld + (k1 - k0), clear - (k1 - k0));
-        for (int64_t k = k0; k < k1;) {
-            const int64_t t = k / channels, c = k % channels;
-            const int64_t t2 = t % w.taps, t1 = t / w.taps % x.axis[1].taps, t0 = t / w.taps / x.axis[1].taps;
-            // a tap's channels, or those of all taps of a row where they follow each other
-            const int64_t row_end = (t + (joins ? w.taps - t2 : 1)) * channels, end = row_end < k1 ? row_end : k1;
-            const int64_t plane = plane_offset(x, s, t0, t1), n = end - k;
-            S* d = to + s.column * ld + (k - k0);
-            const S* from = static_cast<const S*>(x.data) + plane + c * x.channel;
-            for (int64_t p = 0; p < s.length; ++p, d += ld) {
-                const int64_t position = s.at[2] + p, pixel = w.at[t2 * w.positions + position];
-                const int64_t last_tap = (end - 1) / channels - t + t2;  // the pixels between exist if these two do
-                const int64_t far = joins ? w.at[last_tap * w.positions + position] : pixel;
-                if (plane < 0 || (pixel < 0 && far < 0 && !joins)) {
-                    clear_run(d, n);
-                } else if (pixel >= 0 && far >= 0) {
-                    copy_run(d, from + pixel * w.stride, n, x.channel);
-                } else {  // an edge within the row of taps
-                    for (int64_t done = 0; done < n;) {
-                        const int64_t tap = (k + done) / channels - t + t2, left = channels - (k + done) % channels;
-                        const int64_t some = left < n - done ? left : n - done;
-                        const int64_t one = w.at[tap * w.positions + position];
-                        if (one < 0)
-                            clear_run(d + done, some);
-                        else
-                            copy_run(d + done,
-                                     static_cast<const S*>(x.data) + plane + one * w.stride + (k + done) % channels,
-                                     some);
-                        done += some;
-                    }
-                }
-            }
-            k = end;
+    for (int64_t k = k0; k < k1;) {
+        const int64_t t = k / channels, c = k % channels;
+        const int64_t t2 = t % w.taps, t1 = t / w.taps % x.axis[1].taps, t0 = t / w.taps / x.axis[1].taps;
+        // a tap's channels, or those of all taps of a row where they follow each other
+        const int64_t row_end = (t + (joins ? w.taps - t2 : 1)) * channels, end = row_end < k1 ? row_end : k1;
+        const int64_t last_tap = (end - 1) / channels - t + t2, n = end - k;
+        for (int i = 0; i < count; ++i) {
+            const cpu::ConvSegment& s = segments[i];
+            const int64_t plane = plane_offset(x, s, t0, t1), begin = s.at[2], stop = begin + s.length;
+            // the positions whose taps all lie inside
+            int64_t lo = w.first[t2] > w.first[last_tap] ? w.first[t2] : w.first[last_tap];
+            int64_t hi = w.last[t2] < w.last[last_tap] ? w.last[t2] : w.last[last_tap];
+            lo = lo > begin ? lo : begin, hi = hi < stop ? hi : stop;
+            if (plane < 0 || hi <= lo || x.channel != 1) lo = hi = stop;
+            S* const d = to + s.column * ld + (k - k0);
+            for (int64_t p = begin; p < lo; ++p) gather_row(x, plane, t2, p, c, n, d + (p - begin) * ld);
+            if (lo < hi)
+                copy_windows(d + (lo - begin) * ld, ld,
+                             static_cast<const S*>(x.data) + plane + w.at[t2 * w.positions + lo] * w.stride + c,
+                             w.step * w.stride, 0, n, n, hi - lo);
+            for (int64_t p = hi; p < stop; ++p) gather_row(x, plane, t2, p, c, n, d + (p - begin) * ld);
         }
+        k = end;
     }
+    if (k1 - k0 == clear) return;
+    for (int i = 0; i < count; ++i)
+        for (int64_t p = 0; p < segments[i].length; ++p)
+            clear_run(to + (segments[i].column + p) * ld + (k1 - k0), clear - (k1 - k0));
 }
 
 }  // namespace nk::NK_ISA

@@ -277,6 +277,12 @@ void pack_weight(const cpu::ConvPackTask& t) {
     // some rows side by side: their elements may lie together while those of a row are pages apart
     S* const to = kIsUnit ? reinterpret_cast<S*>(static_cast<Unit*>(t.to) + t.r0 * t.ld) : rows;
     const int64_t ld = kIsUnit ? t.ld * int64_t(sizeof(Unit) / sizeof(S)) : k;
+    if constexpr (kIsUnit && L::group == 1 && Transposes<L>)
+        if (t.taps == 1 && t.row == 1) {
+            pack_panel<L>(static_cast<Unit*>(t.to) + t.r0 * t.ld, t.ld, data + t.r0 + t.tap[0], t.channel, 1, k,
+                          t.r1 - t.r0);
+            return;
+        }
     const bool even = t.taps > 1 && t.tap[1] - t.tap[0] == 1 && t.tap[t.taps - 1] - t.tap[0] == t.taps - 1;
     for (int64_t c = 0; c < t.channels; ++c)
         for (int64_t r = t.r0; r < t.r1; ++r) {

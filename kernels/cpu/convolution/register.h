@@ -8,6 +8,7 @@ namespace nk::NK_ISA {
 template <class L, class S>
 void set_convolution(cpu::ConvolutionEntries& e, DType dtype) {
     const int d = static_cast<int>(dtype);
+    e.wide_mr[d] = L::kWideRows, e.wide_nv[d] = L::kWideVectors;
     e.product[d] = ConvProduct<L, S>::run;
     e.pack[d] = pack_weight<L, S>;
     e.weight[d] = ConvWeight<L, S>::run;

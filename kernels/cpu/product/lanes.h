@@ -65,7 +65,7 @@ struct LanesPairs : LanesF32 {
     using Unit = uint32_t;  // two bf16, consecutive in k
     using Reg = __m512i;
     using Raw = __m512i;
-    static constexpr int group = 2, kWideRows = 0, kWideVectors = 0;
+    static constexpr int group = 2;
 
     static NK_INLINE Raw raw(Reg x) { return x; }
 

@@ -40,13 +40,12 @@ __device__ __forceinline__ void store_columns(memory_t<T>* to, int64_t step, boo
         if (i < columns) to[i * step] = to_memory<T>(v[i]);
 }
 
-// Finishes columns n .. n + kPiece - 1 of row m; (m, n) is inside the matrix.
+// Finishes the first `columns` of n .. n + kPiece - 1 of row m.
 template <DType T, class Results>
 __device__ __forceinline__ void finish(const EpilogueParams& p, const Results& results, int64_t m, int64_t n,
-                                       compute_t<T> (&v)[kPiece<T>]) {
+                                       int columns, compute_t<T> (&v)[kPiece<T>]) {
     using Number = compute_t<T>;
     constexpr int N = kPiece<T>;
-    const int columns = static_cast<int>(p.n - n < N ? p.n - n : N);
     Number other[N] = {};
     if (p.bias != nullptr)
         load_columns<T>(element<T>(p.bias, m * p.bias_row + n * p.bias_column), p.bias_column, p.wide_bias, columns,
@@ -61,6 +60,14 @@ __device__ __forceinline__ void finish(const EpilogueParams& p, const Results& r
         for (int i = 0; i < N; ++i) v[i] += static_cast<Number>(p.beta) * other[i];
     }
     store_columns<T>(results.out(m, n), results.out_step, p.wide_out, columns, v);
+}
+
+// All of them that exist; (m, n) is inside the matrix.
+template <DType T, class Results>
+__device__ __forceinline__ void finish(const EpilogueParams& p, const Results& results, int64_t m, int64_t n,
+                                       compute_t<T> (&v)[kPiece<T>]) {
+    constexpr int N = kPiece<T>;
+    finish<T>(p, results, m, n, static_cast<int>(p.n - n < N ? p.n - n : N), v);
 }
 
 // The row of the workspace that holds the partial sums of row m.

@@ -22,6 +22,7 @@ from ..kernels.triton import attention_cache as _attention_cache
 from ..kernels.triton import matmul as _matmul
 from ..kernels.triton import normalization as _normalization
 from ..kernels.triton import random as _random
+from ..kernels.triton import rearrangement as _rearrangement
 from ..kernels.triton import softmax as _softmax
 from ..kernels.triton._functions import ACTIVATIONS
 from .trace import record
@@ -402,3 +403,78 @@ def attention_of_cache(
     _recorded(
         "attention_of_cache", _attention_cache.attention_of_cache, out, lse, q, k, v, lengths, table, slopes, *rest
     )
+
+
+def _around(t: Tensor, amounts: Any) -> list[int]:
+    """What is added in front of each dim."""
+    given = list(amounts[::2])
+    return [0] * (t.dim() - len(given)) + given[::-1]
+
+
+def pad(out: Tensor, x: Tensor, amounts: Any, mode: str, value: float | None = None) -> None:
+    """out = x padded."""
+    _recorded("pad", _rearrangement.pad, out, x, mode, _around(x, amounts), value or 0.0)
+
+
+pad_gradient_backward = pad
+
+
+def pad_backward(gx: Tensor, g: Tensor, amounts: Any, mode: str, value: float | None = None) -> None:
+    """The gradient of pad."""
+    if mode == "constant":
+        pad(gx, g, [-a for a in amounts], mode)
+    else:
+        _recorded("pad_backward", _rearrangement.pad_sums, gx, g, mode, _around(g, amounts))
+
+
+def _copied(op: str, out: Tensor, x: Tensor) -> None:
+    _recorded(op, _activation.unary, out, x, _IDS["identity"], 0.0, 0.0)
+
+
+def _split(t: Tensor, r: int, large: bool) -> Tensor:
+    """[..., c, h, r, w, r] of either image."""
+    if large:
+        return t.unflatten(-1, (-1, r)).unflatten(-3, (-1, r)) if t.numel() else t
+    return t.unflatten(-3, (-1, r, r)).permute(*range(t.dim() - 3), -5, -2, -4, -1, -3) if t.numel() else t
+
+
+def pixel_shuffle(out: Tensor, x: Tensor, factor: int) -> None:
+    """Channels of x to pixels of out."""
+    _copied("pixel_shuffle", _split(out, factor, True), _split(x, factor, False))
+
+
+def pixel_unshuffle(out: Tensor, x: Tensor, factor: int) -> None:
+    """Pixels of x to channels of out."""
+    _copied("pixel_unshuffle", _split(out, factor, False), _split(x, factor, True))
+
+
+pixel_shuffle_backward, pixel_unshuffle_backward = pixel_unshuffle, pixel_shuffle
+
+
+def channel_shuffle(out: Tensor, x: Tensor, groups: int) -> None:
+    """Channel (i, j) of [groups, C / groups] to (j, i)."""
+    if out.numel():
+        _copied("channel_shuffle", out.unflatten(1, (-1, groups)), x.unflatten(1, (groups, -1)).transpose(1, 2))
+
+
+def channel_shuffle_backward(gx: Tensor, g: Tensor, groups: int) -> None:
+    """Channel (j, i) back to (i, j)."""
+    if gx.numel():
+        channel_shuffle(gx, g, g.shape[1] // groups)
+
+
+def _batched(t: Tensor, dims: int) -> Tensor:
+    return t if t.dim() == dims else t.unsqueeze(0)
+
+
+def unfold(out: Tensor, x: Tensor, size: Any, *window: Any) -> None:
+    """Columns of the pixels under a window."""
+    _recorded("unfold", _rearrangement.unfold, _batched(out, 3), _batched(x, 4), *window)
+
+
+def fold(out: Tensor, x: Tensor, size: Any, *window: Any) -> None:
+    """Images that are sums of columns."""
+    _recorded("fold", _rearrangement.fold, _batched(out, 4), _batched(x, 3), *window)
+
+
+unfold_backward, fold_backward = fold, unfold

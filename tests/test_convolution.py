@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import neurokern
@@ -94,6 +94,16 @@ SHAPES: dict[str, tuple[tuple[int, ...], int, int]] = {
 }
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """With one, torch has another kernel for small windows of float32, with a layout of its own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("face", ["conv2d", "conv3d", "conv_transpose2d", "conv_transpose3d"])
@@ -245,6 +255,51 @@ def test_only_what_is_wanted() -> None:
         torch.testing.assert_close(args[i].grad, theirs[i].grad)
 
 
+# ---- what follows ops ----
+
+
+def test_compiled_with_sizes_that_change(seed: int) -> None:
+    """One graph of every size and both layouts; fakes say how results lie."""
+    make = Maker.seeded(seed, "compiled")
+    w, b = make(8, 8, 3, 3, scale=0.1), make(8)
+
+    def f(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        y = F.conv2d(x, w, b, padding="same", activation="relu")
+        y = F.conv2d(y, w[:, :1], b, 2, 1, groups=8, padding_mode="reflect")
+        return F.conv_transpose2d(y, w, None, 2, 1, 1)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(f, fullgraph=True, dynamic=True, backend="aot_eager")
+    for n, size, turned in ((2, 9, False), (3, 12, True), (4, 8, True)):
+        x = last(make(n, 8, size, size + 1)) if turned else make(n, 8, size, size + 1)
+        ours, expected = gradients(compiled, x, w, b), gradients(f, x, w, b)
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+        assert [t.stride() for t in ours] == [t.stride() for t in expected]
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_transforms_of_torch_func(face: str, seed: int) -> None:
+    make = Maker.seeded(seed, face)
+    dims = int(face[-2])
+    x, w = make(2, 3, *[4] * dims), make(3, 3, *[2] * dims)
+    f = lambda x: getattr(F, face)(x, w, stride=2)  # noqa: E731
+    torch.testing.assert_close(torch.func.vmap(f)(torch.stack((x, 2 * x)))[1], 2 * f(x))
+    torch.testing.assert_close(torch.func.jvp(f, (x,), (x,))[1], f(x))
+    leaf = x.clone().requires_grad_()
+    y = f(leaf)
+    g = make(3, *y.shape)
+    (batch,) = torch.autograd.grad(y, leaf, g, is_grads_batched=True, retain_graph=True)
+    torch.testing.assert_close(batch, torch.stack([torch.autograd.grad(y, leaf, v, retain_graph=True)[0] for v in g]))
+
+
+@pytest.mark.parametrize("padding", [1, "same", "valid"])
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
+def test_traced_by_fx(padding: Any, mode: str) -> None:
+    """A weight has no sizes there."""
+    layer, x = nn.Conv2d(3, 4, 3, padding=padding, dilation=2, padding_mode=mode), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(torch.fx.symbolic_trace(layer)(x), layer(x))
+
+
 # ---- arguments ----
 
 
@@ -336,7 +391,7 @@ def test_a_subclass_of_ours_calls_its_own() -> None:
         ({"device": "silu"}, "argument device is 'silu'; pass activation='silu'"),
         ({"activation": torch.relu}, "argument activation is .*; pass 'relu'"),
     ],
-    ids=str,
+    ids=["stride", "bias", "a module", "a number", "device", "a function"],
 )
 def test_an_activation_in_another_place(kwargs: dict[str, Any], says: str) -> None:
     with pytest.raises(TypeError, match=f"ConvActivation2d: {says}"):

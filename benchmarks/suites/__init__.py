@@ -31,7 +31,8 @@ class Suite:
 
 
 def _tiny(device: str, quick: bool) -> list[Case]:
-    return activation.tiny(device, quick) + softmax.tiny(device, quick) + matmul.tiny(device, quick)
+    families = (activation, softmax, matmul, convolution)
+    return [case for family in families for case in family.tiny(device, quick)]
 
 
 SUITES = (

@@ -156,3 +156,9 @@ def dilated(device: str, quick: bool) -> list[Case]:
 def transposed(device: str, quick: bool) -> list[Case]:
     """Upsampling."""
     return _cases(TRANSPOSE, UPSAMPLING, ("f32", "bf16"), (False, True), device, quick)
+
+
+def tiny(device: str, quick: bool) -> list[Case]:
+    """What a call costs before its kernel does anything: a window of 3 x 3 pixels, without a gradient."""
+    layer = Layer(4, 4, 5, 3)
+    return [_case(*kind, "tiny", layer, 1, False, "f32", False) for kind in (CONV, TRANSPOSE)]

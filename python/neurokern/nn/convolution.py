@@ -36,6 +36,15 @@ def why_not(module: torch.nn.Module) -> str | None:
     return None
 
 
+def _padding(layer: Any) -> Any:
+    """Its padding in numbers, where "same" is as much before as behind: a tracer's weight has no sizes."""
+    if layer.padding == "same":
+        around = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+        if all(n % 2 == 0 for n in around):
+            return tuple(n // 2 for n in around)
+    return layer.padding
+
+
 class Conv1d(torch.nn.Conv1d):
     """torch.nn.Conv1d on our kernels: [N, C, L] -> [N, O, L'], or the same without N; no padded copy."""
 
@@ -49,7 +58,7 @@ class Conv1d(torch.nn.Conv1d):
             weight,
             bias,
             self.stride,
-            self.padding,
+            _padding(self),
             self.dilation,
             self.groups,
             padding_mode=self.padding_mode,
@@ -69,7 +78,7 @@ class Conv2d(torch.nn.Conv2d):
             weight,
             bias,
             self.stride,
-            self.padding,
+            _padding(self),
             self.dilation,
             self.groups,
             padding_mode=self.padding_mode,
@@ -89,7 +98,7 @@ class Conv3d(torch.nn.Conv3d):
             weight,
             bias,
             self.stride,
-            self.padding,
+            _padding(self),
             self.dilation,
             self.groups,
             padding_mode=self.padding_mode,
@@ -234,7 +243,7 @@ class ConvActivation2d(Conv2d):
             self.weight,
             self.bias,
             self.stride,
-            self.padding,
+            _padding(self),
             self.dilation,
             self.groups,
             padding_mode=self.padding_mode,

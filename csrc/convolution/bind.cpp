@@ -1,4 +1,5 @@
 // Convolutions, transposed ones and their gradients: check, make the outputs, run.
+#include "convolution/bind.h"
 #include "activation/cpu.h"
 #include "activation/cuda.h"
 #include "activation/parameter.h"
@@ -232,6 +233,7 @@ py::object convolution_weight_gradient_backward(const Call& call, Input& gg, Inp
 }  // namespace
 
 void register_convolution(py::handle m) {
+    convolution::register_plan(m);
     constexpr const char* tensors = "tuple[Tensor | None, ...]";
     def_entry<&convolution_>(m, "convolution", "input weight bias face stride padding dilation groups mode",
                              "input * weight + bias. padding: before and behind, for each spatial dim.");

@@ -9,6 +9,8 @@
 
 namespace nk::convolution::on_cuda {
 
+std::string only_tiles;
+
 namespace {
 
 using cuda::ImagesRef;
@@ -144,6 +146,7 @@ void set_window(const Context& c, WindowParams& q, const Packed& source, const S
         dim.step = static_cast<int32_t>(step[d]), dim.tap_step = static_cast<int32_t>(tap_step[d]);
         dim.source = static_cast<int32_t>(source.pixel[d] / c.unit);
     }
+    q.unit = static_cast<int32_t>(c.unit * c.element());
     q.depth = cuda::make_divisor(static_cast<uint32_t>(source.depth));
 }
 
@@ -249,8 +252,8 @@ void run_reduce(const Context& c, const WindowParams& q, int64_t groups) {
 
 // Results of windows, where q has its window, matrix, epilogue and results.
 void run_windows(const Context& c, const TensorView& like, WindowParams& q, int64_t groups, const std::string& what) {
-    const plan::ConvolutionPlan plan =
-        plan::plan_convolution({q.pixels, q.channels, q.k, groups, c.dtype, c.tf32, q.mode != cuda::kZeros}, c.gpu);
+    const plan::ConvolutionPlan plan = plan::plan_convolution(
+        {q.pixels, q.channels, q.k, groups, c.dtype, c.tf32, q.mode != cuda::kZeros, only_tiles}, c.gpu);
     set_plan(q, plan);
     Scratch workspace;
     if (plan.splits > 1) {
@@ -408,7 +411,7 @@ bool tiled_weight_gradient(const WeightGradient& p) {
     q.pixels = q.k = at_once * g.pixels_out();
     q.m = out, q.n = g.taps() * depth;
     const plan::ConvolutionPlan plan =
-        plan::plan_convolution({q.m, q.n, q.k, g.groups, c.dtype, c.tf32}, c.gpu, chunks);
+        plan::plan_convolution({q.m, q.n, q.k, g.groups, c.dtype, c.tf32, false, only_tiles}, c.gpu, chunks);
     set_plan(q, plan);
     q.splits = static_cast<int>(plan.splits * chunks);
     q.workspace_pitch = plan.workspace_pitch, q.batches = g.groups;

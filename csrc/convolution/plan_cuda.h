@@ -37,7 +37,8 @@ struct ConvolutionShape {
     int64_t m = 0, n = 0, k = 0, groups = 1;
     DType dtype = DType::f32;
     bool tf32 = false;
-    bool mapped = false;  // with a padding mode, for which only the smallest tile is compiled
+    bool mapped = false;    // with a padding mode, for which only the smallest tile is compiled
+    std::string only = {};  // "128x128": that tile
 };
 
 struct ConvolutionPlan {

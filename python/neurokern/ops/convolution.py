@@ -1,4 +1,4 @@
-"""Convolutions, transposed ones and the gradient of their weights as ops: three products that are each other's gradients.
+"""Convolutions, transposed ones and the gradient of their weights as ops: three products, each other's gradients.
 
 ``padding`` has two numbers for each spatial dim, before and behind; ``face`` is the torch function that it is.
 """

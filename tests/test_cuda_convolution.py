@@ -339,3 +339,18 @@ def test_plans() -> None:
     assert _C.convolution_plan(32 * 28 * 28, 128, 1152)[:3] == (128, 128, 1)
     assert _C.convolution_plan(64, 576, 32 * 56 * 56)[2] > 8
     assert _C.convolution_plan(49, 2048, 512 * 9)[2] > 1
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("dtype", ["bf16", "f64"])
+def test_padding_modes_by_tiles(dtype: str, mode: str) -> None:
+    """All three products; the image's gradient is added up from the padded one's, whose sums were not rounded."""
+    kind, window = DTYPES[dtype], ("conv2d", [1, 1], [3, 2, 1, 4], [1, 2], 2, mode)
+    tensors = [made(s, kind, "channels_last", 2) for s in ((2, 24, 6, 7), (10, 12, 3, 3))]
+    g = made((2, 10, 9, 8), kind, "channels_last", 2)
+    _, launches = judge(
+        lambda x, w: ops.convolution(x, w, None, *window), lambda x, w: ops._by_torch(x, w, None, *window),
+        tensors, g, kind,
+    )  # fmt: skip
+    kernels = ("mapped_{}_64x64", "mma_{}_64x64", "fold_{}", "weight_{}_64x64")
+    assert {f"convolution_{kernel.format(dtype)}" for kernel in kernels} <= kernels_of(launches)

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "convolution/problem.h"
-#include "matmul/plan_cuda.h"
+#include "plan/gpu.h"
 
 namespace nk::plan {
 

@@ -115,9 +115,18 @@ struct WindowParams : EpilogueParams {
     // results
     ResultsRef out, preact, residual;
     int32_t order = kPixelsDown;
+    int32_t keeps_sums = 0;   // results stay in the workspace, for another kernel
     int32_t even_rows = 0;    // the pixels of all images lie evenly
     int32_t even_pieces = 0;  // neighbouring columns lie side by side also where those are pixels
     int32_t real_depth = 0;   // channels of a weight's tap; `depth` may have some more
+};
+
+// From the gradient of a padded image, in the workspace of a product whose rows are its places, to that of the image.
+struct FoldParams : EpilogueParams {
+    ImagesRef image, none;
+    int64_t images = 0, groups = 1, channels = 0;  // of a group
+    int64_t in[kSpatial] = {}, padded[kSpatial] = {}, pad[kSpatial] = {};
+    int32_t mode = kZeros;
 };
 
 // Copies [blocks, pixels, groups of channels] from anywhere to where channels lie side by side, with zeros behind each

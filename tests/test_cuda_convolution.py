@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import neurokern
 import pytest
 import torch
+from neurokern import _C
 from neurokern.backends import emulation
 from neurokern.ops import convolution as ops
+from neurokern.testing import sass
 from torch import Tensor
 
 pytestmark = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
@@ -176,3 +180,177 @@ def test_empty() -> None:
         assert torch.equal(got[0], bias)
         assert torch.equal(got[2], torch.zeros(w))
         torch.testing.assert_close(got[3], g.sum((0, 2, 3)))
+
+
+# ---- tiles ----
+
+
+@pytest.fixture
+def only() -> Iterator[Callable[[str], None]]:
+    yield _C.convolution_only
+    _C.convolution_only("")
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+def three_products(
+    image: Sequence[int], weight: Sequence[int], dtype: torch.dtype, layout: str, *, stride: int = 1, padding: int = 1
+) -> list[Any]:
+    """Judges a convolution and its gradients; the launches."""
+    window = ("conv2d", [stride] * 2, [padding] * 4, [1, 1], image[1] // weight[1], "zeros")
+    tensors = [made(image, dtype, layout, 2), made(weight, dtype, layout, 2), torch.randn(weight[0]).to(dtype)]
+    g = made(ops._by_torch(*(t.to("meta") for t in tensors), *window).shape, dtype, layout, 2)
+    return judge(lambda *t: ops.convolution(*t, *window), lambda *t: ops._by_torch(*t, *window), tensors, g, dtype)[1]
+
+
+def kernels_of(launches: list[Any]) -> set[str]:
+    return {launch.kernel for launch in launches}
+
+
+def of_product(launches: list[Any], product: str) -> Any:
+    return next(launch for launch in launches if launch.plan.startswith(product))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize(("dtype", "tile"), [("bf16", "128x128"), ("f16", "128x128"), ("f32", "128x128")])
+def test_large_tiles(dtype: str, tile: str, layout: str, only: Callable[[str], None]) -> None:
+    """Ragged in every direction."""
+    only(tile)
+    launches = three_products((2, 40, 11, 9), (136, 40, 3, 3), DTYPES[dtype], layout)
+    assert {f"convolution_mma_{dtype}_{tile}", f"convolution_weight_{dtype}_{tile}"} <= {
+        launch.kernel for launch in launches
+    }
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16", "f32", "f64"])
+def test_parts_of_k(dtype: str) -> None:
+    """Long sums are those of parts, in order: few pixels of many channels, and a weight's gradient of many pixels."""
+    launches = three_products((1, 128, 5, 7), (24, 128, 3, 3), DTYPES[dtype], "channels_last")
+    assert "split 1 " not in of_product(launches, "result").plan
+    launches = three_products((2, 8, 40, 41), (16, 8, 3, 3), DTYPES[dtype], "contiguous")
+    assert "split 1 " not in of_product(launches, "weight gradient").plan
+    assert launches[-2].kernel == f"convolution_reduce_{dtype}"
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("tile", ["64x64", "128x128"])
+def test_tf32(tile: str, layout: str, only: Callable[[str], None], tf32: None) -> None:
+    """float32 by tensor cores, where torch's own products may: operands of 11 bits are exact."""
+    only(tile)
+    x, w = (made(s, torch.bfloat16, layout, 2).float() for s in ((2, 24, 9, 8), (72, 12, 3, 3)))
+    g = made((2, 72, 5, 4), torch.bfloat16, layout, 2).float()
+    window = ("conv2d", [2, 2], [1, 1, 1, 1], [1, 1], 2, "zeros")
+    _, launches = judge(
+        lambda *t: ops.convolution(t[0], t[1], None, *window), lambda *t: ops._by_torch(t[0], t[1], None, *window),
+        [x, w], g, torch.float32,
+    )  # fmt: skip
+    assert {f"convolution_mma_tf32_{tile}", f"convolution_weight_tf32_{tile}"} <= kernels_of(launches)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("channels", "layout"), [(16, "channels_last"), (9, "channels_last"), (9, "contiguous")])
+def test_depthwise(channels: int, layout: str, dtype: str) -> None:
+    """By kernels of their own: units of channels, single ones, pixels; a weight's gradient in parts."""
+    launches = three_products((4, channels, 23, 21), (channels, 1, 3, 3), DTYPES[dtype], layout)
+    units = "_units" if channels == 16 else ""
+    assert {f"convolution_depthwise_{k}{units}_{dtype}" for k in ("forward", "data", "weight")} <= {
+        launch.kernel for launch in launches
+    }
+
+
+def test_a_stride_makes_no_products_with_zeros() -> None:
+    """The data gradient of 3x3 taps two apart is 4 products of 1, 2, 2 and 4 taps; of 1x1, one and three of nothing."""
+    launches = []
+    for kernel, padding in ((3, 1), (1, 0)):
+        window = ("conv2d", [2, 2], [padding] * 4, [1, 1], 1, "zeros")
+        x, w = (made(s, torch.bfloat16, "channels_last", 2) for s in ((1, 64, 16, 16), (64, 64, kernel, kernel)))
+        with neurokern.emulate(), neurokern.strict(), neurokern.trace() as seen:
+            y = ops.convolution(x.requires_grad_(), w, None, *window)
+            torch.autograd.grad(y, x, torch.ones_like(y))
+        launches.append([s for s in seen if "data gradient" in s.plan])
+    products = [[s.counters["matrix instructions"] for s in seen] for seen in launches]
+    one = 64 * 64 * 64 // (16 * 8 * 16)  # a tap of 64 pixels
+    assert [sorted(p) for p in products] == [[one, 2 * one, 2 * one, 4 * one], [0, 0, 0, one]]
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
+@pytest.mark.parametrize("tile", ["64x64", "128x128"])
+def test_what_moves(tile: str, layout: str, only: Callable[[str], None]) -> None:
+    """Each block reads the sectors of its tiles once, without bank conflicts; one of a result is written once."""
+    only(tile)
+    n, c, size, side = 2, 64 if tile == "64x64" else 48, 16, int(tile.split("x")[0])
+    launches = three_products((n, c, size, size), (c, c, 3, 3), torch.bfloat16, layout)
+    assert all(launch.counters["bank conflicts"] == 0 for launch in launches if "channel_sums" not in launch.kernel)
+    pixels, row = n * size * size, 2 * c // 32  # sectors of a pixel's channels
+    for product in ("result", "data gradient"):
+        seen = of_product(launches, product).counters
+        assert seen["global sectors read"] <= 1.1 * (pixels * 9 * row + pixels // side * 9 * c * row)
+        assert seen["global sectors written"] == pixels * row
+    seen, table = of_product(launches, "weight gradient").counters, 8 * pixels // 32
+    blocks = -(-9 * c // side)
+    assert seen["global sectors read"] <= 1.1 * (9 * pixels * row + blocks * pixels * row) + 9 * 8 * table * blocks
+
+
+@pytest.mark.skipif(sass.tools() is None, reason="no cuobjdump on this machine")
+def test_instructions_beside_matmuls() -> None:
+    """A turn of the main loop, where no tap ends: at most 1.15 times as many as matmul's has for these products."""
+    for element, products, tile in (("bf16", 64, "128x128"), ("bf16", 32, "64x64"), ("f16", 64, "128x128")):
+        for kernel, layout in (("mma", "nt"), ("weight", "tn")):
+            ours, theirs = (
+                sass.machine_code(f"{family}_mma_{element}", f"{name}_{tile}")
+                for family, name in (
+                    ("convolution", f"convolution_{kernel}_{element}"),
+                    ("matmul", f"matmul_mma_{element}_{layout}"),
+                )
+            )
+            for arch, code in ours.items():
+                turn = sass.shortest_turn(code, products=products, copies=8)
+                most = sass.shortest_turn(theirs[arch], products=products, copies=8).total()
+                assert turn.total() <= 1.15 * most, (kernel, tile, arch, turn.total(), most, sorted(turn.items()))
+
+
+def resources() -> list[dict[str, Any]]:
+    table = json.loads((Path(_C.cuda_info()["kernel_dir"]) / "resources.json").read_text())
+    return [row for name, rows in table.items() if name.startswith("convolution_") for row in rows]
+
+
+def test_nothing_spills() -> None:
+    rows = resources()
+    assert len(rows) >= 100  # kernels for two architectures
+    assert [r for r in rows if r.get("stack") or r.get("spill_stores") or r.get("spill_loads")] == []
+
+
+def test_every_tile_was_compiled() -> None:
+    names = {row["kernel"] for row in resources()}
+    for tile in _C.convolution_tiles():
+        m, n, _ = tile["tile"]
+        for product in ("mma", "weight", *(["mapped"] if m == 64 else [])):
+            assert f"convolution_{product}_{tile['element']}_{m}x{n}" in names
+
+
+def test_plans() -> None:
+    """Large tiles for large products; parts of k where few tiles would leave multiprocessors idle."""
+    assert _C.convolution_plan(32 * 56 * 56, 64, 576) == (64, 64, 1, 576)
+    assert _C.convolution_plan(32 * 28 * 28, 128, 1152)[:3] == (128, 128, 1)
+    assert _C.convolution_plan(64, 576, 32 * 56 * 56)[2] > 8
+    assert _C.convolution_plan(49, 2048, 512 * 9)[2] > 1
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("dtype", ["bf16", "f64"])
+def test_padding_modes_by_tiles(dtype: str, mode: str) -> None:
+    """All three products; the image's gradient is added up from the padded one's, whose sums were not rounded."""
+    kind, window = DTYPES[dtype], ("conv2d", [1, 1], [3, 2, 1, 4], [1, 2], 2, mode)
+    tensors = [made(s, kind, "channels_last", 2) for s in ((2, 24, 6, 7), (10, 12, 3, 3))]
+    g = made((2, 10, 9, 8), kind, "channels_last", 2)
+    _, launches = judge(
+        lambda x, w: ops.convolution(x, w, None, *window), lambda x, w: ops._by_torch(x, w, None, *window),
+        tensors, g, kind,
+    )  # fmt: skip
+    kernels = ("mapped_{}_64x64", "mma_{}_64x64", "fold_{}", "weight_{}_64x64")
+    assert {f"convolution_{kernel.format(dtype)}" for kernel in kernels} <= kernels_of(launches)

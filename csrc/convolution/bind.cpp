@@ -7,6 +7,7 @@
 #include "bindings.h"
 #include "call/kernel_entry.h"
 #include "call/run.h"
+#include "convolution/bind.h"
 #include "convolution/check.h"
 #include "tensor/geometry.h"
 #include "tensor/memory_format.h"
@@ -249,6 +250,7 @@ py::object convolution_weight_gradient_backward(const Call& call, Input& gg, Inp
 }  // namespace
 
 void register_convolution(py::handle m) {
+    convolution::register_plan(m);
     constexpr const char* tensors = "tuple[Tensor | None, ...]";
     def_entry<&convolution_>(m, "convolution", "input weight bias face stride padding dilation groups mode",
                              "input * weight + bias. padding: before and behind, for each spatial dim.");

@@ -3,20 +3,14 @@
 
 namespace nk::convolution {
 
-namespace {
-
-bool is_depthwise(const Geometry& g) { return g.groups > 1 && g.image_channels() == 1; }
-
-}  // namespace
-
 void forward_cuda(const Forward& p) {
-    if (is_depthwise(p.g) || !on_cuda::tiled_forward(p)) on_cuda::plain_forward(p);
+    if (!on_cuda::depthwise_forward(p) && !on_cuda::tiled_forward(p)) on_cuda::plain_forward(p);
 }
 void data_gradient_cuda(const DataGradient& p) {
-    if (is_depthwise(p.g) || !on_cuda::tiled_data_gradient(p)) on_cuda::plain_data_gradient(p);
+    if (!on_cuda::depthwise_data_gradient(p) && !on_cuda::tiled_data_gradient(p)) on_cuda::plain_data_gradient(p);
 }
 void weight_gradient_cuda(const WeightGradient& p) {
-    if (is_depthwise(p.g) || !on_cuda::tiled_weight_gradient(p)) on_cuda::plain_weight_gradient(p);
+    if (!on_cuda::depthwise_weight_gradient(p) && !on_cuda::tiled_weight_gradient(p)) on_cuda::plain_weight_gradient(p);
 }
 
 }  // namespace nk::convolution

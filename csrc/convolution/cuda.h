@@ -56,9 +56,17 @@ void plain_forward(const Forward& p);
 void plain_data_gradient(const DataGradient& p);
 void plain_weight_gradient(const WeightGradient& p);
 
+// By kernels for windows of one channel; false where these don't take it.
+bool depthwise_forward(const Forward& p);
+bool depthwise_data_gradient(const DataGradient& p);
+bool depthwise_weight_gradient(const WeightGradient& p);
+
 // By tiles, as products of matrices; false where these don't take it.
 bool tiled_forward(const Forward& p);
 bool tiled_data_gradient(const DataGradient& p);
 bool tiled_weight_gradient(const WeightGradient& p);
+
+// Tiles take only kernels whose name contains this: for tests of one of them.
+extern std::string only_tiles;
 
 }  // namespace nk::convolution::on_cuda

@@ -1,136 +1,20 @@
 // Convolutions as products of matrices on CUDA: operands with channels side by side, launches, the sums of parts of k.
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 
-#include "convolution/cuda.h"
-#include "convolution/plan_cuda.h"
-#include "tensor/scratch.h"
+#include "convolution/cuda_pack.h"
 
 namespace nk::convolution::on_cuda {
 
+std::string only_tiles;
+
 namespace {
 
-using cuda::ImagesRef;
 using cuda::WindowParams;
-using Sizes = std::array<int64_t, kSpatial>;
 
 constexpr int64_t kMostPacked = int64_t{256} << 20;  // bytes of images that are packed at a time
 constexpr int64_t kMost = (int64_t{1} << 31) - 1024;
 constexpr int64_t kTableMore = 512;  // rows behind the last pixel: those of the tile in which k ends, and one ahead
-
-// Images as a kernel finds them: channels of a group side by side, `depth` of them (with zeros) instead of `channels`.
-struct Packed {
-    const char* data = nullptr;
-    int64_t image = 0, group = 0, depth = 0;  // steps in elements
-    Sizes pixel = {};
-    Scratch scratch;
-};
-
-Sizes sizes(const int64_t* s) { return {s[0], s[1], s[2]}; }
-int64_t product(const Sizes& s) { return s[0] * s[1] * s[2]; }
-
-// How a pass over tensors is set up.
-struct Context {
-    const char* op;
-    DType dtype;
-    Device device;
-    plan::Gpu gpu;
-    bool tf32 = false;
-    int unit = 0;  // elements
-
-    Context(const char* op, const TensorView& t) : op(op), dtype(t.dtype), device(t.device) {
-        const driver::DeviceInfo& info = driver::device_info(device.kind == Device::cuda ? device.index : 0);
-        gpu = {info.multiprocessors, info.shared_per_block, info.shared_per_multiprocessor, info.major};
-        tf32 = dtype == DType::f32 && allows_tf32();
-        unit = plan::convolution_unit(dtype, tf32);
-    }
-    int64_t element() const { return size_of(dtype); }
-    std::string element_name() const { return tf32 ? "tf32" : cuda::short_name(dtype); }
-};
-
-bool lies_packed(const Context& c, const ImagesRef& t, int64_t images, const Sizes& size, int64_t channels) {
-    if ((t.channel != 1 && channels > 1) || channels % c.unit != 0) return false;
-    bool even = reinterpret_cast<uintptr_t>(t.data) % (c.unit * c.element()) == 0;
-    even = even && (images <= 1 || t.image % c.unit == 0);
-    for (int d = 0; d < kSpatial; ++d) even = even && (size[d] <= 1 || t.pixel[d] % c.unit == 0);
-    return even;
-}
-
-bool lies_dense(const Context& c, const ImagesRef& t, int64_t images, const Sizes& size, int64_t channels) {
-    bool dense = lies_packed(c, t, images, size, channels);
-    int64_t step = channels;
-    for (int d = kSpatial - 1; d >= 0; --d) {
-        dense = dense && (size[d] == 1 || t.pixel[d] == step);
-        step *= size[d];
-    }
-    return dense;
-}
-
-void launch_pack(const Context& c, cuda::PackParams& q) {
-    launch(c.op, "convolution_reduce", concat("convolution_pack_", 8 * c.element()),
-           {q.outers * q.inners * ceil_div(q.pixels, cuda::kPackTile) * ceil_div(q.groups * q.padded, cuda::kPackTile),
-            cuda::kPackThreads},
-           c.device, q, "channels side by side");
-}
-
-Scratch scratch_of(const Context& c, const TensorView& like, int64_t elements) {
-    return allocate_scratch(like, std::max<int64_t>(elements * c.element(), 16));
-}
-
-// [images, pixels, groups of channels]
-Scratch pack(const Context& c, const TensorView& like, const ImagesRef& from, int64_t images, const Sizes& size,
-             int64_t channels, int64_t groups) {
-    cuda::PackParams q;
-    q.from = from.data, q.from_outer = from.image, q.from_channel = from.channel;
-    std::copy(size.begin(), size.end(), q.pixel + 1), std::copy(from.pixel, from.pixel + kSpatial, q.from_pixel + 1);
-    q.outers = images, q.pixels = product(size);
-    q.channels = channels, q.padded = plan::round_up(channels, c.unit), q.groups = groups;
-    q.to_pixel = groups * q.padded, q.to_outer = q.pixels * q.to_pixel;
-    const Scratch to = scratch_of(c, like, images * q.to_outer);
-    q.to = to.data;
-    launch_pack(c, q);
-    return to;
-}
-
-// A weight [groups of o, c, taps] as [groups, c, taps, o].
-Scratch pack_transposed(const Context& c, const TensorView& like, const ImagesRef& from, int64_t groups, int64_t out,
-                        int64_t in, const Sizes& taps) {
-    cuda::PackParams q;
-    q.from = from.data, q.from_outer = out * from.image, q.from_channel = from.image;
-    q.outers = groups, q.channels = out, q.padded = plan::round_up(out, c.unit);
-    q.to_outer = in * product(taps) * q.padded;
-    if (from.channel == 1) {
-        std::copy(taps.begin(), taps.end(), q.inner), std::copy(from.pixel, from.pixel + kSpatial, q.from_inner);
-        q.inners = product(taps), q.pixel[3] = q.pixels = in, q.from_pixel[3] = 1;
-        q.to_inner = q.padded, q.to_pixel = q.inners * q.padded;
-    } else {
-        q.pixel[0] = in, q.from_pixel[0] = from.channel, q.pixels = in * product(taps);
-        std::copy(taps.begin(), taps.end(), q.pixel + 1);
-        std::copy(from.pixel, from.pixel + kSpatial, q.from_pixel + 1);
-        q.to_pixel = q.padded;
-    }
-    const Scratch to = scratch_of(c, like, groups * q.to_outer);
-    q.to = to.data;
-    launch_pack(c, q);
-    return to;
-}
-
-Packed packed(const Context& c, const TensorView& like, const ImagesRef& t, int64_t images, const Sizes& size,
-              int64_t channels, int64_t groups) {
-    Packed p;
-    if (lies_packed(c, t, images, size, channels)) {
-        p.data = static_cast<const char*>(t.data), p.image = t.image, p.group = channels, p.depth = channels;
-        std::copy(t.pixel, t.pixel + kSpatial, p.pixel.begin());
-        return p;
-    }
-    p.scratch = pack(c, like, t, images, size, channels, groups);
-    p.data = static_cast<const char*>(p.scratch.data);
-    p.group = p.depth = plan::round_up(channels, c.unit);
-    p.pixel[2] = groups * p.depth, p.pixel[1] = size[2] * p.pixel[2], p.pixel[0] = size[1] * p.pixel[1];
-    p.image = size[0] * p.pixel[0];
-    return p;
-}
 
 // The window's side of a product. `rows`: its pixels, `taps`: of each dim.
 void set_window(const Context& c, WindowParams& q, const Packed& source, const Sizes& size, const Sizes& rows,
@@ -144,6 +28,7 @@ void set_window(const Context& c, WindowParams& q, const Packed& source, const S
         dim.step = static_cast<int32_t>(step[d]), dim.tap_step = static_cast<int32_t>(tap_step[d]);
         dim.source = static_cast<int32_t>(source.pixel[d] / c.unit);
     }
+    q.unit = static_cast<int32_t>(c.unit * c.element());
     q.depth = cuda::make_divisor(static_cast<uint32_t>(source.depth));
 }
 
@@ -247,20 +132,23 @@ void run_reduce(const Context& c, const WindowParams& q, int64_t groups) {
            {ceil_div(q.m * ceil_div(q.n, lanes), 256), 256, 1, groups}, c.device, q, concat(q.splits, " parts of k"));
 }
 
-// Results of windows, where q has its window, matrix, epilogue and results.
-void run_windows(const Context& c, const TensorView& like, WindowParams& q, int64_t groups, const std::string& what) {
-    const plan::ConvolutionPlan plan =
-        plan::plan_convolution({q.pixels, q.channels, q.k, groups, c.dtype, c.tf32, q.mode != cuda::kZeros}, c.gpu);
+// Results of windows, or the sums of parts of k where they are kept; q has its window, matrix, epilogue and results.
+Scratch run_windows(const Context& c, const TensorView& like, WindowParams& q, int64_t groups,
+                    const std::string& what) {
+    const plan::ConvolutionPlan plan = plan::plan_convolution(
+        {q.pixels, q.channels, q.k, groups, c.dtype, c.tf32, q.mode != cuda::kZeros, only_tiles}, c.gpu);
     set_plan(q, plan);
     Scratch workspace;
-    if (plan.splits > 1) {
+    if (plan.splits > 1 || q.keeps_sums) {
         q.workspace_pitch = plan::round_up(q.n, 4), q.batches = groups;
         workspace =
             allocate_scratch(like, plan.splits * groups * q.m * q.workspace_pitch * (c.dtype == DType::f64 ? 8 : 4));
         q.workspace = workspace.data;
     }
     run_product(c, q, plan, q.mode == cuda::kZeros ? "mma" : "mapped", groups, what);
+    if (q.keeps_sums) return workspace;
     if (plan.splits > 1) run_reduce(c, q, groups);
+    return {};
 }
 
 // Images of which so many are packed at a time.
@@ -329,54 +217,100 @@ bool tiled_forward(const Forward& p) {
     return true;
 }
 
+namespace {
+
+// The product of one phase of each dim; returns the memory of its matrix.
+Scratch set_phase(const Context& c, const DataGradient& p, WindowParams& q, const Packed& source, int64_t images,
+                  const plan::Phase* const (&dim)[kSpatial]) {
+    const Geometry& g = p.g;
+    const int64_t in = g.image_channels(), out = g.result_channels();
+    Sizes rows, taps, begin, tap_step;
+    ImagesRef weight = reference(&p.weight);
+    int64_t offset = 0;
+    for (int d = 0; d < kSpatial; ++d) {
+        rows[d] = dim[d]->pixels, taps[d] = dim[d]->taps;
+        begin[d] = dim[d]->begin, tap_step[d] = -dim[d]->step;
+        offset += dim[d]->tap * weight.pixel[d];
+        weight.pixel[d] *= dim[d]->tap_step;
+    }
+    q.pixels = images * product(rows), q.channels = in, q.k = product(taps) * source.depth;
+    Scratch matrix;
+    if (q.k > 0) {  // [c, tap, o]
+        weight.data = static_cast<char*>(weight.data) + offset * c.element();
+        matrix = pack_transposed(c, p.image, weight, g.groups, out, in, taps);
+    } else {
+        taps = {1, 1, 1};  // zeros
+    }
+    set_window(c, q, source, sizes(g.out), rows, taps, begin, {1, 1, 1}, tap_step);
+    q.matrix = q.k > 0 ? matrix.data : source.data;
+    q.matrix_row = q.k * c.element(), q.matrix_group = in * q.matrix_row;
+    return matrix;
+}
+
+// With a padding mode, the gradient of the padded image stays in f32 (f64) and is then added up where pixels are read.
+void fold_padded(const Context& c, const DataGradient& p, const Packed& source, const TensorView& to, int64_t images,
+                 const Sizes& padded) {
+    const Geometry& g = p.g;
+    plan::Phase phase[kSpatial];
+    for (int d = 0; d < kSpatial; ++d)
+        phase[d] = plan::data_gradient_phases(padded[d], g.kernel[d], 1, g.dilation[d], 0).front();
+    WindowParams q;
+    const Scratch matrix = set_phase(c, p, q, source, images, {&phase[0], &phase[1], &phase[2]});
+    q.keeps_sums = 1, q.m = q.pixels, q.n = q.channels;
+    const Scratch sums = run_windows(c, p.image, q, g.groups, "data gradient of the padded image");
+    cuda::FoldParams f;
+    static_cast<cuda::EpilogueParams&>(f) = q;
+    f.image = reference(&to), f.images = images, f.groups = g.groups, f.channels = q.channels;
+    std::copy_n(g.in, kSpatial, f.in), std::copy_n(g.pad, kSpatial, f.pad),
+        std::copy_n(padded.begin(), kSpatial, f.padded);
+    f.mode = static_cast<int>(g.mode);
+    if (p.bias != nullptr) f.bias = p.bias->data, f.bias_column = p.bias->stride[0];
+    const int64_t pieces = ceil_div(f.channels, c.dtype == DType::f64 ? 2 : 4);
+    launch(c.op, "convolution_reduce", concat("convolution_fold_", cuda::short_name(c.dtype)),
+           {ceil_div(images * g.pixels_in() * g.groups * pieces, 256), 256}, c.device, f, "sums of places");
+}
+
+}  // namespace
+
 bool tiled_data_gradient(const DataGradient& p) {
     const Geometry& g = p.g;
     const Context c(p.op, p.image);
-    const int64_t in = g.image_channels(), out = g.result_channels();
-    if (c.unit == 0 || g.mode != PaddingMode::zeros || out == 0 || g.pixels_out() == 0 ||
-        !small_enough(g, plan::round_up(out, c.unit)))
-        return false;
+    const int64_t out = g.result_channels();
+    const bool folds = g.mode != PaddingMode::zeros;
+    if (c.unit == 0 || out == 0 || g.pixels_out() == 0 || !small_enough(g, plan::round_up(out, c.unit))) return false;
+    if (folds && std::any_of(g.stride, g.stride + kSpatial, [](int64_t s) { return s != 1; })) return false;
     const Sizes size = sizes(g.out);
     const bool lies = lies_packed(c, reference(&p.result), g.n, size, out);
     Packed probe;
-    const int64_t at_once = images_at_once(c, lies ? &probe : nullptr, g.n, size, out, g.groups, g.pixels_in());
+    int64_t at_once = images_at_once(c, lies ? &probe : nullptr, g.n, size, out, g.groups, g.pixels_in());
     std::vector<plan::Phase> phases[kSpatial];
-    for (int d = 0; d < kSpatial; ++d)
+    Sizes padded;
+    for (int d = 0; d < kSpatial; ++d) {
         phases[d] = plan::data_gradient_phases(g.in[d], g.kernel[d], g.stride[d], g.dilation[d], g.pad[d]);
+        padded[d] = g.out[d] + g.dilation[d] * (g.kernel[d] - 1);
+    }
+    if (folds) {  // partial sums, as the packed image, stay within bounds
+        const int64_t bytes = product(padded) * (g.c + 4 * g.groups) * (c.dtype == DType::f64 ? 8 : 4);
+        at_once = std::min(at_once, std::max<int64_t>(std::min(kMostPacked / bytes, kMost / product(padded)), 1));
+    }
     for (int64_t image = 0; image < g.n; image += at_once) {
         const int64_t images = std::min(at_once, g.n - image);
         const Packed source =
             packed(c, p.image, from_image(c, reference(&p.result), image), images, size, out, g.groups);
         if (!reaches(c, source, images, size, g)) return false;
         const TensorView to = from_image(p.image, image);
+        if (folds) {
+            fold_padded(c, p, source, to, images, padded);
+            continue;
+        }
         for (const plan::Phase& z : phases[0])
             for (const plan::Phase& y : phases[1])
                 for (const plan::Phase& x : phases[2]) {
-                    const plan::Phase* const dim[] = {&z, &y, &x};
-                    Sizes first, rows, taps, begin, tap_step;
-                    ImagesRef weight = reference(&p.weight);
-                    int64_t offset = 0;
-                    for (int d = 0; d < kSpatial; ++d) {
-                        first[d] = dim[d]->first, rows[d] = dim[d]->pixels, taps[d] = dim[d]->taps;
-                        begin[d] = dim[d]->begin, tap_step[d] = -dim[d]->step;
-                        offset += dim[d]->tap * weight.pixel[d];
-                        weight.pixel[d] *= dim[d]->tap_step;
-                    }
                     WindowParams q;
-                    q.pixels = images * product(rows), q.channels = in, q.k = product(taps) * source.depth;
-                    Scratch matrix;
-                    if (q.k > 0) {  // [c, tap, o]
-                        weight.data = static_cast<char*>(weight.data) + offset * c.element();
-                        matrix = pack_transposed(c, p.image, weight, g.groups, out, in, taps);
-                    } else {
-                        taps = {1, 1, 1};  // zeros
-                    }
-                    set_window(c, q, source, size, rows, taps, begin, {1, 1, 1}, tap_step);
-                    q.matrix = q.k > 0 ? matrix.data : source.data, q.matrix_row = q.k * c.element(),
-                    q.matrix_group = in * q.matrix_row;
-                    q.out = results(c, &to, first, sizes(g.stride));
+                    const Scratch matrix = set_phase(c, p, q, source, images, {&z, &y, &x});
+                    q.out = results(c, &to, {z.first, y.first, x.first}, sizes(g.stride));
                     if (p.bias != nullptr) q.bias = p.bias->data, q.bias_column = p.bias->stride[0];
-                    set_results(c, q, images, rows);
+                    set_results(c, q, images, {z.pixels, y.pixels, x.pixels});
                     run_windows(c, p.image, q, g.groups, "data gradient");
                 }
     }
@@ -408,7 +342,7 @@ bool tiled_weight_gradient(const WeightGradient& p) {
     q.pixels = q.k = at_once * g.pixels_out();
     q.m = out, q.n = g.taps() * depth;
     const plan::ConvolutionPlan plan =
-        plan::plan_convolution({q.m, q.n, q.k, g.groups, c.dtype, c.tf32}, c.gpu, chunks);
+        plan::plan_convolution({q.m, q.n, q.k, g.groups, c.dtype, c.tf32, false, only_tiles}, c.gpu, chunks);
     set_plan(q, plan);
     q.splits = static_cast<int>(plan.splits * chunks);
     q.workspace_pitch = plan.workspace_pitch, q.batches = g.groups;

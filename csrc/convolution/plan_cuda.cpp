@@ -28,7 +28,9 @@ const ConvolutionTile* tile_for(const ConvolutionShape& s, const Gpu& gpu) {
         if (!takes(t, s.dtype, s.tf32) || t.shared > gpu.shared_per_block) continue;
         const int64_t tiles = ceil_div(s.m, t.m) * ceil_div(s.n, t.n) * s.groups;
         const bool large = t.m * t.n > 64 * 64;
-        if (large && (s.mapped || s.n <= t.n / 2 || s.m <= t.m / 2 || tiles < gpu.multiprocessors)) continue;
+        if (large && s.mapped) continue;
+        if (!s.only.empty() && !s.mapped && std::to_string(t.m) + 'x' + std::to_string(t.n) != s.only) continue;
+        if (large && s.only.empty() && (s.n <= t.n / 2 || s.m <= t.m / 2 || tiles < gpu.multiprocessors)) continue;
         if (best == nullptr || t.m * t.n > best->m * best->n) best = &t;
     }
     return best;

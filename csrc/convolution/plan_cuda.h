@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "convolution/problem.h"
-#include "matmul/plan_cuda.h"
+#include "plan/gpu.h"
 
 namespace nk::plan {
 
@@ -37,7 +37,8 @@ struct ConvolutionShape {
     int64_t m = 0, n = 0, k = 0, groups = 1;
     DType dtype = DType::f32;
     bool tf32 = false;
-    bool mapped = false;  // with a padding mode, for which only the smallest tile is compiled
+    bool mapped = false;    // with a padding mode, for which only the smallest tile is compiled
+    std::string only = {};  // "128x128": that tile
 };
 
 struct ConvolutionPlan {

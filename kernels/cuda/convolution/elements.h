@@ -1,4 +1,4 @@
-// The products of a convolution for f32 in full precision and for f64: matmul's tiles and sums (matmul/simt.h, f64.h),
+// The products of a convolution for f32 in full precision and for f64: matmul's tiles and sums (product/simt.h, f64.h),
 // whose operands are brought element by element and turned on the way (tile/element_copy.h).
 #pragma once
 

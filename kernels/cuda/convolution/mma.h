@@ -1,8 +1,8 @@
-// The products of a convolution on the tensor cores: matmul's tiles, rings and loops (matmul/mma.h), with the walks of
+// The products of a convolution on the tensor cores: matmul's tiles, rings and loops (product/mma.h), with the walks of
 // windows in place of one operand's, and the places of pixels in place of rows.
 #pragma once
 
-#include "../matmul/mma.h"
+#include "../product/mma.h"
 #include "results.h"
 #include "window.h"
 

@@ -1,5 +1,5 @@
 // The products of f16 on the tensor cores.
-#include "../matmul/mma_tiles.h"
+#include "../product/mma_tiles.h"
 #include "mma.h"
 
 using namespace nk::cuda;

@@ -1,5 +1,5 @@
 // The products of f32 in full precision, on the ordinary cores.
-#include "../matmul/simt.h"
+#include "../product/simt.h"
 #include "elements.h"
 
 using namespace nk::cuda;

@@ -1,5 +1,5 @@
 // The products of f64 on the tensor cores.
-#include "../matmul/f64.h"
+#include "../product/f64.h"
 #include "elements.h"
 
 using namespace nk::cuda;

@@ -41,6 +41,23 @@ struct ChannelSumsParams {
     int64_t count = 0, per_part = 0;  // images times pixels
 };
 
+// Where each channel of the image has its own window, and makes `times` of the result.
+struct DepthwiseParams : EpilogueParams {
+    ImagesRef image, result, weight, preact, residual;
+    int32_t channels = 0, times = 1;  // of what is made: result, or image of a data gradient
+    int64_t pixels = 0;               // of all images: what is made, or what a weight's gradient adds up
+    Divisor size[kSpatial];           // of those of one image
+    int32_t in[kSpatial] = {}, out[kSpatial] = {}, kernel[kSpatial] = {};
+    int32_t stride[kSpatial] = {}, dilation[kSpatial] = {}, pad[kSpatial] = {};
+    Divisor strides[kSpatial];
+    int32_t mode = kZeros;
+    int32_t lanes_log2 = 0;   // 2^this threads of a block lie along the channels, the others along pixels
+    void* partial = nullptr;  // of a weight's gradient: [part][o, tap] of the compute type
+    int32_t parts = 1;
+    int64_t per_part = 0;  // pixels
+};
+inline constexpr int kDepthwiseThreads = 256, kDepthwiseWeights = 4096;
+
 // ---- products by tiles ----
 //
 // All three are one product of matrices for each group. A window's side, pixels by (tap, channel), is read where the
@@ -85,8 +102,9 @@ struct WindowParams : EpilogueParams {
     const void* source = nullptr;
     int64_t source_group = 0, source_image = 0;  // bytes; units
     WindowDim dim[kSpatial];                     // depth, height, width
-    Divisor depth;                               // channels of a tap, as they lie in memory
-    int32_t carry[kSpatial] = {};                // units from a tap's end to the next tap, by the dim that moves on
+    int32_t unit = 16;  // bytes: a number that is not known to the compiler leaves an address one instruction
+    Divisor depth;      // channels of a tap, as they lie in memory
+    int32_t carry[kSpatial] = {};  // units from a tap's end to the next tap, by the dim that moves on
     int32_t mode = kZeros;
     const WindowRow* table = nullptr;  // of a weight's gradient: [pixels, some more that don't exist]
     int64_t table_rows = 0;            // with a padding mode there is one for each tap, with the tap's offsets
@@ -97,9 +115,18 @@ struct WindowParams : EpilogueParams {
     // results
     ResultsRef out, preact, residual;
     int32_t order = kPixelsDown;
+    int32_t keeps_sums = 0;   // results stay in the workspace, for another kernel
     int32_t even_rows = 0;    // the pixels of all images lie evenly
     int32_t even_pieces = 0;  // neighbouring columns lie side by side also where those are pixels
     int32_t real_depth = 0;   // channels of a weight's tap; `depth` may have some more
+};
+
+// From the gradient of a padded image, in the workspace of a product whose rows are its places, to that of the image.
+struct FoldParams : EpilogueParams {
+    ImagesRef image, none;
+    int64_t images = 0, groups = 1, channels = 0;  // of a group
+    int64_t in[kSpatial] = {}, padded[kSpatial] = {}, pad[kSpatial] = {};
+    int32_t mode = kZeros;
 };
 
 // Copies [blocks, pixels, groups of channels] from anywhere to where channels lie side by side, with zeros behind each

@@ -1,30 +1,11 @@
 // The plain kernels of a convolution: any strides, sizes, groups and padding mode, every dtype. They serve what the
 // tiled kernels don't take, and are the ones to read first. A thread makes a piece of channels of one pixel, a warp one
 // number of a weight's gradient.
-#include "../product/epilogue.h"
 #include "../tile/kernel.h"
 #include "../tile/reduce.h"
-#include "place.h"
+#include "pixel.h"
 
 namespace nk::cuda {
-
-template <DType T>
-struct PlainResults {
-    const ImagesRef &out_, &preact_, &residual_;
-    Pixel pixel;
-    int64_t out_step, preact_step, residual_step;
-
-    __device__ __forceinline__ memory_t<T>* out(int64_t, int64_t n) const {
-        return element<T>(out_.data, offset_of(out_, pixel) + n * out_.channel);
-    }
-    __device__ __forceinline__ memory_t<T>* preact(int64_t, int64_t n) const {
-        return element<T>(preact_.data, offset_of(preact_, pixel) + n * preact_.channel);
-    }
-    __device__ __forceinline__ const memory_t<T>* residual(int64_t, int64_t n) const {
-        return element<T>(static_cast<const void*>(residual_.data),
-                          offset_of(residual_, pixel) + n * residual_.channel);
-    }
-};
 
 // The pixel of this thread and its piece of the channels of a group.
 struct PlainWork {

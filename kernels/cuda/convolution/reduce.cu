@@ -1,5 +1,6 @@
 // What a product by tiles needs beside it: the sums of parts of k, in the order of the parts; the table of windows of a
 // weight's gradient; images and weights with their channels side by side.
+#include "pixel.h"
 #include "results.h"
 #include "window.h"
 
@@ -35,6 +36,45 @@ __device__ __forceinline__ void reduce_windows(const WindowParams& p) {
         reduce_parts<T>(p, PixelResults<T, false>(p, blockIdx.z));
     else
         reduce_parts<T>(p, PixelResults<T, true>(p, blockIdx.z));
+}
+
+// A pixel's gradient is the sum of those of the places where it is read, and of the parts of k of each.
+template <DType T>
+__device__ __forceinline__ void fold(const FoldParams& p) {
+    using Number = compute_t<T>;
+    constexpr int N = kPiece<T>;
+    constexpr DType kPartial = sizeof(Number) == 8 ? DType::f64 : DType::f32;
+    const int64_t pieces = (p.channels + N - 1) / N, index = int64_t{blockIdx.x} * kWindowReduceThreads + threadIdx.x;
+    const int64_t n = index % pieces * N, group = index / pieces % p.groups;
+    const Pixel to = pixel_of(index / pieces / p.groups, p.in);
+    if (to.image >= p.images) return;
+    const Places places[kSpatial] = {{to.at[0], p.in[0], p.pad[0], p.padded[0], p.mode},
+                                     {to.at[1], p.in[1], p.pad[1], p.padded[1], p.mode},
+                                     {to.at[2], p.in[2], p.pad[2], p.padded[2], p.mode}};
+    const int64_t counts[kSpatial] = {places[0].count(), places[1].count(), places[2].count()};
+    Number sum[N] = {};
+#pragma unroll 1
+    for (int64_t i = 0; i < counts[0] * counts[1] * counts[2]; ++i) {
+        const Pixel which = pixel_of(i, counts);
+        int64_t row = to.image;
+        bool seen = true;
+#pragma unroll
+        for (int d = 0; d < kSpatial; ++d) {
+            const int64_t place = places[d].place(which.at[d]) + p.pad[d];
+            seen = seen && place < p.padded[d];
+            row = row * p.padded[d] + place;
+        }
+        if (!seen) continue;  // behind the last window
+        for (int split = 0; split < p.splits; ++split) {
+            Number part[N];
+            load_piece<kPartial>(workspace_row<Number>(p, split, group, row) + n, part);
+#pragma unroll
+            for (int c = 0; c < N; ++c) sum[c] += part[c];
+        }
+    }
+    const int64_t left = p.channels - n;
+    const PlainResults<T> results{p.image, p.none, p.none, to, p.image.channel, 0, 0};
+    finish<T>(p, results, 0, group * p.channels + n, static_cast<int>(left < N ? left : N), sum);
 }
 
 // A row of the table for each pixel; with a padding mode there is a table for each tap.
@@ -94,6 +134,16 @@ __device__ __forceinline__ void pack(const PackParams& p) {
 }
 
 }  // namespace nk::cuda
+
+#define NK_FOLD(element)                                                             \
+    extern "C" __global__ void __launch_bounds__(nk::cuda::kWindowReduceThreads)     \
+        convolution_fold_##element(const __grid_constant__ nk::cuda::FoldParams p) { \
+        nk::cuda::fold<nk::DType::element>(p);                                       \
+    }
+NK_FOLD(f32)
+NK_FOLD(f64)
+NK_FOLD(f16)
+NK_FOLD(bf16)
 
 #define NK_REDUCE_WINDOWS(element)                                                       \
     extern "C" __global__ void __launch_bounds__(nk::cuda::kWindowReduceThreads)         \

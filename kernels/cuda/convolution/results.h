@@ -109,7 +109,7 @@ __device__ __forceinline__ void write_results(const WindowParams& p, const Resul
         if (m >= p.m || n >= p.n) continue;
         Number v[N];
         staging.get(row, column, v);
-        if (p.splits == 1)
+        if (p.splits == 1 && !p.keeps_sums)
             finish_piece<T>(p, results, m, n, v);
         else
             ptx::store_16(workspace_row<Number>(p, work.split, work.batch, m) + n, v);

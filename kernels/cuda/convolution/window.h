@@ -144,7 +144,7 @@ class PixelWalk : public tile::Holes {
     using Cursor = int;
     static constexpr bool kUnrolled = true;
 
-    __device__ __forceinline__ PixelWalk(const Params& a, int row, int column) : tiles_(a.tiles) {
+    __device__ __forceinline__ PixelWalk(const Params& a, int row, int column) : p_(a.p), tiles_(a.tiles) {
         const WindowParams& p = a.p;
         const uint32_t n = static_cast<uint32_t>(a.n0 + column), number = divide(n, p.depth);
         const Tap tap(p, number);
@@ -159,7 +159,7 @@ class PixelWalk : public tile::Holes {
     __device__ __forceinline__ Cursor begin() const { return 0; }
     __device__ __forceinline__ void down(Cursor& i) const { ++i; }
     __device__ __forceinline__ const char* address(Cursor i) const {
-        return source_ + int64_t{row_[i].offset} * UnitBytes;
+        return source_ + int64_t{row_[i].offset} * p_.unit;
     }
     __device__ __forceinline__ bool exists(Cursor i) const { return (row_[i].outside & need_) == 0; }
     __device__ __forceinline__ void advance() { table_ += K, look_up(); }
@@ -173,6 +173,7 @@ class PixelWalk : public tile::Holes {
         }
     }
 
+    const WindowParams& p_;
     const char* source_;
     const WindowRow* table_;
     WindowRow row_[kRows];  // of the tile to come

@@ -1,5 +1,5 @@
 // f64 on the tensor cores: mma.sync m8n8k4 in double precision, with IEEE rounding of every multiply-add.
-#include "f64.h"
+#include "../product/f64.h"
 #include "operands.h"
 
 namespace nk::cuda {

@@ -1,5 +1,6 @@
 // The tensor-core kernels for f32 operands that are rounded to tf32 (10 bits of mantissa), for callers who allow it.
-#include "mma_tiles.h"
+#include "../product/mma_tiles.h"
+#include "mma.h"
 
 using namespace nk::cuda;
 

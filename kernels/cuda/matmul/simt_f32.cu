@@ -1,6 +1,6 @@
 // Full-precision f32 on the ordinary cores: every product and sum in f32 by fused multiply-add.
+#include "../product/simt.h"
 #include "operands.h"
-#include "simt.h"
 
 namespace nk::cuda {
 

@@ -42,6 +42,7 @@ class TileCopy {
 
   public:
     static constexpr int kTileBytes = Shape::kRows * Swizzle::kRowBytes;
+    static constexpr bool kHoles = std::is_base_of_v<Holes, Walk>;
 
     __device__ __forceinline__ explicit TileCopy(const typename Walk::Params& params)
         : walk_(params, row(), chunk() * kPerChunk), offset_(Swizzle::offset(row(), chunk())) {}
@@ -90,8 +91,6 @@ class TileCopy {
     }
 
   private:
-    static constexpr bool kHoles = std::is_base_of_v<Holes, Walk>;
-
     __device__ __forceinline__ void issue_pieces(char* tile, int index) {
         const auto limits = walk_.limits(index);
         auto cursor = walk_.begin();

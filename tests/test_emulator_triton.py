@@ -194,6 +194,32 @@ def uniform_kernel(r: Run, dtype: torch.dtype) -> None:
     r.kernels.random.uniform(r.out(dtype, 301), -1, -3, -1)
 
 
+@case
+def pad_kernel(r: Run, dtype: torch.dtype) -> None:
+    for mode in r.kernels.rearrangement.MODES:
+        r.kernels.rearrangement.pad(r.out(dtype, 2, 3, 11, 12), r.draw(dtype, 2, 3, 8, 9), mode, [0, 0, 1, 2], 1.5)
+
+
+@case
+def pad_sums_kernel(r: Run, dtype: torch.dtype) -> None:
+    for mode in r.kernels.rearrangement.MODES[1:]:
+        g = r.draw(dtype, 2, 3, 11, 12)
+        r.kernels.rearrangement.pad_sums(r.out(dtype, 2, 3, 8, 9, scale=30.0), g, mode, [0, 0, 1, 2])
+
+
+WINDOW = ([2, 3], [1, 2], [1, 2], [2, 1])
+
+
+@case
+def unfold_kernel(r: Run, dtype: torch.dtype) -> None:
+    r.kernels.rearrangement.unfold(r.out(dtype, 2, 18, 45), r.draw(dtype, 2, 3, 8, 9), *WINDOW)
+
+
+@case
+def fold_windows_kernel(r: Run, dtype: torch.dtype) -> None:
+    r.kernels.rearrangement.fold(r.out(dtype, 2, 3, 8, 9, scale=30.0), r.draw(dtype, 2, 18, 45), *WINDOW)
+
+
 def attend(r: Run, dtype: torch.dtype, everything: bool, size: int = 24) -> None:
     """Forward and backward, causal with shared heads; with every rule. Sizes of a result: of the terms of its sums."""
     queries, keys, wide = 37, 45, r.kernels.common.accumulator(torch.empty(0, dtype=dtype))

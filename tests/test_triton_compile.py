@@ -26,6 +26,7 @@ if not INTERPRETED:
         matmul,
         normalization,
         random,
+        rearrangement,
         softmax,
     )  # fmt: skip
     from neurokern.kernels.triton._common import accumulator
@@ -164,6 +165,21 @@ def test_every_normalization(compiled, rows, dtype):
 def test_random_numbers(compiled, dtype):
     random.uniform(empty(1001, dtype=dtype), 3, 5, 7)
     assert len(compiled) == 1
+
+
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+def test_every_rearrangement(compiled, dtype):
+    """Each mode of padding and of its gradient; windows."""
+    x, y = empty(2, 3, 8, 9, dtype=dtype), empty(2, 3, 11, 12, dtype=dtype)
+    for mode in rearrangement.MODES:
+        rearrangement.pad(y, x, mode, [0, 0, 1, 2], 1.0)
+        if mode != "constant":
+            rearrangement.pad_sums(x, y, mode, [0, 0, 1, 2])
+    columns = empty(2, 27, 72, dtype=dtype)
+    window = ([3, 3], [1, 1], [1, 1], [1, 1])
+    rearrangement.unfold(columns, x, *window)
+    rearrangement.fold(x, columns, *window)
+    assert len(compiled) == 9
 
 
 @pytest.mark.parametrize("rows", ROWS)

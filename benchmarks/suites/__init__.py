@@ -8,7 +8,18 @@ from functools import partial
 
 from neurokern.bench.cases import Case
 
-from . import activation, attention, attention_backends, convolution, large, matmul, normalization, pooling, softmax
+from . import (
+    activation,
+    attention,
+    attention_backends,
+    convolution,
+    large,
+    matmul,
+    normalization,
+    pooling,
+    rearrangement,
+    softmax,
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,13 @@ SUITES = (
     Suite("softmax", "softmax family", "softmax", Bound(2.0, 1.0), softmax.softmaxes),
     Suite("normalization", "layer_norm and rms_norm", "normalization", Bound(1.5, 1.0), normalization.norms),
     Suite("pooling", "pooling, forward + backward", "pooling", Bound(1.5, 1.0), pooling.pools),
+    Suite(
+        "rearrangement",
+        "padding, shuffles and windows, forward + backward",
+        "rearrangement",
+        Bound(1.5, 0.9),
+        rearrangement.rearrangements,
+    ),
     Suite("attention-f32", "attention, f32", "attention", Bound(1.4, 1.0), partial(attention.attention, "f32", False)),
     Suite(
         "attention-bf16", "attention, bf16", "attention", Bound(2.2, 1.0), partial(attention.attention, "bf16", False)

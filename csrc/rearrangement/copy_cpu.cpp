@@ -62,16 +62,11 @@ Way way_of(const IndexSpace& s) {
         return w;
     }
     if (to >= 0 && from >= 0) {
-        if (find_small(s, 0, from, w)) {
-            w.kind = Way::interleave;
-            return w;
-        }
-        w = Way();
-        if (find_small(s, 1, to, w)) {
-            w.kind = Way::deinterleave;
-            return w;
-        }
-        w = Way();
+        Way into, apart;
+        const bool interleaves = find_small(s, 0, from, into), deinterleaves = find_small(s, 1, to, apart);
+        into.kind = Way::interleave, apart.kind = Way::deinterleave;
+        if (interleaves && (!deinterleaves || s.size[from] >= s.size[to])) return into;
+        if (deinterleaves) return apart;
     }
     w.along = 0;
     w.within[0] = true;

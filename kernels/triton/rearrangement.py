@@ -192,7 +192,7 @@ def unfold_kernel(
 
 
 @triton.jit(do_not_specialize=["count", "channels", "kernel", "dilation", "padding", "stride", "image", "places", "sx"])
-def fold_kernel(
+def fold_windows_kernel(
     out, x, count, channels, kernel, dilation, padding, stride, image, places, sx,
     WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -235,7 +235,7 @@ def fold(out, x, kernel, dilation, padding, stride, *, record: Record | None = N
     """A batch of images [N, C, H, W] of columns."""
     image = tuple(out.shape[2:])
     parameters = (*map(tuple, (kernel, dilation, padding, stride)), image)
-    _window(fold_kernel, out, x, out.shape[1], (*parameters, places(*parameters)), record)
+    _window(fold_windows_kernel, out, x, out.shape[1], (*parameters, places(*parameters)), record)
 
 
 def places(kernel, dilation, padding, stride, image) -> tuple[int, ...]:

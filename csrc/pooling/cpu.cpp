@@ -98,7 +98,14 @@ size_t scratch_bytes(const Pool& p, bool plane_of_floats) {
     const int64_t length = std::max(stride * phase, a.padding + a.in + 48);
     const int64_t lines = 8 * (3 * length + 2 * stride * phase + 4 * phase + a.kernel + 128);
     const int64_t plane = plane_of_floats ? 4 * (p.axis[0].in * p.axis[1].in * a.in + 16) : 0;
-    return static_cast<size_t>(plan::round_up(std::max(lines, plane), 64));
+    int64_t holders = 1;  // windows that may hold one element
+    for (const PoolAxis& d : p.axis) {
+        int64_t most = 0;
+        for (int64_t i = 0; i < d.in; ++i) most = std::max(most, d.last[i] - d.first[i]);
+        holders *= most;
+    }
+    constexpr int64_t sums = 8 * 2112;  // of the channels of large windows
+    return static_cast<size_t>(plan::round_up(std::max({lines, plane, 16 * holders, sums}), 64));
 }
 
 // f(part of the work, with a thread's own scratch) on as many threads as the work is worth.
@@ -107,7 +114,10 @@ void run_on_threads(const char* op, const Windowed& w, Pool& p, int64_t tasks, i
                     bool channels, bool plane_of_floats, F f) {
     const cpu::Level level = cpu::table().level;
     if (level == cpu::Level::scalar) cost *= 8;
-    const int threads = static_cast<int>(std::clamp<int64_t>(tasks, 1, cpu::threads_for(elements, cost)));
+    // where there are too few rows, the threads share the channels
+    const int64_t blocks = plan::ceil_div(p.channels, 64), most = cpu::threads_for(elements, cost);
+    const bool by_channel = channels && tasks < most && tasks < blocks;
+    const int threads = static_cast<int>(std::clamp<int64_t>(by_channel ? blocks : tasks, 1, most));
     const size_t bytes = scratch_bytes(p, plane_of_floats);
     static thread_local cpu::Workspace workspace;
     char* const scratch = workspace.get(bytes * static_cast<size_t>(threads));
@@ -120,7 +130,12 @@ void run_on_threads(const char* op, const Windowed& w, Pool& p, int64_t tasks, i
         [&] {
             cpu::parallel(threads, [&](int tid, int count) {
                 Pool part = p;
-                part.begin = tasks * tid / count, part.end = tasks * (tid + 1) / count;
+                part.begin = 0, part.end = tasks, part.first_channel = 0, part.last_channel = p.channels;
+                if (by_channel)
+                    part.first_channel = std::min(p.channels, blocks * tid / count * 64),
+                    part.last_channel = std::min(p.channels, blocks * (tid + 1) / count * 64);
+                else
+                    part.begin = tasks * tid / count, part.end = tasks * (tid + 1) / count;
                 part.scratch = scratch + bytes * static_cast<size_t>(tid);
                 if (part.begin < part.end) f(part);
             });
@@ -217,7 +232,7 @@ void max_cpu(const char* op, const Windowed& given, const TensorView& y, const T
     const int64_t planes = out.planes();
     const int64_t tasks = each || !channels ? planes : out.size[0] * w.dim[0].out * w.dim[1].out;
     const auto& table = cpu::table().pooling;
-    run_on_threads(op, w, p, tasks, elements_read(w, planes), each ? 2.0 : 0.25, channels, false,
+    run_on_threads(op, w, p, tasks, elements_read(w, planes), each ? 2.0 : 0.25, channels && !each, false,
                    [&](const Pool& part) {
                        if (each) return max_each(w, part, tables, out, size, channels);
                        (channels ? table.max_channels : table.max_planes)[type](part);

@@ -22,12 +22,26 @@ void by_size(int size, F f) {
         f(uint64_t());
 }
 
-// f(offset of the plane, offset of the element) for each element of an image's planes begin .. end - 1.
-int64_t at(const Image& t, int64_t plane, int64_t inner) {
-    const int64_t w = inner % t.size[4], h = inner / t.size[4] % t.size[3], d = inner / t.size[4] / t.size[3];
-    return plane / t.size[1] * t.stride[0] + plane % t.size[1] * t.stride[1] + d * t.stride[2] + h * t.stride[3] +
-           w * t.stride[4];
-}
+// Where the elements of a plane lie: one step apart, or anywhere.
+class Places {
+  public:
+    explicit Places(const Image& t) : t_(t) {
+        const bool rows = t.size[3] == 1 || t.stride[3] == t.size[4] * t.stride[4];
+        even_ = rows && (t.size[2] == 1 || t.stride[2] == t.size[3] * t.size[4] * t.stride[4]);
+    }
+    int64_t plane(int64_t i) const { return i / t_.size[1] * t_.stride[0] + i % t_.size[1] * t_.stride[1]; }
+    bool even() const { return even_; }
+    int64_t step() const { return t_.stride[4]; }
+    int64_t element(int64_t i) const {
+        if (even_) return i * t_.stride[4];
+        const int64_t w = i % t_.size[4], row = i / t_.size[4], h = row % t_.size[3], d = row / t_.size[3];
+        return d * t_.stride[2] + h * t_.stride[3] + w * t_.stride[4];
+    }
+
+  private:
+    const Image& t_;
+    bool even_;
+};
 
 // copy(place of the small image's element, place of the large one's) over all elements; throws where an index is none.
 template <class Copy>
@@ -37,16 +51,34 @@ void each(const char* op, const Image& small, const Image& indices, const Image&
     const int threads = static_cast<int>(std::clamp<int64_t>(planes, 1, cpu::threads_for(elements, 3.0)));
     std::atomic<int64_t> wrong{-1};
     std::atomic<bool> failed{false};
-    const auto work = [&](int tid, int count) {
-        for (int64_t plane = planes * tid / count; plane < planes * (tid + 1) / count; ++plane)
+    const Places at_small(small), at_index(indices), at_large(large);
+    const auto all = [&](int tid, int count, auto element_of_index, auto element_of_small, auto element_of_large) {
+        for (int64_t plane = planes * tid / count; plane < planes * (tid + 1) / count; ++plane) {
+            const int64_t* index = reinterpret_cast<const int64_t*>(indices.data) + at_index.plane(plane);
+            const int64_t from = at_small.plane(plane), base = at_large.plane(plane);
             for (int64_t i = 0; i < inner; ++i) {
-                const int64_t to = reinterpret_cast<const int64_t*>(indices.data)[at(indices, plane, i)];
-                if (to < 0 || to >= most) {
+                const int64_t to = index[element_of_index(i)];
+                if (static_cast<uint64_t>(to) >= static_cast<uint64_t>(most)) {
                     wrong = to, failed = true;
                     return;
                 }
-                copy(at(small, plane, i), at(large, plane, to));
+                copy(from + element_of_small(i), base + element_of_large(to));
             }
+        }
+    };
+    const auto work = [&](int tid, int count) {
+        const auto itself = [](int64_t i) { return i; };
+        if (at_small.even() && at_index.even() && at_large.even()) {
+            if (at_small.step() == 1 && at_index.step() == 1 && at_large.step() == 1)
+                return all(tid, count, itself, itself, itself);
+            return all(
+                tid, count, [step = at_index.step()](int64_t i) { return i * step; },
+                [step = at_small.step()](int64_t i) { return i * step; },
+                [step = at_large.step()](int64_t i) { return i * step; });
+        }
+        all(
+            tid, count, [&](int64_t i) { return at_index.element(i); }, [&](int64_t i) { return at_small.element(i); },
+            [&](int64_t i) { return at_large.element(i); });
     };
     run_on_cpu(
         op, op, static_cast<double>(elements) * 3.0, [&] { return concat("planes, ", threads, " threads"); },

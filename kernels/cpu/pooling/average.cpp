@@ -7,6 +7,8 @@ namespace nk::NK_ISA {
 
 namespace {
 
+constexpr int64_t kLarge = 16, kSums = 2048;  // elements of a large window, and channels summed together in it
+
 template <class T, class Kind>
 struct Mean {
     using S = scalar_for<T>;
@@ -118,6 +120,38 @@ struct Mean {
         }
     }
 
+    static NK_HD int64_t held_by(const cpu::Pool& p, const int64_t (&o)[3]) {
+        int64_t n = 1;
+        for (int k = 0; k < 3; ++k) n *= p.axis[k].end[o[k]] - p.axis[k].begin[o[k]];
+        return n;
+    }
+
+    // Large windows pixel by pixel, so that memory is read in its order; the sums of `n` channels are in L1.
+    static NK_HD void large(const cpu::Pool& p, const Kind& kind, const T* x, T* out, int64_t n,
+                            const int64_t (&o)[3]) {
+        const cpu::PoolAxis &ad = p.axis[0], &ah = p.axis[1], &aw = p.axis[2];
+        S* sums = static_cast<S*>(p.scratch);
+        fill(sums, round_up(n, L), S(0));
+        for (int64_t i = ad.begin[o[0]]; i < ad.end[o[0]]; ++i)
+            for (int64_t j = ah.begin[o[1]]; j < ah.end[o[1]]; ++j)
+                for (int64_t k = aw.begin[o[2]]; k < aw.end[o[2]]; ++k) {
+                    const T* from = x + ((i * ah.in + j) * aw.in + k) * p.channels;
+                    int64_t c = 0;
+                    for (; c + L <= n; c += L) store(sums + c, load(sums + c) + kind.element(load(from + c)));
+                    if (c < n) {
+                        const int tail = static_cast<int>(n - c);
+                        store(sums + c, load(sums + c) + kind.element(load(from + c, tail)), tail);
+                    }
+                }
+        const double held = static_cast<double>(ad.count[o[0]] * ah.count[o[1]] * aw.count[o[2]]);
+        const V divisor(static_cast<S>(p.divisor != 0 ? p.divisor : held));
+        for (int64_t c = 0; c < n; c += L) {
+            const int tail = static_cast<int>(min64(L, n - c));
+            const V y = kind.result(load(sums + c) / divisor);
+            tail == L ? store(out + c, y) : store(out + c, y, tail);
+        }
+    }
+
     static void channels(const cpu::Pool& p) {
         const cpu::PoolAxis &ad = p.axis[0], &ah = p.axis[1], &aw = p.axis[2];
         constexpr int U = L == 1 ? 1 : 4;
@@ -129,11 +163,16 @@ struct Mean {
             for (int64_t w = 0; w < aw.out; ++w) {
                 const int64_t o[3] = {d, h, w};
                 T* out = static_cast<T*>(p.out) + (row * aw.out + w) * p.channels;
-                int64_t c = 0;
+                int64_t c = p.first_channel;
+                if (held_by(p, o) >= kLarge) {
+                    for (; c < p.last_channel; c += kSums)
+                        large(p, kind, x + c, out + c, min64(kSums, p.last_channel - c), o);
+                    continue;
+                }
                 if constexpr (U > 1)
-                    for (; c + U * L <= p.channels; c += U * L) pixel<U>(p, kind, x + c, out + c, L, o);
-                for (; c < p.channels; c += L)
-                    pixel<1>(p, kind, x + c, out + c, static_cast<int>(min64(L, p.channels - c)), o);
+                    for (; c + U * L <= p.last_channel; c += U * L) pixel<U>(p, kind, x + c, out + c, L, o);
+                for (; c < p.last_channel; c += L)
+                    pixel<1>(p, kind, x + c, out + c, static_cast<int>(min64(L, p.last_channel - c)), o);
             }
         }
     }

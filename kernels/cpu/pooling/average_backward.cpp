@@ -25,18 +25,18 @@ struct MeanBackward {
     struct Lines {
         LineShape shape;
         int64_t before;  // zeros before the windows' gradients, for elements that fewer windows hold
-        S *line, *phases, *windows, *divisors;
+        S *line, *phases, *windows, *factors;
         Lines(const cpu::Pool& p) : shape(LineShape::of<L>(p.axis[2])) {
             const cpu::PoolAxis& a = p.axis[2];
             before = a.regular ? (a.kernel - 1) / a.stride : 0;
             line = static_cast<S*>(p.scratch), phases = line;
             windows = line + shape.length + 2 * L;
             if (a.regular && a.stride > 1) phases = windows, windows = phases + a.stride * shape.phase;
-            divisors = windows + before + shape.phase + L;
+            factors = windows + before + shape.phase + L;
             fill(windows, before + shape.phase + L, S(0));
             for (int64_t o = 0; o < a.out; ++o)
-                divisors[o] = static_cast<S>(p.divisor != 0 ? p.divisor : static_cast<double>(a.count[o]));
-            fill(divisors + a.out, L, S(1));
+                factors[o] = static_cast<S>(1 / (p.divisor != 0 ? p.divisor : static_cast<double>(a.count[o])));
+            fill(factors + a.out, L, S(1));
         }
     };
 
@@ -49,9 +49,9 @@ struct MeanBackward {
             V sum(S(0));
             for (int64_t i = ad.first[d]; i < ad.last[d]; ++i)
                 for (int64_t j = ah.first[h]; j < ah.last[h]; ++j) {
-                    const S rows = static_cast<S>(p.divisor != 0 ? 1 : ad.count[i] * ah.count[j]);
+                    const S rows = p.divisor != 0 ? S(1) : S(1) / static_cast<S>(ad.count[i] * ah.count[j]);
                     const int64_t at = ((plane * ad.out + i) * ah.out + j) * aw.out + o;
-                    sum = sum + gradient(p, kind, at, n) / (load(l.divisors + o) * V(rows));
+                    sum = mad(gradient(p, kind, at, n), load(l.factors + o) * V(rows), sum);
                 }
             S* to = l.windows + l.before + o;
             n == L ? store(to, sum) : store(to, sum, n);
@@ -121,28 +121,22 @@ struct MeanBackward {
                 }
     }
 
+    // U vectors of channels from c on of the element number `at`.
     template <int U>
-    static NK_HD void pixel(const cpu::Pool& p, const Kind& kind, int64_t n, int64_t c, int tail,
-                            const int64_t (&e)[3]) {
-        const cpu::PoolAxis &ad = p.axis[0], &ah = p.axis[1], &aw = p.axis[2];
+    static NK_HD void pixel(const cpu::Pool& p, const Kind& kind, const Holder<S>* list, int64_t windows, int64_t at,
+                            int64_t c, int n) {
         V sum[U];
         for (int u = 0; u < U; ++u) sum[u] = V(S(0));
-        for (int64_t i = ad.first[e[0]]; i < ad.last[e[0]]; ++i)
-            for (int64_t j = ah.first[e[1]]; j < ah.last[e[1]]; ++j)
-                for (int64_t k = aw.first[e[2]]; k < aw.last[e[2]]; ++k) {
-                    const double held = static_cast<double>(ad.count[i] * ah.count[j] * aw.count[k]);
-                    const V divisor(static_cast<S>(p.divisor != 0 ? p.divisor : held));
-                    const int64_t at = (((n * ad.out + i) * ah.out + j) * aw.out + k) * p.channels + c;
-                    for (int u = 0; u < U; ++u)
-                        sum[u] = sum[u] + gradient(p, kind, at + u * L, U > 1 ? L : tail) / divisor;
-                }
-        const int64_t at = (((n * ad.in + e[0]) * ah.in + e[1]) * aw.in + e[2]) * p.channels + c;
+        for (int64_t k = 0; k < windows; ++k) {
+            const int64_t from = list[k].output * p.channels + c;
+            for (int u = 0; u < U; ++u) sum[u] = mad(gradient(p, kind, from + u * L, n), V(list[k].factor), sum[u]);
+        }
+        at = at * p.channels + c;
         for (int u = 0; u < U; ++u) {
-            const int some_of = U > 1 ? L : tail;
             if constexpr (Kind::powers)
-                sum[u] = kind.of_element(sum[u], some(static_cast<const T*>(p.x) + at + u * L, some_of));
+                sum[u] = kind.of_element(sum[u], some(static_cast<const T*>(p.x) + at + u * L, n));
             T* to = static_cast<T*>(p.out) + at + u * L;
-            some_of == L ? store(to, sum[u]) : store(to, sum[u], some_of);
+            n == L ? store(to, sum[u]) : store(to, sum[u], n);
         }
     }
 
@@ -150,14 +144,16 @@ struct MeanBackward {
         const cpu::PoolAxis &ad = p.axis[0], &ah = p.axis[1], &aw = p.axis[2];
         constexpr int U = L == 1 ? 1 : 4;
         const Kind kind(p);
+        auto* list = static_cast<Holder<S>*>(p.scratch);
         for (int64_t row = p.begin; row < p.end; ++row) {
             const int64_t h = row % ah.in, d = row / ah.in % ad.in, n = row / ah.in / ad.in;
             for (int64_t w = 0; w < aw.in; ++w) {
-                const int64_t e[3] = {d, h, w};
-                int64_t c = 0;
+                const int64_t windows = holders(p, list, n, d, h, w), at = row * aw.in + w;
+                int64_t c = p.first_channel;
                 if constexpr (U > 1)
-                    for (; c + U * L <= p.channels; c += U * L) pixel<U>(p, kind, n, c, L, e);
-                for (; c < p.channels; c += L) pixel<1>(p, kind, n, c, static_cast<int>(min64(L, p.channels - c)), e);
+                    for (; c + U * L <= p.last_channel; c += U * L) pixel<U>(p, kind, list, windows, at, c, L);
+                for (; c < p.last_channel; c += L)
+                    pixel<1>(p, kind, list, windows, at, c, static_cast<int>(min64(L, p.last_channel - c)));
             }
         }
     }

@@ -24,12 +24,12 @@ struct Pool {
     void* out;
     void* indices;  // of the maxima, within their planes; null: not wanted
     const void* x;
-    const void* g;     // of gradients
-    const void* y;     // of the gradient of lp_pool
-    bool wide;         // indices of 64 bits, else 32
-    bool apart;        // no element is in two windows
-    PoolAxis axis[3];  // D, H, W
-    int64_t channels;
+    const void* g;                                  // of gradients
+    const void* y;                                  // of the gradient of lp_pool
+    bool wide;                                      // indices of 64 bits, else 32
+    bool apart;                                     // no element is in two windows
+    PoolAxis axis[3];                               // D, H, W
+    int64_t channels, first_channel, last_channel;  // all, and those of this call
     int64_t begin, end;  // planes; with channels innermost rows of `out`, which are N * D * H
     double divisor;      // 0: what the window holds
     double norm;         // of lp_pool

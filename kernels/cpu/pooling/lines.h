@@ -68,6 +68,28 @@ NK_HD void collect(S* __restrict line, const S* __restrict phases, int64_t n, in
         for (int64_t i = 0; i < n; ++i) line[i * stride + j] = phases[j * n + i];
 }
 
+// A window that may hold an element: the number of its output, and what its gradient is multiplied by.
+template <class S>
+struct Holder {
+    int64_t output;
+    S factor;
+};
+
+// Those of element (d, h, w) of image n, in scratch memory; an average's divisors are multiplied by.
+template <class S>
+NK_HD int64_t holders(const cpu::Pool& p, Holder<S>* list, int64_t n, int64_t d, int64_t h, int64_t w) {
+    const cpu::PoolAxis &ad = p.axis[0], &ah = p.axis[1], &aw = p.axis[2];
+    int64_t count = 0;
+    for (int64_t i = ad.first[d]; i < ad.last[d]; ++i)
+        for (int64_t j = ah.first[h]; j < ah.last[h]; ++j)
+            for (int64_t k = aw.first[w]; k < aw.last[w]; ++k) {
+                const double held = static_cast<double>(ad.count[i] * ah.count[j] * aw.count[k]);
+                list[count++] = {((n * ad.out + i) * ah.out + j) * aw.out + k,
+                                 static_cast<S>(1 / (p.divisor != 0 ? p.divisor : held))};
+            }
+    return count;
+}
+
 // f(offset into the phases) for each element of a window.
 template <class F>
 NK_HD void each_element(const cpu::PoolAxis& a, int64_t phase, F f) {

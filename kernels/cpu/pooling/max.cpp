@@ -204,11 +204,11 @@ struct Max {
             const T* x = static_cast<const T*>(p.x) + n * in;
             for (int64_t w = 0; w < aw.out; ++w) {
                 const int64_t o[3] = {d, h, w};
-                int64_t c = 0;
+                int64_t c = p.first_channel;
                 if constexpr (U > 1)
-                    for (; c + U * L <= p.channels; c += U * L) pixel<Places, U>(p, x, row * aw.out + w, c, L, o);
-                for (; c < p.channels; c += L)
-                    pixel<Places, 1>(p, x, row * aw.out + w, c, static_cast<int>(min64(L, p.channels - c)), o);
+                    for (; c + U * L <= p.last_channel; c += U * L) pixel<Places, U>(p, x, row * aw.out + w, c, L, o);
+                for (; c < p.last_channel; c += L)
+                    pixel<Places, 1>(p, x, row * aw.out + w, c, static_cast<int>(min64(L, p.last_channel - c)), o);
             }
         }
     }

@@ -55,36 +55,42 @@ struct MaxBackward {
     }
     static void planes(const cpu::Pool& p) { p.wide ? planes_as<int64_t>(p) : planes_as<int32_t>(p); }
 
-    // `n` channels from `at` on of window `o` that have their maximum at `here`.
-    template <class I>
-    static NK_HD void add_chosen(S* __restrict sum, const S* __restrict g, const I* __restrict places, I here, int n) {
-        for (int c = 0; c < n; ++c) sum[c] += places[c] == here ? g[c] : S(0);
+    // Adds what of a window's channels has its maximum at `here`; N channels, or n where N is 0.
+    template <int N, class I>
+    static NK_HD void add_chosen(S* __restrict sum, const T* __restrict g, const I* __restrict places, I here, int n) {
+        alignas(64)
+            S wide[kBlock];  // numbers of 16 bits are converted; of others the compiler won't load what it may not need
+        const int count = N > 0 ? N : n;
+        for (int v = 0; v < count; v += L) store(wide + v, count - v >= L ? load(g + v) : load(g + v, count - v));
+        for (int c = 0; c < count; ++c) sum[c] += places[c] == here ? wide[c] : S(0);
+    }
+
+    template <int N, class I>
+    static NK_HD void block(const cpu::Pool& p, const Holder<S>* list, int64_t windows, int64_t here, T* to, int64_t c,
+                            int n) {
+        alignas(64) S sum[kBlock] = {};
+        for (int64_t k = 0; k < windows; ++k) {
+            const int64_t at = list[k].output * p.channels + c;
+            add_chosen<N>(sum, static_cast<const T*>(p.g) + at, static_cast<const I*>(p.indices) + at,
+                          static_cast<I>(here), n);
+        }
+        const int count = N > 0 ? N : n;
+        for (int v = 0; v < count; v += L)
+            count - v >= L ? store(to + v, load(sum + v)) : store(to + v, load(sum + v), count - v);
     }
 
     template <class I>
     static void channels_as(const cpu::Pool& p) {
         const cpu::PoolAxis &ad = p.axis[0], &ah = p.axis[1], &aw = p.axis[2];
-        const int64_t C = p.channels;
+        auto* list = static_cast<Holder<S>*>(p.scratch);
         for (int64_t row = p.begin; row < p.end; ++row) {
             const int64_t h = row % ah.in, d = row / ah.in % ad.in, n = row / ah.in / ad.in;
             for (int64_t w = 0; w < aw.in; ++w) {
-                const int64_t here = (d * ah.in + h) * aw.in + w;
-                T* to = static_cast<T*>(p.out) + (row * aw.in + w) * C;
-                for (int64_t c = 0; c < C; c += kBlock) {
-                    const int count = static_cast<int>(min64(kBlock, C - c));
-                    alignas(64) S sum[kBlock] = {}, g[kBlock];
-                    for (int64_t i = ad.first[d]; i < ad.last[d]; ++i)
-                        for (int64_t j = ah.first[h]; j < ah.last[h]; ++j)
-                            for (int64_t k = aw.first[w]; k < aw.last[w]; ++k) {
-                                const int64_t at = (((n * ad.out + i) * ah.out + j) * aw.out + k) * C + c;
-                                const T* from = static_cast<const T*>(p.g) + at;
-                                for (int v = 0; v < count; v += L)
-                                    store(g + v, count - v >= L ? load(from + v) : load(from + v, count - v));
-                                add_chosen(sum, g, static_cast<const I*>(p.indices) + at, static_cast<I>(here), count);
-                            }
-                    for (int v = 0; v < count; v += L)
-                        count - v >= L ? store(to + c + v, load(sum + v)) : store(to + c + v, load(sum + v), count - v);
-                }
+                const int64_t here = (d * ah.in + h) * aw.in + w, windows = holders(p, list, n, d, h, w);
+                T* to = static_cast<T*>(p.out) + (row * aw.in + w) * p.channels;
+                int64_t c = 0;
+                for (; c + kBlock <= p.channels; c += kBlock) block<kBlock, I>(p, list, windows, here, to + c, c, 0);
+                if (c < p.channels) block<0, I>(p, list, windows, here, to + c, c, static_cast<int>(p.channels - c));
             }
         }
     }

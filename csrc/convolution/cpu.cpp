@@ -26,7 +26,8 @@ using plan::round_up;
 
 constexpr int64_t kGathered = 512 << 10;  // bytes of a gathered block: half of the second cache
 constexpr int64_t kPackedRows = 16;       // of a weight at a time: as many streams
-constexpr int64_t kDepthBytes = 1536;     // of k that is summed in registers
+constexpr int64_t kFewPositions = 4096;
+constexpr int64_t kDepthBytes = 1536;  // of k that is summed in registers
 
 struct Level {
     const cpu::MatmulTile& tile;
@@ -429,7 +430,9 @@ void weight_gradient_cpu(const WeightGradient& p) {
     t.mr = l.mr, t.nv = l.nv;
     const int64_t wide = round_up(t.o, int64_t{l.tile.lanes}), taps = g.taps(), m = t.source.k();
     const int64_t fits = kGathered / (wide * l.tile.unit) * l.tile.group;
-    t.block = round_up(std::clamp<int64_t>(fits, 64, l.depth / 2), int64_t{16});
+    // sums of few positions are told from torch's by the length of what one register adds up
+    const int64_t longest = g.n * g.pixels_out() <= kFewPositions ? 64 : l.depth / 2;
+    t.block = round_up(std::clamp<int64_t>(fits, 64, longest), int64_t{16});
     t.gw_row = p.weight.stride[0], t.gw_channel = p.weight.stride[1];
     const std::vector<int64_t> offsets = tap_offsets(p.weight);
     t.gw_tap = offsets.data();

@@ -6,20 +6,17 @@
 
 #include "call/run.h"
 #include "convolution/axes.h"
+#include "convolution/plan_cpu.h"
 #include "cpu/cpuid.h"
 #include "cpu/elementwise.h"
 #include "cpu/table.h"
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
 #include "kernels/cpu/convolution/winograd.h"
-#include "plan/arithmetic.h"
 
 namespace nk::convolution {
 
 namespace {
-
-using plan::ceil_div;
-using plan::round_up;
 
 constexpr int64_t kDepth = 128;  // longer sums of transformed numbers round more than the direct product's
 
@@ -85,7 +82,7 @@ bool run(const Windows& w) {
     const int64_t panel_rows = round_up(w.rows, int64_t{16}), ld = round_up(w.channels, int64_t{16});
     t.weight_step = t.channels_last ? panel_rows * w.channels : w.rows * ld;
     const int64_t weight_each = 16 * t.weight_step + 64, block = std::max(cpu::kWinogradTiles, cpu::kWinogradTilesLast);
-    const int64_t v = 16 * block * (cpu::matmul_row_units(w.channels, 4) + 16) * 4;
+    const int64_t v = 16 * block * (cpu::packed_row(w.channels, 4) + 16) * 4;
     const int64_t m = 16 * cpu::kWinogradRows * cpu::kWinogradColumns * 4;
     const int64_t each = round_up(v + m + 128, int64_t{64});
     t.work_m = round_up(v, int64_t{64});

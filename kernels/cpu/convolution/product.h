@@ -7,9 +7,10 @@
 //           microkernel
 #pragma once
 
-#include "../matmul/epilogue.h"
 #include "../product/micro.h"
 #include "../product/pack.h"
+#include "../product/packed_row.h"
+#include "../product/strided.h"
 #include "gather.h"
 
 namespace nk::NK_ISA {
@@ -167,7 +168,7 @@ struct ConvProduct {
     // ---- channels last ----
 
     static NK_INLINE int64_t row_units(const cpu::ConvTask& t) {
-        return cpu::matmul_row_units(units(t.source.k()), sizeof(Unit));
+        return cpu::packed_row(units(t.source.k()), sizeof(Unit));
     }
 
     static NK_INLINE void pack_rows_of(const cpu::ConvTask& t, const cpu::ConvSegment* segments, int count) {

@@ -85,7 +85,7 @@ struct ConvWeight {
             const int64_t most = kRows / taps > 1 ? kRows / taps : 1, c0 = m / taps;
             const int64_t c1 = c0 + most < (t.m1 + taps - 1) / taps ? c0 + most : (t.m1 + taps - 1) / taps;
             from = c0 * taps, end = c1 * taps < t.m1 ? c1 * taps : t.m1;
-            const int64_t ld_u = cpu::matmul_row_units(units(t.block), sizeof(Unit));
+            const int64_t ld_u = cpu::packed_row(units(t.block), sizeof(Unit));
             if constexpr (kIsUnit || L::group == 2) {
                 const int64_t ld_s = ld_u * int64_t(sizeof(Unit) / sizeof(S));
                 gather_columns<S>(t.source, segments, count, c0, c1, reinterpret_cast<S*>(packed), ld_s);

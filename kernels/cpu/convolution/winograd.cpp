@@ -244,7 +244,7 @@ void by_tiles(const cpu::WinogradTask& t) {
     const Tiles tiles(t);
     float* const v = reinterpret_cast<float*>(t.work);
     float* const m = reinterpret_cast<float*>(t.work + t.work_m);
-    const int64_t a_ld = cpu::matmul_row_units(t.channels, 4);
+    const int64_t a_ld = cpu::packed_row(t.channels, 4);
     for (int64_t q = t.t0; q < t.t1; q += cpu::kWinogradTilesLast) {
         const int64_t n = t.t1 - q < cpu::kWinogradTilesLast ? t.t1 - q : cpu::kWinogradTilesLast;
         const int64_t panels = (n + kRows - 1) / kRows;

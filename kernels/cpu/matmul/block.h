@@ -49,7 +49,7 @@ struct Block {
             pack_panel<L>(d, ld, s, 1, t.a.col, rows, k);
             return {reinterpret_cast<const char*>(d), int64_t(sizeof(Unit)), ld * int64_t(sizeof(Unit))};
         }
-        const int64_t ld = cpu::matmul_row_units(units(t.kc), sizeof(Unit));
+        const int64_t ld = cpu::packed_row(units(t.kc), sizeof(Unit));
         pack_rows<L>(d, ld, s, t.a.row, t.a.col, rows, k);
         return {reinterpret_cast<const char*>(d), ld * int64_t(sizeof(Unit)), int64_t(sizeof(Unit))};
     }

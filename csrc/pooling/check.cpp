@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "call/run.h"
+
 namespace nk::pooling {
 
 namespace {
@@ -176,8 +178,24 @@ void check_unpool(const Call& call, const Input& x, const Input& indices, int di
     if (output_size.count != dims)
         call.fail("argument output_size is ", shape_string(output_size.begin(), output_size.count), ", expected ", dims,
                   " numbers");
-    for (const int64_t size : output_size)
+    int64_t places = 1;
+    for (const int64_t size : output_size) {
         if (size < 0) call.fail("argument output_size has a size of ", size, ", expected none below 0");
+        places *= size;
+    }
+    // the CPU's kernels look as they go, a GPU's end there; others that work on the host's memory are looked at first
+    if (x->device.kind != Device::cpu || runs_on_processor(x->device)) return;
+    const Image at(indices, dims);
+    for (int64_t plane = 0; plane < at.planes(); ++plane)
+        for (int64_t i = 0; i < at.inner(); ++i) {
+            const int64_t w = i % at.size[4], row = i / at.size[4], h = row % at.size[3], d = row / at.size[3];
+            const int64_t from = plane / at.size[1] * at.stride[0] + plane % at.size[1] * at.stride[1] +
+                                 d * at.stride[2] + h * at.stride[3] + w * at.stride[4];
+            const int64_t place = reinterpret_cast<const int64_t*>(at.data)[from];
+            if (place < 0 || place >= places)
+                call.fail("argument indices holds ", place, ", expected 0 to ", places - 1,
+                          ", the places of a plane of the output");
+        }
 }
 
 void check_unpool_gradient(const Call& call, const Input& g, const Input& indices, int dims, const Ints& output_size) {

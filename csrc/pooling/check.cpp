@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "call/run.h"
+
 namespace nk::pooling {
 
 namespace {
@@ -11,16 +13,19 @@ bool is_adaptive(Kind k) {
            (k >= Kind::adaptive_avg_pool1d && k <= Kind::adaptive_avg_pool3d);
 }
 
-// torch's is_channels_last_strides: by the strides alone, so that one channel or one row may be either.
+// torch's is_channels_last_strides: by the strides alone, so that one channel or one row may be either. Rows are images
+// of one row there.
 bool strides_say_channels_last(const TensorView& x) {
-    const int order[2][5] = {{1, 3, 2, 0, 0}, {1, 4, 3, 2, 0}};
-    if (x.stride[1] == 0) return false;
+    const int order[3][5] = {{1, 2, 3, 0, 0}, {1, 3, 2, 0, 0}, {1, 4, 3, 2, 0}};
+    const int dims = x.ndim == 3 ? 4 : x.ndim;
     int64_t least = 0;
-    for (int k = 0; k < x.ndim; ++k) {
-        const int d = order[x.ndim - 4][k];
-        if (x.shape[d] == 0 || x.stride[d] < least) return false;
+    for (int k = 0; k < dims; ++k) {
+        const int d = order[x.ndim - 3][k];
+        const bool added = d == 3 && x.ndim == 3;
+        const int64_t size = added ? 1 : x.shape[d], stride = added ? x.shape[2] * x.stride[2] : x.stride[d];
+        if ((d == 1 && stride == 0) || size == 0 || stride < least) return false;
         if (d == 0 && least == x.stride[1]) return false;  // all ones: contiguous
-        least = x.stride[d] * std::max<int64_t>(x.shape[d], 1);
+        least = stride * size;
     }
     return true;
 }
@@ -71,14 +76,21 @@ void plain(const Call& call, const Input& x, PoolDim& d, bool ceil_mode, bool ha
 
 bool keeps_channels_last(Kind kind, const TensorView& x, const Windowed* of) {
     switch (kind) {
+        case Kind::max_pool1d:
+        case Kind::adaptive_max_pool1d:
+        case Kind::avg_pool1d:
+        case Kind::adaptive_avg_pool1d:
+            return x.ndim == 3 && strides_say_channels_last(x);
         case Kind::max_pool2d:
         case Kind::adaptive_max_pool2d:
         case Kind::avg_pool2d:
         case Kind::adaptive_avg_pool2d:
         case Kind::max_unpool2d:
             return x.ndim == 4 && strides_say_channels_last(x);
-        case Kind::lp_pool2d:  // of the powers, whose strides no longer tell where there is one channel
-            return x.ndim == 4 && x.shape[1] != 1 && strides_say_channels_last(x);
+        case Kind::lp_pool1d:
+        case Kind::lp_pool2d:  // of other ops' results, whose strides no longer tell where one may be either
+            return x.ndim == dims_of(kind) + 2 && x.shape[1] != 1 &&
+                   (of == nullptr || of->outputs() != 1 || x.ndim == 3) && strides_say_channels_last(x);
         case Kind::adaptive_avg_pool3d:  // torch takes the mean of whole volumes by another op
             if (of == nullptr || of->outputs() != 1) return false;
             [[fallthrough]];
@@ -166,8 +178,24 @@ void check_unpool(const Call& call, const Input& x, const Input& indices, int di
     if (output_size.count != dims)
         call.fail("argument output_size is ", shape_string(output_size.begin(), output_size.count), ", expected ", dims,
                   " numbers");
-    for (const int64_t size : output_size)
+    int64_t places = 1;
+    for (const int64_t size : output_size) {
         if (size < 0) call.fail("argument output_size has a size of ", size, ", expected none below 0");
+        places *= size;
+    }
+    // the CPU's kernels look as they go, a GPU's end there; others that work on the host's memory are looked at first
+    if (x->device.kind != Device::cpu || runs_on_processor(x->device)) return;
+    const Image at(indices, dims);
+    for (int64_t plane = 0; plane < at.planes(); ++plane)
+        for (int64_t i = 0; i < at.inner(); ++i) {
+            const int64_t w = i % at.size[4], row = i / at.size[4], h = row % at.size[3], d = row / at.size[3];
+            const int64_t from = plane / at.size[1] * at.stride[0] + plane % at.size[1] * at.stride[1] +
+                                 d * at.stride[2] + h * at.stride[3] + w * at.stride[4];
+            const int64_t place = reinterpret_cast<const int64_t*>(at.data)[from];
+            if (place < 0 || place >= places)
+                call.fail("argument indices holds ", place, ", expected 0 to ", places - 1,
+                          ", the places of a plane of the output");
+        }
 }
 
 void check_unpool_gradient(const Call& call, const Input& g, const Input& indices, int dims, const Ints& output_size) {

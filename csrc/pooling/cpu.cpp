@@ -47,6 +47,13 @@ struct Dense {
     }
 };
 
+// Whether an op works on the channels innermost: where its output lies so, or may, as its input does.
+bool channels_innermost(const TensorView& out, const TensorView& in, int dims) {
+    const Image to(out, dims), from(in, dims);
+    return to.is_dense(true) && !(to.is_dense(false) && from.is_dense(false)) &&
+           (!to.is_dense(false) || from.is_dense(true));
+}
+
 // The windows of all dims as tables, which the axes point into.
 struct Tables {
     std::vector<int64_t> numbers;
@@ -218,7 +225,7 @@ void max_cpu(const char* op, const Windowed& given, const TensorView& y, const T
     if (y.numel() == 0) return;
     const int dims = dims_of(given.kind), type = static_cast<int>(y.dtype), size = size_of(y.dtype);
     const Image out(y, dims);
-    const bool channels = !out.is_dense(false);
+    const bool channels = channels_innermost(y, x, dims);
     Windowed w = given;
     if (!channels) merge_whole(w.dim);
     const Tables tables(w.dim, true);
@@ -262,7 +269,7 @@ void average_cpu(const char* op, const Windowed& given, const TensorView& y, con
     if (y.numel() == 0) return;
     const int dims = dims_of(given.kind), type = static_cast<int>(y.dtype);
     const Image out(y, dims);
-    const bool channels = !out.is_dense(false);
+    const bool channels = channels_innermost(y, x, dims);
     Windowed w = given;
     if (!channels) merge_whole(w.dim);
     const Tables tables(w.dim, w.include_pad);

@@ -48,7 +48,7 @@ def with_places(f: Callable[..., Any]) -> Callable[..., Any]:
 
     def called(x: Any, indices: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(indices, list):
-            indices = torch.tensor(indices, device=x.device)
+            indices = torch.tensor(indices, dtype=torch.int64, device=x.device).view(x.shape)
         return f(x, indices, *args, **kwargs)
 
     return called
@@ -117,6 +117,7 @@ def adaptive_samples(make: Maker, n: int) -> Iterator[Sample]:
     yield Sample("as many windows as elements", (x, per_dim(n, *SIZES[n])))
     yield Sample("without a batch", (x[0], 2))
     yield Sample("every other element", (make(2, 3, *(2 * s for s in SIZES[n]))[(..., *[slice(None, None, 2)] * n)], 3))
+    yield Sample("no images", (x[:0], 2))
     if n > 1:
         yield Sample("a size that stays", (x, [None, 3, 2][:n]))
         images = make(2, 35, *SIZES[n]).to(memory_format=CHANNELS_LAST[n])
@@ -132,6 +133,7 @@ def fractional_samples(make: Maker, n: int) -> Iterator[Sample]:
     out = [4, 4, 4][:n]
     yield Sample("windows of three elements", (x, 2, out), {"_random_samples": random}, chosen=True)
     yield Sample("one window", (x, 2, 1), {"_random_samples": random})
+    yield Sample("no images", (x[:0], 2, out), {"_random_samples": random})
     yield Sample("a size as a share", (x, 2), {"output_ratio": (0.4, 0.4, 0.7)[:n], "_random_samples": random})
     yield Sample("without a batch", (x[0], 2, out), {"_random_samples": random[:1]})
     if n > 1:
@@ -150,6 +152,8 @@ def unpool_samples(make: Maker, n: int) -> Iterator[Sample]:
     yield Sample("the size that was pooled", (*of(x, 2), 2), size, chosen=True)
     yield Sample("windows that overlap, which may have one place", (*of(x, 3, 2), 3, 2), size)
     yield Sample("without a batch", (*(t[0] for t in of(even, 2)), 2))
+    empty, none = of(even, 2)
+    yield Sample("no images", (empty[:0], none[:0], 2))
     if n > 1:
         images = even.to(memory_format=CHANNELS_LAST[n])
         y, indices = of(images, 2)

@@ -52,6 +52,8 @@ def _layout(x: Tensor, kind: str) -> torch.memory_format:
 
 
 def _like(x: Tensor, kind: str) -> Tensor:
+    if kind[-2] == "1" and x.dim() == 3 and not (kind == "lp_pool1d" and x.shape[1] == 1):  # an image of one row
+        return _like(x.unsqueeze(-2), "avg_pool2d").squeeze(-2)
     return torch.empty_like(x, memory_format=_layout(x, kind))
 
 
@@ -246,13 +248,9 @@ def _lp_gradient(
     return gx.to(x.dtype)
 
 
-def _lp_fake(x: Tensor, kind: str, *rest: Any) -> Tensor:
-    return _lp_by_torch(x, kind, *rest).contiguous(memory_format=_layout(x, kind))
-
-
 lp_pool = op(
     "lp_pool(Tensor input, str kind, float norm_type, int[] kernel_size, int[] stride, bool ceil_mode) -> Tensor y",
-    fake=_lp_fake,
+    fake=_lp_by_torch,
     saves="input y",
     gradients=lambda g, x, y, kind, *_: _like(x, kind),
     formula=_lp_gradient,

@@ -101,11 +101,16 @@ NK_HD void one_by_one(T* to, const T* from, const int64_t* offset, int64_t n, in
 template <bool Apart, int R, class T>
 void rows_of(const cpu::Interleave& given) {
     const cpu::Interleave a = given;
-    constexpr int L = 32 / sizeof(T);  // vectors of 32 bytes
+#if defined(NK_ISA_avx512)
+    constexpr int L = 64 / sizeof(T);
+#else
+    constexpr int L = 32 / sizeof(T);
+#endif
     T* to = static_cast<T*>(a.to);
     const T* from = static_cast<const T*>(a.from);
     for (int64_t r = 0; r < a.rows; ++r, to += a.to_apart, from += a.from_apart)
-        if (!in_blocks<Apart, L, R>(to, from, a.offset, a.n) && !in_blocks<Apart, L / 2, R>(to, from, a.offset, a.n))
+        if (!in_blocks<Apart, L, R>(to, from, a.offset, a.n) && !in_blocks<Apart, L / 2, R>(to, from, a.offset, a.n) &&
+            !in_blocks<Apart, L / 4 < 2 ? 2 : L / 4, R>(to, from, a.offset, a.n))
             one_by_one<Apart>(to, from, a.offset, a.n, R);
 }
 
@@ -132,13 +137,7 @@ void copy_rows(const cpu::CopyRows& given) {
     const cpu::CopyRows a = given;
     T* to = static_cast<T*>(a.to);
     const T* from = static_cast<const T*>(a.from);
-    for (int64_t r = 0; r < a.rows; ++r, to += a.to_apart, from += a.from_apart) {
-        if (r + 1 < a.rows) {  // the machine's own prefetching stops at the end of a row
-            const auto* next = reinterpret_cast<const char*>(from + a.from_apart);
-            for (int line = 0; line < 4; ++line) __builtin_prefetch(next + line * 64);
-        }
-        move_elements(to, from, a.n);
-    }
+    for (int64_t r = 0; r < a.rows; ++r, to += a.to_apart, from += a.from_apart) move_elements(to, from, a.n);
 }
 
 template <int I, class T>

@@ -89,7 +89,7 @@ struct Fold {
         return static_cast<const T*>(a.from) + kh * a.kernel[1] * a.apart + down / a.stride[0] * a.places[1];
     }
 
-    // Pixels w .. w + L of row h; `inside`: all columns that are asked for are there.
+    // Pixels w .. w + count - 1 of row h.
     static NK_HD V some(const cpu::WindowPlane& a, int64_t h, int64_t w, int count) {
         V sum(S(0));
         for (int64_t kh = 0; kh < a.kernel[0]; ++kh) {

@@ -84,6 +84,19 @@ def _refuse(x: Tensor, pad: Shape, mode: str, value: float | None) -> tuple[Any,
     return x, pad, mode, value
 
 
+def _pad_by_torch(x: Tensor, pad: Shape, mode: str, value: float | None) -> Tensor:
+    """torch's own; where it is traced, as without writing in place: decompositions may not."""
+    if mode != "circular" or value or torch._C._len_torch_dispatch_stack() == 0:
+        return _F.pad(x, pad, mode, value)
+    _refuse(x, pad, mode, value)
+    for d, (lo, hi) in enumerate(_sides(x, pad)):
+        kept = x.narrow(d, max(-lo, 0), x.shape[d] + min(lo, 0) + min(hi, 0))
+        front = [kept.narrow(d, kept.shape[d] - lo, lo)] if lo > 0 else []
+        behind = [kept.narrow(d, 0, hi)] if hi > 0 else []
+        x = torch.cat([*front, kept, *behind], d) if front or behind else kept
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def _pad_dims(shape: Shape, pad: Shape, *_: object) -> tuple[list[Any], list[Any]]:
     """Dims that are padded stay whole."""
     padded = [any(pad[2 * i : 2 * i + 2]) for i in range(len(shape))][::-1]
@@ -96,7 +109,7 @@ pad = op(
     fake=lambda x, pad, mode, value: _resized(x, pad, mode),
     gradients=_unpadded_fake,
     formula=lambda g, amounts, mode, value: pad_gradient(g, amounts, mode),
-    torch=lambda x, pad, mode, value: _F.pad(x, pad, mode, value),
+    torch=_pad_by_torch,
     prepare=_refuse,
     dims=lambda y, x, amounts, *_: _pad_dims(y if x is None else x, amounts),
 )

@@ -368,3 +368,16 @@ def test_images_are_packed_some_at_a_time(mode: str, groups: int, only: Callable
     )  # fmt: skip
     for product in ("result", "data gradient", "weight gradient"):
         assert sum(launch.plan.startswith(product) for launch in launches) > 1
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("tile", ["64x64", "128x128"])
+def test_no_bank_conflicts(tile: str, dtype: str, layout: str, only: Callable[..., None]) -> None:
+    """Elements that are turned on their way, and results that are staged as they are or transposed."""
+    if (tile, dtype) == ("128x128", "f64"):
+        pytest.skip("f64 has one tile")
+    only(tile)
+    launches = three_products((1, 24, 16, 8), (64, 24, 3, 3), DTYPES[dtype], layout)
+    assert f"convolution_mma_{dtype}_{tile}" in kernels_of(launches)
+    assert [launch.kernel for launch in launches if launch.counters["bank conflicts"]] == []

@@ -186,7 +186,7 @@ def test_empty() -> None:
 
 
 @pytest.fixture
-def only() -> Iterator[Callable[[str], None]]:
+def only() -> Iterator[Callable[..., None]]:
     yield _C.convolution_only
     _C.convolution_only("")
 
@@ -218,7 +218,7 @@ def of_product(launches: list[Any], product: str) -> Any:
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize(("dtype", "tile"), [("bf16", "128x128"), ("f16", "128x128"), ("f32", "128x128")])
-def test_large_tiles(dtype: str, tile: str, layout: str, only: Callable[[str], None]) -> None:
+def test_large_tiles(dtype: str, tile: str, layout: str, only: Callable[..., None]) -> None:
     """Ragged in every direction."""
     only(tile)
     launches = three_products((2, 40, 11, 9), (136, 40, 3, 3), DTYPES[dtype], layout)
@@ -239,7 +239,7 @@ def test_parts_of_k(dtype: str) -> None:
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("tile", ["64x64", "128x128"])
-def test_tf32(tile: str, layout: str, only: Callable[[str], None], tf32: None) -> None:
+def test_tf32(tile: str, layout: str, only: Callable[..., None], tf32: None) -> None:
     """float32 by tensor cores, where torch's own products may: operands of 11 bits are exact."""
     only(tile)
     x, w = (made(s, torch.bfloat16, layout, 2).float() for s in ((2, 24, 9, 8), (72, 12, 3, 3)))
@@ -280,7 +280,7 @@ def test_a_stride_makes_no_products_with_zeros() -> None:
 
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
 @pytest.mark.parametrize("tile", ["64x64", "128x128"])
-def test_what_moves(tile: str, layout: str, only: Callable[[str], None]) -> None:
+def test_what_moves(tile: str, layout: str, only: Callable[..., None]) -> None:
     """Each block reads the sectors of its tiles once, without bank conflicts; one of a result is written once."""
     only(tile)
     n, c, size, side = 2, 64 if tile == "64x64" else 48, 16, int(tile.split("x")[0])
@@ -354,3 +354,30 @@ def test_padding_modes_by_tiles(dtype: str, mode: str) -> None:
     )  # fmt: skip
     kernels = ("mapped_{}_64x64", "mma_{}_64x64", "fold_{}", "weight_{}_64x64")
     assert {f"convolution_{kernel.format(dtype)}" for kernel in kernels} <= kernels_of(launches)
+
+
+@pytest.mark.parametrize(("mode", "groups"), [("zeros", 1), ("circular", 2)])
+def test_images_are_packed_some_at_a_time(mode: str, groups: int, only: Callable[..., None]) -> None:
+    """A weight's gradient is then the sum of those of all parts."""
+    only("", packed=4096)
+    window = ("conv2d", [1, 1], [1, 1, 1, 1], [1, 1], groups, mode)
+    x, w = (made(s, torch.bfloat16, "contiguous", 2) for s in ((5, 16, 9, 8), (8, 16 // groups, 3, 3)))
+    _, launches = judge(
+        lambda *t: ops.convolution(*t, None, *window), lambda *t: ops._by_torch(*t, None, *window),
+        [x, w], made((5, 8, 9, 8), torch.bfloat16, "contiguous", 2), torch.bfloat16,
+    )  # fmt: skip
+    for product in ("result", "data gradient", "weight gradient"):
+        assert sum(launch.plan.startswith(product) for launch in launches) > 1
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("tile", ["64x64", "128x128"])
+def test_no_bank_conflicts(tile: str, dtype: str, layout: str, only: Callable[..., None]) -> None:
+    """Elements that are turned on their way, and results that are staged as they are or transposed."""
+    if (tile, dtype) == ("128x128", "f64"):
+        pytest.skip("f64 has one tile")
+    only(tile)
+    launches = three_products((1, 24, 16, 8), (64, 24, 3, 3), DTYPES[dtype], layout)
+    assert f"convolution_mma_{dtype}_{tile}" in kernels_of(launches)
+    assert [launch.kernel for launch in launches if launch.counters["bank conflicts"]] == []

@@ -35,8 +35,14 @@ void register_plan(py::handle handle) {
         py::arg("m"), py::arg("n"), py::arg("k"), py::arg("groups") = 1,
         "The tile and the parts of k of a bfloat16 product on an H200, which need not be there.");
     m.def(
-        "convolution_only", [](std::string tile) { on_cuda::only_tiles = std::move(tile); }, py::arg("tile"),
-        "Let CUDA plans of convolutions take only this tile, as 128x128 (\"\": all), to test or tune it.");
+        "convolution_only",
+        [](std::string tile, int64_t packed) {
+            on_cuda::only_tiles = std::move(tile);
+            on_cuda::most_packed = packed > 0 ? packed : on_cuda::kMostPacked;
+        },
+        py::arg("tile"), py::arg("packed") = 0,
+        "Let CUDA plans of convolutions take only this tile, as 128x128 (\"\": all), to test or tune it, and images "
+        "be packed so many bytes at a time (0: 256 MB).");
 }
 
 }  // namespace nk::convolution

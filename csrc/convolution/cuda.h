@@ -68,5 +68,8 @@ bool tiled_weight_gradient(const WeightGradient& p);
 
 // Tiles take only kernels whose name contains this: for tests of one of them.
 extern std::string only_tiles;
+// Bytes of images that are packed at a time.
+inline constexpr int64_t kMostPacked = int64_t{256} << 20;
+extern int64_t most_packed;
 
 }  // namespace nk::convolution::on_cuda

@@ -7,12 +7,12 @@
 namespace nk::convolution::on_cuda {
 
 std::string only_tiles;
+int64_t most_packed = kMostPacked;
 
 namespace {
 
 using cuda::WindowParams;
 
-constexpr int64_t kMostPacked = int64_t{256} << 20;  // bytes of images that are packed at a time
 constexpr int64_t kMost = (int64_t{1} << 31) - 1024;
 constexpr int64_t kTableMore = 512;  // rows behind the last pixel: those of the tile in which k ends, and one ahead
 
@@ -157,7 +157,7 @@ int64_t images_at_once(const Context& c, const Packed* lies, int64_t images, con
     int64_t most = std::max<int64_t>(kMost / std::max<int64_t>(rows, 1), 1);
     if (lies == nullptr) {
         const int64_t bytes = product(size) * groups * plan::round_up(channels, c.unit) * c.element();
-        most = std::min(most, std::max<int64_t>(kMostPacked / std::max<int64_t>(bytes, 1), 1));
+        most = std::min(most, std::max<int64_t>(most_packed / std::max<int64_t>(bytes, 1), 1));
     }
     return std::min(most, images);
 }
@@ -291,7 +291,7 @@ bool tiled_data_gradient(const DataGradient& p) {
     }
     if (folds) {  // partial sums, as the packed image, stay within bounds
         const int64_t bytes = product(padded) * (g.c + 4 * g.groups) * (c.dtype == DType::f64 ? 8 : 4);
-        at_once = std::min(at_once, std::max<int64_t>(std::min(kMostPacked / bytes, kMost / product(padded)), 1));
+        at_once = std::min(at_once, std::max<int64_t>(std::min(most_packed / bytes, kMost / product(padded)), 1));
     }
     for (int64_t image = 0; image < g.n; image += at_once) {
         const int64_t images = std::min(at_once, g.n - image);

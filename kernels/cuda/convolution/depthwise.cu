@@ -96,7 +96,7 @@ __device__ __forceinline__ void depthwise(const DepthwiseParams& p) {
         Number v[N];
 #pragma unroll
         for (int c = 0; c < N; ++c) v[c] = piece + c < U ? sum[(piece + c) % U] : Number(0);
-        finish<T>(p, results, 0, channel + piece, Vector ? N : 1, v);
+        finish<T, !Gradient>(p, results, 0, channel + piece, Vector ? N : 1, v);
     }
 }
 

@@ -109,7 +109,7 @@ __device__ __forceinline__ void plain_data_gradient(const PlainConvolutionParams
         }
     }
     const PlainResults<T> results{p.image, p.preact, p.residual, to, p.image.channel, 0, 0};
-    finish<T>(p, results, 0, work.group * p.image_channels + work.channel, work.count, sum);
+    finish<T, false>(p, results, 0, work.group * p.image_channels + work.channel, work.count, sum);
 }
 
 template <DType T>

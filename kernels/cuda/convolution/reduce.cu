@@ -74,7 +74,7 @@ __device__ __forceinline__ void fold(const FoldParams& p) {
     }
     const int64_t left = p.channels - n;
     const PlainResults<T> results{p.image, p.none, p.none, to, p.image.channel, 0, 0};
-    finish<T>(p, results, 0, group * p.channels + n, static_cast<int>(left < N ? left : N), sum);
+    finish<T, false>(p, results, 0, group * p.channels + n, static_cast<int>(left < N ? left : N), sum);
 }
 
 // A row of the table for each pixel; with a padding mode there is a table for each tap.

@@ -10,6 +10,7 @@ namespace nk::cuda {
 // channels_last.
 template <DType T, bool ChannelsDown>
 struct PixelResults {
+    static constexpr bool kActivates = true;
     const WindowParams& p;
     int64_t first;  // channel of the group
     int64_t out_step, preact_step, residual_step;
@@ -48,6 +49,7 @@ struct PixelResults {
 // [o, (tap, c)] of a weight.
 template <DType T>
 struct WeightResults {
+    static constexpr bool kActivates = false;
     const WindowParams& p;
     int64_t first;
     int64_t out_step, preact_step = 0, residual_step = 0;
@@ -84,13 +86,13 @@ __device__ __forceinline__ void finish_piece(const WindowParams& p, const Result
     const int64_t left = results.columns(n);
     int count = static_cast<int>(left < N ? left : N);
     if (results.at_once()) {
-        if (count > 0) finish<T>(p, results, results.row(m), results.column(n), count, v);
+        if (count > 0) finish<T, Results::kActivates>(p, results, results.row(m), results.column(n), count, v);
         return;
     }
 #pragma unroll 1
     for (; count > 0; --count, ++n) {  // pixels of several rows or images
         compute_t<T> one[N] = {v[0]};
-        finish<T>(p, results, results.row(m), results.column(n), 1, one);
+        finish<T, Results::kActivates>(p, results, results.row(m), results.column(n), 1, one);
 #pragma unroll
         for (int i = 0; i + 1 < N; ++i) v[i] = v[i + 1];
     }

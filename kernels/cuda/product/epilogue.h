@@ -40,8 +40,8 @@ __device__ __forceinline__ void store_columns(memory_t<T>* to, int64_t step, boo
         if (i < columns) to[i * step] = to_memory<T>(v[i]);
 }
 
-// Finishes the first `columns` of n .. n + kPiece - 1 of row m.
-template <DType T, class Results>
+// Finishes the first `columns` of n .. n + kPiece - 1 of row m. Activates: whether there may be an activation.
+template <DType T, bool Activates = true, class Results>
 __device__ __forceinline__ void finish(const EpilogueParams& p, const Results& results, int64_t m, int64_t n,
                                        int columns, compute_t<T> (&v)[kPiece<T>]) {
     using Number = compute_t<T>;
@@ -53,7 +53,8 @@ __device__ __forceinline__ void finish(const EpilogueParams& p, const Results& r
 #pragma unroll
     for (int i = 0; i < N; ++i) v[i] = static_cast<Number>(p.alpha) * v[i] + other[i];
     if (p.has_preact) store_columns<T>(results.preact(m, n), results.preact_step, p.wide_preact, columns, v);
-    if (p.activation != 0) activate(v, p.activation, static_cast<Number>(p.p0), static_cast<Number>(p.p1));
+    if constexpr (Activates)
+        if (p.activation != 0) activate(v, p.activation, static_cast<Number>(p.p0), static_cast<Number>(p.p1));
     if (p.has_residual) {
         load_columns<T>(results.residual(m, n), results.residual_step, p.wide_residual, columns, other);
 #pragma unroll

@@ -2,7 +2,6 @@
 
 Inputs are [N, C, *sizes] or [C, *sizes] with one to three sizes, of float32, float64, float16 or bfloat16; an output
 is laid out as torch's. Wherever one number is enough, a list has one for each size.
-
 Plain windows begin ``stride`` apart (None: their own size) after ``padding``, their elements ``dilation`` apart. With
 ``ceil_mode`` the last one may reach beyond the end, unless it would begin in the padding there.
 """
@@ -10,11 +9,13 @@ Plain windows begin ``stride`` apart (None: their own size) after ``padding``, t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core.autocast import autocast
 from ..ops.pooling import avg_pool as _avg
 from ..ops.pooling import fractional_max_pool as _fractional
 from ..ops.pooling import fractional_max_pool_with_indices as _fractional_with_indices
@@ -61,6 +62,9 @@ Sizes = int | Sequence[int | None] | None
 def _list(value: Any) -> Any:
     """One number, or one for each dim, as the ops take it; None: none."""
     return [] if value is None else value if isinstance(value, list | tuple) else [value]
+
+
+_wide = partial(autocast, "float32_on_cpu")  # what the CPU's autocast hands to pools of three dims
 
 
 def _pool(
@@ -120,7 +124,7 @@ def max_pool3d(
     return_indices: bool = False,
 ) -> Any:
     """The maximum of each window of [N, C, D, H, W] or [C, D, H, W]; see `max_pool1d`. Places count through D."""
-    return _pool("max_pool3d", input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    return _pool("max_pool3d", *_wide((input,)), kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
 def max_pool1d_with_indices(
@@ -159,7 +163,7 @@ def max_pool3d_with_indices(
     return_indices: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """`max_pool3d` with indices, whatever ``return_indices`` says."""
-    return _pool("max_pool3d", input, kernel_size, stride, padding, dilation, ceil_mode, True)
+    return _pool("max_pool3d", *_wide((input,)), kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
 def avg_pool1d(
@@ -245,7 +249,7 @@ def adaptive_max_pool2d(input: Tensor, output_size: Sizes, return_indices: bool 
 
 def adaptive_max_pool3d(input: Tensor, output_size: Sizes, return_indices: bool = False) -> Any:
     """The same of [N, C, D, H, W] or [C, D, H, W]; a size of None is the input's. See `adaptive_max_pool1d`."""
-    return _adaptive_max("adaptive_max_pool3d", input, output_size, 3, return_indices)
+    return _adaptive_max("adaptive_max_pool3d", *_wide((input,)), output_size, 3, return_indices)
 
 
 def adaptive_max_pool1d_with_indices(
@@ -266,7 +270,7 @@ def adaptive_max_pool3d_with_indices(
     input: Tensor, output_size: Sizes, return_indices: bool = False
 ) -> tuple[Tensor, Tensor]:
     """`adaptive_max_pool3d` with indices, whatever ``return_indices`` says."""
-    return _adaptive_max("adaptive_max_pool3d", input, output_size, 3, True)
+    return _adaptive_max("adaptive_max_pool3d", *_wide((input,)), output_size, 3, True)
 
 
 def _adaptive_avg(kind: str, input: Tensor, size: Sizes, dims: int) -> Tensor:
@@ -285,7 +289,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
 
 def adaptive_avg_pool3d(input: Tensor, output_size: Sizes) -> Tensor:
     """The same of [N, C, D, H, W] or [C, D, H, W]; a size of None is the input's."""
-    return _adaptive_avg("adaptive_avg_pool3d", input, output_size, 3)
+    return _adaptive_avg("adaptive_avg_pool3d", *_wide((input,)), output_size, 3)
 
 
 def _norm(

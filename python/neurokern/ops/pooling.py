@@ -157,6 +157,7 @@ fractional_max_pool = op(
     torch_recorded=_fractional_fake,
     label="kind",
     dims=_dims,
+    autocast="float32_on_cpu",
 )
 fractional_max_pool_with_indices = op(
     f"fractional_max_pool_with_indices({_STARTS}) -> (Tensor y, Tensor indices)",
@@ -168,6 +169,7 @@ fractional_max_pool_with_indices = op(
     torch=_fractional_by_torch,
     label="kind",
     dims=_dims,
+    autocast="float32_on_cpu",
 )
 
 # ---- averages ----
@@ -293,4 +295,5 @@ max_unpool = op(
     torch=_unpool_by_torch,
     label="kind",
     dims=_dims,
+    autocast="float32_on_cpu",
 )

@@ -7,6 +7,8 @@ namespace nk::NK_ISA {
 
 namespace {
 
+constexpr int64_t kChain = 32;  // columns after which a sum joins another, so that it rounds less
+
 using cpu::DepthwisePart;
 using cpu::DepthwiseShape;
 using cpu::DepthwiseWeightTask;
@@ -26,8 +28,22 @@ template <class T, int Taps, int Stride>
 void taps_of(const LastTaps<T>& r) {
     using V = LastVec<T>;
     constexpr int kSets = Taps < 4 && V::lanes == vec<float>::lanes ? 2 : 1, kColumns = 4;
-    V sum[kSets][Taps];
-    unroll<kSets>([&](auto e) { unroll<Taps>([&](auto k) NK_LAMBDA_INLINE { sum[e][k] = V(0.0f); }); });
+    V sum[kSets][Taps], upper[Taps];
+    unroll<Taps>([&](auto k) NK_LAMBDA_INLINE { upper[k] = V(0.0f); });
+    const auto clear = [&]() NK_LAMBDA_INLINE {
+        unroll<kSets>([&](auto e)
+                          NK_LAMBDA_INLINE { unroll<Taps>([&](auto k) NK_LAMBDA_INLINE { sum[e][k] = V(0.0f); }); });
+    };
+    const auto lift = [&]() NK_LAMBDA_INLINE {
+        unroll<Taps>([&](auto k) NK_LAMBDA_INLINE {
+            if constexpr (kSets == 2)
+                upper[k] = upper[k] + (sum[0][k] + sum[1][k]);
+            else
+                upper[k] = upper[k] + sum[0][k];
+        });
+    };
+    clear();
+    int64_t summed = 0;
     for (int64_t q = 0; q < r.count; ++q) {
         const T *x = r.x + r.reads[q].x, *g = r.g + r.reads[q].w;
         const auto columns = [&](auto count, int64_t begin, int64_t end) NK_LAMBDA_INLINE {
@@ -51,15 +67,17 @@ void taps_of(const LastTaps<T>& r) {
             });
             x += kN * Stride * r.pitch, g += kN * r.g_pitch;
         };
-        int64_t j = 0;
-        for (; j + kColumns <= r.n; j += kColumns) columns(Index<kColumns>{}, r.begin - j * Stride, r.end - j * Stride);
-        for (; j < r.n; ++j) columns(Index<1>{}, r.begin - j * Stride, r.end - j * Stride);
+        for (int64_t j = 0; j < r.n;) {
+            const int64_t end = r.n - j > kChain ? j + kChain : r.n;
+            summed += end - j;
+            for (; j + kColumns <= end; j += kColumns)
+                columns(Index<kColumns>{}, r.begin - j * Stride, r.end - j * Stride);
+            for (; j < end; ++j) columns(Index<1>{}, r.begin - j * Stride, r.end - j * Stride);
+            if (summed >= kChain) lift(), clear(), summed = 0;
+        }
     }
-    unroll<Taps>([&](auto k) NK_LAMBDA_INLINE {
-        V all = sum[0][k];
-        if constexpr (kSets == 2) all = all + sum[1][k];
-        r.total[k] = r.total[k] + all;
-    });
+    lift();
+    unroll<Taps>([&](auto k) NK_LAMBDA_INLINE { r.total[k] = r.total[k] + upper[k]; });
 }
 
 template <class T>

@@ -8,7 +8,8 @@ namespace nk::NK_ISA {
 
 namespace {
 
-constexpr int kBlock = 8;  // columns
+constexpr int kBlock = 8;       // columns
+constexpr int64_t kChain = 32;  // columns after which a sum joins another, so that it rounds less
 
 template <class S, int Taps, int Stride, int N>
 NK_INLINE void block(const LaneRow<S>& r, const S* x, S* out) {
@@ -77,55 +78,78 @@ template <class S, int Taps, int Stride>
 void taps_of(const LaneTaps<S>& r) {
     using V = vec<S>;
     constexpr int kSets = Taps < 4 ? 2 : 1, kColumns = 4;
-    V sum[kSets][Taps];
-    unroll<kSets>([&](auto e) { unroll<Taps>([&](auto k) NK_LAMBDA_INLINE { sum[e][k] = V(S(0)); }); });
+    V sum[kSets][Taps], upper[Taps];
+    unroll<Taps>([&](auto k) NK_LAMBDA_INLINE { upper[k] = V(S(0)); });
+    const auto clear = [&]() NK_LAMBDA_INLINE {
+        unroll<kSets>([&](auto e)
+                          NK_LAMBDA_INLINE { unroll<Taps>([&](auto k) NK_LAMBDA_INLINE { sum[e][k] = V(S(0)); }); });
+    };
+    const auto lift = [&]() NK_LAMBDA_INLINE {
+        unroll<Taps>([&](auto k) NK_LAMBDA_INLINE {
+            if constexpr (kSets == 2)
+                upper[k] = upper[k] + (sum[0][k] + sum[1][k]);
+            else
+                upper[k] = upper[k] + sum[0][k];
+        });
+    };
+    clear();
+    int64_t summed = 0;
     for (int64_t q = 0; q < r.count; ++q) {
         const S *x = r.x + r.reads[q].x, *g = r.g + r.reads[q].w;
-        int64_t j = 0;
-        for (; j + kColumns <= r.n; j += kColumns, x += kColumns * Stride * V::lanes, g += kColumns * V::lanes) {
-            V gs[kColumns];
-            unroll<kColumns>([&](auto i) NK_LAMBDA_INLINE { gs[i] = load(g + i * V::lanes); });
-            unroll<(kColumns - 1) * Stride + Taps>([&](auto p) NK_LAMBDA_INLINE {
-                const V v = load(x + p * V::lanes);
-                unroll<kColumns>([&](auto i) NK_LAMBDA_INLINE {
-                    constexpr int k = p.value - i.value * Stride;
-                    if constexpr (k >= 0 && k < Taps) {
-                        constexpr int e = i.value % kSets;
-                        sum[e][k] = mad(gs[i], v, sum[e][k]);
-                    }
+        for (int64_t j = 0; j < r.n;) {
+            const int64_t end = r.n - j > kChain ? j + kChain : r.n;
+            summed += end - j;
+            for (; j + kColumns <= end; j += kColumns, x += kColumns * Stride * V::lanes, g += kColumns * V::lanes) {
+                V gs[kColumns];
+                unroll<kColumns>([&](auto i) NK_LAMBDA_INLINE { gs[i] = load(g + i * V::lanes); });
+                unroll<(kColumns - 1) * Stride + Taps>([&](auto p) NK_LAMBDA_INLINE {
+                    const V v = load(x + p * V::lanes);
+                    unroll<kColumns>([&](auto i) NK_LAMBDA_INLINE {
+                        constexpr int k = p.value - i.value * Stride;
+                        if constexpr (k >= 0 && k < Taps) {
+                            constexpr int e = i.value % kSets;
+                            sum[e][k] = mad(gs[i], v, sum[e][k]);
+                        }
+                    });
                 });
-            });
-        }
-        for (; j < r.n; ++j, x += Stride * V::lanes, g += V::lanes) {
-            const V gv = load(g);
-            unroll<Taps>([&](auto k) NK_LAMBDA_INLINE { sum[0][k] = mad(gv, load(x + k * V::lanes), sum[0][k]); });
+            }
+            for (; j < end; ++j, x += Stride * V::lanes, g += V::lanes) {
+                const V gv = load(g);
+                unroll<Taps>([&](auto k) NK_LAMBDA_INLINE { sum[0][k] = mad(gv, load(x + k * V::lanes), sum[0][k]); });
+            }
+            if (summed >= kChain) lift(), clear(), summed = 0;
         }
     }
-    unroll<Taps>([&](auto k) NK_LAMBDA_INLINE {
-        V all = sum[0][k];
-        if constexpr (kSets == 2) all = all + sum[1][k];
-        store(r.total + k * V::lanes, load(r.total + k * V::lanes) + all);
-    });
+    lift();
+    unroll<Taps>([&](auto k)
+                     NK_LAMBDA_INLINE { store(r.total + k * V::lanes, load(r.total + k * V::lanes) + upper[k]); });
 }
 
-// Four taps at a time.
+// N taps from `first` on.
 template <class S, int N>
 void any_taps(const LaneTaps<S>& r, int64_t first) {
     using V = vec<S>;
-    V sum[N];
-    unroll<N>([&](auto k) NK_LAMBDA_INLINE { sum[k] = V(S(0)); });
+    V sum[N], upper[N];
+    unroll<N>([&](auto k) NK_LAMBDA_INLINE { sum[k] = upper[k] = V(S(0)); });
+    const auto lift = [&]() NK_LAMBDA_INLINE {
+        unroll<N>([&](auto k) NK_LAMBDA_INLINE { upper[k] = upper[k] + sum[k], sum[k] = V(S(0)); });
+    };
     const int64_t apart = r.dilation * V::lanes;
+    int64_t summed = 0;
     for (int64_t q = 0; q < r.count; ++q) {
         const S *x = r.x + r.reads[q].x + first * apart, *g = r.g + r.reads[q].w;
         for (int64_t j = 0; j < r.n; ++j, x += r.stride * V::lanes, g += V::lanes) {
             const V gv = load(g);
             unroll<N>([&](auto k) NK_LAMBDA_INLINE { sum[k] = mad(gv, load(x + k * apart), sum[k]); });
+            if (++summed == kChain / 2) lift(), summed = 0;
         }
     }
+    lift();
     S* to = r.total + first * V::lanes;
-    unroll<N>([&](auto k) NK_LAMBDA_INLINE { store(to + k * V::lanes, load(to + k * V::lanes) + sum[k]); });
+    unroll<N>([&](auto k) NK_LAMBDA_INLINE { store(to + k * V::lanes, load(to + k * V::lanes) + upper[k]); });
 }
 
+// Four at a time.
 template <class S>
 void any_taps(const LaneTaps<S>& r) {
     int64_t k = 0;

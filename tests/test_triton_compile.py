@@ -346,9 +346,14 @@ CONVOLUTIONS = {  # images, weights, groups, geometry
 }
 
 
-@pytest.mark.parametrize("form", CONVOLUTIONS)
-@pytest.mark.parametrize("dtype", [*ALL, "tf32"], ids=str)
-def test_every_convolution(compiled, dtype, form):
+FORMS = [(f, d) for f in CONVOLUTIONS for d in (*ALL, "tf32") if f not in ("replicate", "circular") or d in HALF]
+
+
+@pytest.mark.parametrize("form, dtype", FORMS, ids=[f"{f}-{d}" for f, d in FORMS])
+def test_every_convolution(compiled, form, dtype):
+    """On sm_80 those whose kernels differ most."""
+    if driver.active.get_current_target().arch == 80 and form not in ("3 x 3", "groups", "three dims"):
+        pytest.skip("compiled for sm_90")
     kind = "tf32" if dtype == "tf32" else matmul.kind_of(dtype, "ieee")
     dtype = torch.float32 if dtype == "tf32" else dtype
     image, weight, groups, geometry = CONVOLUTIONS[form]

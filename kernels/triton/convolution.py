@@ -65,7 +65,7 @@ def _plan(p: Problem, t: Tensor, longest_k: int) -> Plan:
     """
     plan = config(p, device_of(t))
     if p.dtype == torch.float64:
-        plan = replace(plan, block_m=16, block_n=32, block_k=32, warps=4)
+        plan = replace(plan, block_m=16, block_n=32, block_k=32, warps=8)
     least = 32 if plan.precision == "tf32" else 16
     k = min(plan.block_k, max(least, power_of_two(longest_k)))
     while not p.aligned and k > least and (plan.block_m + plan.block_n) * k > 24 * 32 * plan.warps:

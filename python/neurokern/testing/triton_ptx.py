@@ -22,6 +22,7 @@ from ..kernels.triton import (
     attention,
     attention_backward,
     attention_cache,
+    convolution,
     matmul,
     normalization,
     random,
@@ -31,8 +32,8 @@ from ..kernels.triton import (
 from .ptx import Device
 
 MODULES = (
-    _common, activation, attention, attention_backward, attention_cache, matmul, normalization, random, rearrangement,
-    softmax,
+    _common, activation, attention, attention_backward, attention_cache, convolution, matmul, normalization, random,
+    rearrangement, softmax,
 )  # fmt: skip
 PLANNED_FOR = {90: _common.Device(), 80: _common.Device(80, 108, 163 * 1024)}
 NUMBERS = {

@@ -49,7 +49,10 @@ struct ResampleTaps {
 
     NK_RESAMPLING_FN ResampleTaps(const ResampleDim& d, int64_t o) : first(o), count(1), t(0), mode(d.mode) {
         const S scale = static_cast<S>(d.scale);
-        if (mode >= ResampleMode::antialiased_linear) return set_antialiased(scale, d.in, o);
+        if (mode >= ResampleMode::antialiased_linear) {
+            set_antialiased(scale, d.in, o);
+            return;
+        }
         if (mode == ResampleMode::nearest) {
             first = within(floorf(static_cast<float>(scale * static_cast<S>(o))), d.in);
             return;

@@ -98,6 +98,9 @@ void register_resampling(py::handle m) {
     def_entry<&interpolate_backward>(m, "interpolate_backward",
                                      "g mode output_size input_size align_corners scale_d scale_h scale_w",
                                      "The gradient of interpolate.");
+    def_entry<&interpolate>(m, "interpolate_gradient_backward",
+                            "g mode output_size input_size align_corners scale_d scale_h scale_w",
+                            "The gradient of interpolate_backward, which is interpolate.");
 }
 
 }  // namespace nk

@@ -6,6 +6,7 @@
 #include "kernels/cuda/resampling/params.h"
 #include "plan/arithmetic.h"
 #include "resampling/problem.h"
+#include "tensor/check.h"
 
 namespace nk::resampling {
 

@@ -32,14 +32,18 @@ struct ResampleDim {
     double scale = 1;  // elements of the source for each output, a number of S
 };
 
+// x y + z, rounded once: torch's kernels are compiled to that.
+NK_RESAMPLING_FN float resample_fma(float x, float y, float z) { return fmaf(x, y, z); }
+NK_RESAMPLING_FN double resample_fma(double x, double y, double z) { return fma(x, y, z); }
+
 // Keys' cubic within one element, and beyond it.
 template <class S>
 NK_RESAMPLING_FN S cubic_near(S x, S a) {
-    return ((a + 2) * x - (a + 3)) * x * x + 1;
+    return resample_fma(resample_fma(a + 2, x, -(a + 3)) * x, x, S(1));
 }
 template <class S>
 NK_RESAMPLING_FN S cubic_far(S x, S a) {
-    return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
+    return resample_fma(resample_fma(resample_fma(a, x, -5 * a), x, 8 * a), x, -4 * a);
 }
 
 template <class S>
@@ -49,7 +53,12 @@ struct ResampleTaps {
 
     NK_RESAMPLING_FN ResampleTaps(const ResampleDim& d, int64_t o) : first(o), count(1), t(0), mode(d.mode) {
         const S scale = static_cast<S>(d.scale);
-        if (mode >= ResampleMode::antialiased_linear) {
+        const bool antialiased = mode >= ResampleMode::antialiased_linear;
+        if ((antialiased || mode == ResampleMode::linear) && d.in == d.out) {  // stays as it is
+            mode = ResampleMode::nearest;
+            return;
+        }
+        if (antialiased) {
             set_antialiased(scale, d.in, o);
             return;
         }
@@ -58,8 +67,7 @@ struct ResampleTaps {
             return;
         }
         const bool cubic = mode == ResampleMode::cubic;
-        if (!cubic && mode == ResampleMode::linear && d.in == d.out) return;  // as it is
-        S at = d.align_corners ? scale * static_cast<S>(o) : scale * (static_cast<S>(o) + S(0.5)) - S(0.5);
+        S at = d.align_corners ? scale * static_cast<S>(o) : resample_fma(scale, static_cast<S>(o) + S(0.5), S(-0.5));
         if (!d.align_corners && !cubic && at < 0) at = 0;
         if (mode == ResampleMode::nearest_exact) {
             first = within(floorf(static_cast<float>(static_cast<double>(at) + 0.5)), d.in);
@@ -75,7 +83,7 @@ struct ResampleTaps {
     NK_RESAMPLING_FN S weight(int64_t k) const {
         switch (mode) {
             case ResampleMode::linear:
-                return count == 1 ? S(1) : k == 0 ? S(1) - t : t;
+                return k == 0 ? S(1) - t : t;
             case ResampleMode::cubic: {
                 const S a = S(-0.75);
                 return k == 0   ? cubic_far(t + S(1), a)

@@ -59,12 +59,18 @@ def gather_kernel(
 # ---- host ----
 
 
+def _fma(x: np.ndarray, y: np.ndarray | float, z: float) -> np.ndarray:
+    """x y + z in the type of x, rounded once."""
+    wide = np.float64 if x.dtype == np.float32 else np.longdouble
+    return (np.asarray(x, wide) * np.asarray(y, wide) + wide(z)).astype(x.dtype)
+
+
 def _near(x: np.ndarray, a: float) -> np.ndarray:
-    return ((a + 2) * x - (a + 3)) * x * x + 1
+    return _fma(_fma(x, a + 2, -(a + 3)) * x, x, 1)
 
 
 def _far(x: np.ndarray, a: float) -> np.ndarray:
-    return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return _fma(_fma(_fma(x, a, -5 * a), x, 8 * a), x, -4 * a)
 
 
 def _scale(size: int, out: int, align: bool, given: float | None, real: type) -> np.floating:
@@ -97,15 +103,15 @@ def _antialiased(size: int, out: int, scale: np.floating, reach: int, real: type
 def taps(mode: str, size: int, out: int, align: bool, given: float | None, real: type) -> tuple[np.ndarray, ...]:
     """(first, count, weights) of each output: of elements first, first + 1, ..., as in kernels/resampling.h."""
     scale, o = _scale(size, out, align, given, real), np.arange(out).astype(real)
+    if size == out and mode not in ("nearest", "nearest-exact", "cubic"):
+        return np.arange(out), np.ones(out, np.int64), np.ones((out, 1), real)
     if mode.startswith("antialiased"):
         return _antialiased(size, out, scale, 1 if mode == "antialiased-linear" else 2, real)
     ones = np.ones((out, 1), real)
-    if mode == "linear" and size == out:
-        return np.arange(out), np.ones(out, np.int64), ones
     if mode == "nearest" or align:
         at = scale * o
     else:
-        at = scale * (o + real(0.5)) - real(0.5)
+        at = _fma(o + real(0.5), scale, -0.5)
         at = at if mode == "cubic" else np.maximum(at, real(0))
     if mode.startswith("nearest"):
         at = at.astype(np.float64) + 0.5 if mode == "nearest-exact" else at

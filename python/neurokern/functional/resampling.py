@@ -74,6 +74,11 @@ def interpolate(
         NotImplementedError: mode is none of these, or not for that many dims.
         RuntimeError: a size of 0.
     """
+    if not isinstance(input, Tensor):
+        if hasattr(input, "__torch_function__"):  # a tracer's stand-in, whose sizes nobody knows
+            more = (size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+            return torch.nn.functional.interpolate(input, *more)
+        raise TypeError(f"neurokern.interpolate: argument input is a {type(input).__name__}, expected a Tensor")
     dims = input.dim() - 2
     if mode in _WITHOUT_CORNERS:
         if align_corners is not None:

@@ -28,21 +28,27 @@ def _name(mode: str, dims: int) -> str:
     return f"_upsample_{kind}2d_aa" if mode.startswith("antialiased") else f"upsample_{kind}{dims}d"
 
 
-def _call(suffix: str, t: Tensor, mode: str, sizes: list[Ints], align: bool, scales: Sequence[Scale]) -> Tensor:
+def _call(f: Any, t: Tensor, mode: str, sizes: Sequence[Any], align: bool, *scales: Any) -> Tensor:
     """torch's op, through float32 where it has no kernel for 16 bits."""
-    dims = len(sizes[0])
     corners = () if mode.startswith("nearest") else (align,)
     wide = t.float() if mode.startswith("antialiased") and t.dtype in (torch.float16, torch.bfloat16) else t
-    f = getattr(_aten, _name(mode, dims) + suffix)
-    return f(wide, *sizes, *corners, *scales[3 - dims :]).to(t.dtype)
+    return f(wide, *sizes, *corners, *scales).to(t.dtype)
 
 
 def _by_torch(x: Tensor, mode: str, out: Ints, size: Ints, align: bool, *scales: Scale) -> Tensor:
-    return _call("", x, mode, [out], align, scales)
+    """By the overload that torch's own functions call, which is the one that its exporters know."""
+    dims = len(out)
+    scaled = scales[3 - dims :]
+    f = getattr(_aten, _name(mode, dims)).vec
+    if scaled[0] is None:
+        return _call(f, x, mode, [out], align, None)
+    return _call(f, x, mode, [None], align, scaled)
 
 
 def _gradient_by_torch(g: Tensor, mode: str, out: Ints, size: Ints, align: bool, *scales: Scale) -> Tensor:
-    return _call("_backward", g, mode, [out, [*g.shape[:2], *size]], align, scales)
+    dims = len(out)
+    f = getattr(_aten, f"{_name(mode, dims)}_backward")
+    return _call(f, g, mode, [out, [*g.shape[:2], *size]], align, *scales[3 - dims :])
 
 
 def _new(t: Tensor, sizes: Ints, keeps: bool = True) -> Tensor:

@@ -116,6 +116,9 @@ def scale(
     return [y.detach().abs(), gx.abs()][: len(reference)]
 
 
+_REGISTERED = ("interpolate", "interpolate_backward", "interpolate_gradient", "interpolate_gradient_backward")
+
+
 def spec(mode: str, n: int, antialias: bool = False) -> OpSpec:
     more: dict[str, Any] = {"mode": mode, **({"antialias": True} if antialias else {})}
 
@@ -133,7 +136,7 @@ def spec(mode: str, n: int, antialias: bool = False) -> OpSpec:
         smooth=partial(smooth, n=n, more=more),
         drawn=partial(drawn, n=n, more=more),
         bytes=elementwise_bytes,
-        registered=("avg_pool", "avg_pool_backward") if mode == "area" else ("interpolate", "interpolate_backward"),
+        registered=("avg_pool", "avg_pool_backward") if mode == "area" else _REGISTERED,
         scale=partial(scale, f=by_torch),
         bad=partial(bad, n=n, more=more),
         layer=None if antialias else make_layer,

@@ -33,7 +33,7 @@ def test_old_names_warn(name: str) -> None:
     x = torch.randn(2, 3, 4, 5)
     with pytest.warns(UserWarning, match="interpolate"):
         y = getattr(F, name)(x, scale_factor=2)
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="deprecated"):
         torch.testing.assert_close(y, getattr(TF, name)(x, scale_factor=2))
 
 

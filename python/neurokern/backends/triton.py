@@ -27,6 +27,7 @@ from .triton_launch import recorded as _recorded
 from .triton_launch import rounded as _rounded
 from .triton_pooling import *  # noqa: F403
 from .triton_rearrangement import *  # noqa: F403
+from .triton_resampling import *  # noqa: F403
 
 _KINDS = {"softmax": 0, "log_softmax": 1, "softmin": 2}
 _GATED = {

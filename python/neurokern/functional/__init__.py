@@ -15,6 +15,7 @@ from . import multi_head as _multi_head
 from . import normalization as _normalizations
 from . import pooling as _poolings
 from . import rearrangement as _rearrangements
+from . import resampling as _resamplings
 from . import softmax as _softmaxes
 from .activation import *  # noqa: F403
 from .attention import *  # noqa: F403
@@ -24,6 +25,7 @@ from .multi_head import *  # noqa: F403
 from .normalization import *  # noqa: F403
 from .pooling import *  # noqa: F403
 from .rearrangement import *  # noqa: F403
+from .resampling import *  # noqa: F403
 from .softmax import *  # noqa: F403
 
 _families = (
@@ -35,6 +37,7 @@ _families = (
     _poolings,
     _products,
     _rearrangements,
+    _resamplings,
     _softmaxes,
 )
 #: names of the functions that run on our kernels

@@ -18,6 +18,7 @@ from . import multi_head as _multi_head
 from . import normalization as _normalization
 from . import pooling as _pooling
 from . import rearrangement as _rearrangement
+from . import resampling as _resampling
 from . import softmax as _softmax
 from . import transformer as _transformer
 from .activation import *  # noqa: F403
@@ -27,6 +28,7 @@ from .multi_head import *  # noqa: F403
 from .normalization import *  # noqa: F403
 from .pooling import *  # noqa: F403
 from .rearrangement import *  # noqa: F403
+from .resampling import *  # noqa: F403
 from .softmax import *  # noqa: F403
 from .submodules import install as _install
 from .transformer import *  # noqa: F403
@@ -39,6 +41,7 @@ _families = (
     _normalization,
     _pooling,
     _rearrangement,
+    _resampling,
     _softmax,
     _transformer,
 )

@@ -75,7 +75,8 @@ Packed packed(const Context& c, const TensorView& like, const ImagesRef& t, int6
               int64_t channels, int64_t groups) {
     Packed p;
     if (lies_packed(c, t, images, size, channels)) {
-        p.data = static_cast<const char*>(t.data), p.image = t.image, p.group = channels, p.depth = channels;
+        p.data = static_cast<const char*>(t.data), p.image = t.image, p.depth = channels;
+        p.group = channels * t.channel;  // of one channel: wherever the next is
         std::copy(t.pixel, t.pixel + kSpatial, p.pixel.begin());
         return p;
     }

@@ -86,7 +86,8 @@ def _refuse(x: Tensor, pad: Shape, mode: str, value: float | None) -> tuple[Any,
 
 def _pad_by_torch(x: Tensor, pad: Shape, mode: str, value: float | None) -> Tensor:
     """torch's own; where it is traced, as without writing in place: decompositions may not."""
-    if mode != "circular" or value or torch._C._len_torch_dispatch_stack() == 0:
+    traced = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+    if mode != "circular" or value or not traced:
         return _F.pad(x, pad, mode, value)
     _refuse(x, pad, mode, value)
     for d, (lo, hi) in enumerate(_sides(x, pad)):

@@ -367,7 +367,7 @@ bool tiled_weight_gradient(const WeightGradient& p) {
         Packed result;
         if (result_lies) {
             result.data = static_cast<const char*>(from_image(c, all_results, image).data);
-            q.matrix_row = even * c.element(), q.matrix_group = out * c.element();
+            q.matrix_row = even * c.element(), q.matrix_group = out * all_results.channel * c.element();
         } else {
             result.scratch = pack(c, p.weight, from_image(c, all_results, image), images, rows, out, g.groups);
             result.data = static_cast<const char*>(result.scratch.data);

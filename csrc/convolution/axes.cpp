@@ -62,6 +62,9 @@ Axis forward_axis(const Geometry& g, int k, int64_t stride) {
         [&](int64_t at) { return pixel_at(at, size, g.mode); });
     a.kernel.zeros = g.mode == PaddingMode::zeros;
     a.kernel.joined = g.dilation[k] == 1 && a.kernel.zeros;
+    const int64_t places = (g.out[k] - 1) * g.stride[k] + (g.kernel[k] - 1) * g.dilation[k] + 1;
+    for (int64_t u = 0; u < places; ++u) a.pixels.push_back(static_cast<int32_t>(pixel_at(u - g.pad[k], size, g.mode)));
+    a.place = {a.pixels.data(), places, g.stride[k], g.dilation[k]};
     return a;
 }
 

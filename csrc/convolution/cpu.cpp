@@ -36,6 +36,7 @@ struct Product {
     const TensorView* bias;
     Activation activation = Activation::identity;
     double p[2] = {0, 0};
+    std::array<cpu::ConvPlaces, kSpatial> places{};  // of axes that step evenly
 };
 
 // All positions of an image lie evenly, one after the other.
@@ -54,6 +55,17 @@ bool serves_as_it_is(const Product& p, const Level& l, bool channels_last) {
     return (p.weight_channel == taps || p.channels == 1) && k % l.tile.group == 0 && p.weight_row % l.tile.group == 0;
 }
 
+// Windows whose rows are runs of memory, of so few elements that they lie in the first cache: bytes of a padded row of
+// the image, or 0.
+int64_t direct_row(const Product& p, const Level& l) {
+    const int64_t size = size_of(p.dtype), row = p.places[2].count * p.channels * size;
+    const bool serves = p.places[2].pixel != nullptr && p.places[2].dilation == 1 && p.source.stride[1] == 1 &&
+                        p.axes[2]->stride == p.channels && p.channels <= kDirectChannels &&
+                        p.axes[0]->taps * p.axes[1]->taps <= cpu::kDirectRuns &&
+                        p.axes[0]->taps * p.axes[1]->taps * p.axes[2]->taps * p.channels <= l.depth;
+    return serves && row * p.axes[0]->taps * p.places[1].dilation * p.axes[1]->taps <= kDirectBytes ? row : 0;
+}
+
 void run_product(const Product& p) {
     const int d = static_cast<int>(p.dtype);
     ConvTask t;
@@ -65,6 +77,9 @@ void run_product(const Product& p) {
     const Level l = level_of(p.dtype, t.channels_last ? p.rows : positions);
     t.dense = is_dense(p.out, p.axes) && is_dense(p.preact, p.axes) && is_dense(p.residual, p.axes);
     t.mr = l.mr, t.nv = l.nv;
+    std::copy(p.places.begin(), p.places.end(), t.place);
+    const int64_t row = t.channels_last && entries().direct[d] != nullptr ? direct_row(p, l) : 0;
+    const bool direct = row > 0;
     const int64_t most = l.depth, parts = std::max<int64_t>(1, ceil_div(k, most));
     t.kc = std::max<int64_t>(16, round_up(ceil_div(k, parts), int64_t{16}));
     if (p.activation != Activation::identity) t.activate = cpu::table().matmul.activate[d];
@@ -72,32 +87,46 @@ void run_product(const Product& p) {
 
     // Groups are shared out to the threads, each in parts if they are few: parts of its positions, or of its channels
     // where there are too few positions to gather them for some channels only.
-    const int64_t grain = t.channels_last ? t.mr : l.tile.lanes, row_grain = t.channels_last ? l.nr() : 1;
+    const int64_t width = p.axes[2]->positions;
+    const int64_t grain = direct            ? width
+                          : t.channels_last ? t.mr
+                                            : l.tile.lanes,
+                  row_grain = t.channels_last ? l.nr() : 1;
     const int threads = cpu::threads_for(positions * p.rows * p.groups * std::max<int64_t>(k, 1), kCost);
     const int64_t each_group = p.groups % threads == 0 ? 1 : p.groups >= 8 * threads ? 1 : threads;
-    const bool by_rows = positions < 2 * grain * each_group && ceil_div(p.rows, row_grain) >= each_group;
+    const bool by_rows = !direct && positions < 2 * grain * each_group && ceil_div(p.rows, row_grain) >= each_group;
     const int64_t splits = by_rows ? each_group : 1;
     const int64_t blocks = by_rows ? 1 : std::min(each_group, ceil_div(positions, grain));
-    const int64_t row_bytes = std::max<int64_t>(1, l.units(k) * l.tile.unit);
+    const int64_t run = p.axes[2]->taps * p.channels;
+    const int64_t k_units = direct ? k / run * l.units(run) : l.units(k);
+    const int64_t row_bytes = std::max<int64_t>(1, k_units * l.tile.unit);
     const int64_t whole = t.channels_last ? t.mr : l.nr();  // what a tile has of them
     const int64_t most_block = std::max(t.channels_last ? 2 * whole : whole, kGathered / row_bytes / whole * whole);
     const int64_t share = ceil_div(positions, blocks);
-    const int64_t block = std::min(most_block, round_up(ceil_div(share, ceil_div(share, most_block)), whole));
+    int64_t block = std::min(most_block, round_up(ceil_div(share, ceil_div(share, most_block)), whole));
+    if (direct) {  // rows of the image, and those of a window more
+        const int64_t reach = (p.axes[1]->taps - 1) * p.places[1].dilation + 1;
+        const int64_t fit = kDirectBytes / (row * p.axes[0]->taps) - reach;
+        block = std::clamp<int64_t>(fit / p.places[1].step + 1, 1, p.axes[1]->positions) * width;
+    }
     t.block = block;
 
     const bool as_is = serves_as_it_is(p, l, t.channels_last);
     const int64_t acc = l.tile.acc, size = size_of(p.dtype);
-    const int64_t weight_units = t.channels_last ? l.units(k) * round_up(p.rows, int64_t{l.tile.lanes})
+    const int64_t weight_units = t.channels_last ? k_units * round_up(p.rows, int64_t{l.tile.lanes})
                                                  : p.rows * cpu::packed_row(l.units(k), l.tile.unit);
     t.weight_ld = as_is ? p.weight_row / l.tile.group : cpu::packed_row(l.units(k), l.tile.unit);
     Layout work;
-    work.add(t.channels_last ? block * cpu::packed_row(l.units(k), l.tile.unit) * l.tile.unit
-                             : round_up(block, l.nr()) * l.units(k) * l.tile.unit);
+    work.add(direct ? ((block / width - 1) * p.places[1].step + (p.axes[1]->taps - 1) * p.places[1].dilation + 1) *
+                          p.axes[0]->taps * row
+             : t.channels_last ? block * cpu::packed_row(l.units(k), l.tile.unit) * l.tile.unit
+                               : round_up(block, l.nr()) * l.units(k) * l.tile.unit);
     const int64_t taps = t.source.taps();
     t.work_scratch = work.add(
         std::max({l.nr() * std::max<int64_t>(256, 2 * taps), std::max(l.nr(), kPackedRows) * k, k + 64}) * size);
-    t.work_sums = work.add((t.channels_last ? block : p.rows) * l.nr() * acc);
-    t.work_segments = work.add((block + 1) * static_cast<int64_t>(sizeof(cpu::ConvSegment)));
+    t.work_sums = work.add((direct ? t.mr : t.channels_last ? block : p.rows) * l.nr() * acc);
+    t.work_segments = work.add((std::max(block, direct ? p.places[2].count : 0) + 1) *
+                               static_cast<int64_t>(sizeof(cpu::ConvSegment)));
     Layout all;
     const int64_t packed = all.add(as_is ? 0 : p.groups * weight_units * l.tile.unit);
     const int64_t each = all.add(work.bytes * threads);
@@ -120,6 +149,7 @@ void run_product(const Product& p) {
                                 memory + packed + g * weight_units * l.tile.unit,
                                 t.weight_ld,
                                 l.nr(),
+                                direct ? p.axes[2]->taps : taps,
                                 r,
                                 std::min(p.rows, r + some),
                                 memory + each + work.bytes * tid + t.work_scratch};
@@ -148,15 +178,16 @@ void run_product(const Product& p) {
             }
             part.weight =
                 as_is ? element(p.weight, g * p.weight_group) : memory + packed + g * weight_units * l.tile.unit;
-            entries().product[d](part);
+            (direct ? entries().direct[d] : entries().product[d])(part);
         }
     };
     run_on_cpu(
         p.op, [&] { return concat("convolution_", l.tile.name, "_", l.tile.isa); },
         static_cast<double>(positions) * static_cast<double>(p.rows * p.groups * k) * kCost,
         [&] {
-            return concat("implicit product, channels ", t.channels_last ? "last" : "first", ", k ", k, " by ", t.kc,
-                          ", blocks of ", block, as_is ? ", weight as it lies" : "", ", ", threads, " threads");
+            return concat(direct ? "direct" : "implicit", " product, channels ", t.channels_last ? "last" : "first",
+                          ", k ", k, " by ", t.kc, ", blocks of ", block, as_is ? ", weight as it lies" : "", ", ",
+                          threads, " threads");
         },
         [&] {
             cpu::parallel(threads, [&](int tid, int count) {
@@ -300,7 +331,8 @@ void forward_cpu(const Forward& p) {
                  target_of(p.residual ? &residual : nullptr),
                  p.bias,
                  p.activation,
-                 {p.p[0], p.p[1]}});
+                 {p.p[0], p.p[1]},
+                 {axes[0].place, axes[1].place, axes[2].place}});
 }
 
 void data_gradient_cpu(const DataGradient& p) {

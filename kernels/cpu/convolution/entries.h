@@ -20,6 +20,9 @@ using convolution::kSpatial;
 // channel.
 inline constexpr int64_t kConvRows = 64;
 
+// Rows of a window, over height and depth, that a direct product takes.
+inline constexpr int64_t kDirectRuns = 64;
+
 struct ConvAxis {
     int64_t positions = 1, taps = 1;
     const int32_t* at = nullptr;  // [taps][positions]: the source's pixel; -1: a zero
@@ -29,6 +32,13 @@ struct ConvAxis {
     int64_t step = 1;
     bool zeros = true;    // the other positions read zeros
     bool joined = false;  // tap t + 1 reads the pixel behind that of tap t
+};
+
+// A padded axis: what pixel each place of it has, or -1, a zero. Position p and tap t meet at place p * step +
+// t * dilation.
+struct ConvPlaces {
+    const int32_t* pixel = nullptr;
+    int64_t count = 0, step = 1, dilation = 1;
 };
 
 // The gathered operand: a row for each channel and tap, a column for each position of each image. Strides are in
@@ -75,8 +85,9 @@ struct ConvTask {
     const void* weight = nullptr;  // in units; channels first: rows of k; last: panels [k][nr]
     int64_t weight_ld = 0;         // channels first: units from row to row
     int64_t r0 = 0, r1 = 0;        // channels of this task
-    int64_t q0 = 0, q1 = 0;        // its positions, counted over all images
+    int64_t q0 = 0, q1 = 0;        // its positions, counted over all images; whole rows of a direct product
     int64_t block = 0;             // positions gathered at a time
+    ConvPlaces place[kSpatial];    // of a direct product
     int64_t kc = 0;                // depth whose sums stay in registers; even
     int mr = 0, nv = 0;
     char* work = nullptr;                                        // 64-byte aligned
@@ -93,6 +104,7 @@ struct ConvPackTask {
     void* to;
     int64_t ld;      // channels first: units
     int64_t panel;   // channels last: columns
+    int64_t run;     // taps whose elements no unit of two shares with the next ones
     int64_t r0, r1;  // of this task; channels last: whole panels
     char* work;      // channels last: `panel` rows of k elements
 };
@@ -142,6 +154,7 @@ struct ConvolutionEntries {
     // rows and vectors of the tile for many columns; 0: none
     int wide_mr[kFloatTypes], wide_nv[kFloatTypes];
     void (*product[kFloatTypes])(const ConvTask&);
+    void (*direct[kFloatTypes])(const ConvTask&);  // few channels, which lie innermost; null: none
     void (*pack[kFloatTypes])(const ConvPackTask&);
     void (*weight[kFloatTypes])(const ConvWeightTask&);
     void (*sums[kFloatTypes])(const ConvSumTask&);

@@ -271,7 +271,10 @@ void pack_weight(const cpu::ConvPackTask& t) {
             for (int64_t i = 0; i < width; ++i)
                 for (int64_t j = 0; j < t.taps; ++j)
                     copy_run(rows + i * k + j * t.channels, data + (r + i) * t.row + t.tap[j], t.channels, t.channel);
-            pack_panel<L>(static_cast<Unit*>(t.to) + r * units, ld, rows, k, 1, width, k);
+            const int64_t run = t.run * t.channels, run_units = (run + L::group - 1) / L::group;
+            Unit* to = static_cast<Unit*>(t.to) + r * (k / run * run_units);
+            for (int64_t done = 0; done < k; done += run, to += run_units * ld)
+                pack_panel<L>(to, ld, rows + done, k, 1, width, run);
         }
         return;
     }

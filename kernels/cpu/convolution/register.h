@@ -1,6 +1,7 @@
 // How one dtype's kernels enter the table, and the microkernels that they share with products of matrices.
 #pragma once
 
+#include "direct.h"
 #include "weight.h"
 
 namespace nk::NK_ISA {
@@ -10,6 +11,10 @@ void set_convolution(cpu::ConvolutionEntries& e, DType dtype) {
     const int d = static_cast<int>(dtype);
     e.wide_mr[d] = L::kWideRows, e.wide_nv[d] = L::kWideVectors;
     e.product[d] = ConvProduct<L, S>::run;
+    if constexpr (__is_same(S, float) || L::group == 2)
+        e.direct[d] = ConvDirect<L, S>::run;
+    else
+        e.direct[d] = nullptr;
     e.pack[d] = pack_weight<L, S>;
     e.weight[d] = ConvWeight<L, S>::run;
     e.sums[d] = channel_sums<L, S>;

@@ -78,6 +78,8 @@ struct LanesPairs : LanesF32 {
     static NK_INLINE Reg load(const uint32_t* p) { return _mm512_loadu_si512(p); }
     static NK_INLINE Reg load(const uint32_t* p, Mask m) { return _mm512_maskz_loadu_epi32(m.m, p); }
     static NK_INLINE Reg broadcast(const char* p) { return _mm512_set1_epi32(*(const int*)p); }
+    // one bf16, and a zero in the other's place
+    static NK_INLINE Reg broadcast_half(const char* p) { return _mm512_set1_epi32(*(const uint16_t*)p); }
     static NK_INLINE AccReg fma(Reg a, Reg b, AccReg c) { return _mm512_dpbf16_ps(c.v, (__m512bh)a, (__m512bh)b); }
 };
 #endif

@@ -55,6 +55,23 @@ def test_volumes_one_column_wide(
     assert torch.equal(y, TF.conv3d(x.double(), w.double(), stride=stride).to(dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
+@pytest.mark.parametrize("last", [False, True])
+def test_few_channels(last: bool, mode: str, dtype: torch.dtype, seed: int) -> None:
+    """Windows whose rows have an odd number of elements, at strides; an infinity reaches those that hold it only."""
+    make = Maker.seeded(seed, mode, dtype=dtype)
+    for channels, window, stride in ((3, (7, 7), 2), (1, (3, 5), 1), (5, (2, 3), 3), (3, (11, 11), 4)):
+        x, w, bias = make.grid(2, channels, 29, 30), make.grid(70, channels, *window), make.grid(70)
+        x[0, 0, 20, 11] = torch.inf
+        w[w == 0] = 1
+        x = x.to(memory_format=torch.channels_last) if last else x
+        padded = TF.pad(x.double(), (2, 2, 2, 2), "constant" if mode == "zeros" else mode)
+        want = TF.conv2d(padded, w.double(), bias.double(), stride)
+        got = F.conv2d(x, w, bias, stride, 2, padding_mode=mode)
+        assert torch.equal(got, want.to(dtype)), (channels, window, stride)
+
+
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize(
     ("stride", "padding", "output_padding", "dilation"), [(2, 1, 1, 1), (1, 0, 2, 3), (2, 2, 2, 3), (3, 1, 2, 1)]

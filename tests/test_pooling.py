@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -131,6 +132,17 @@ def test_layers_of_random_windows(seed: int) -> None:
     first = F.fractional_max_pool2d(x[0], 2, 3)
     torch.manual_seed(seed)
     assert first.equal(TF.fractional_max_pool2d(x[0], 2, 3))
+
+
+@pytest.mark.parametrize("kind", ["avg", "max"])
+def test_adaptive_windows_over_some_whole_dims(kind: str, seed: int) -> None:
+    """A whole depth and width are not one row where the height between them is divided."""
+    x = Maker.seeded(seed, kind, dtype=torch.float64)(2, 3, 4, 5, 3).requires_grad_()
+    for sizes in itertools.product((1, 2), repeat=3):
+        ours, theirs = (getattr(f, f"adaptive_{kind}_pool3d")(x, sizes) for f in (F, TF))
+        torch.testing.assert_close(ours, theirs)
+        g = torch.randn_like(theirs)
+        torch.testing.assert_close(*(torch.autograd.grad(y, x, g)[0] for y in (ours, theirs)))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

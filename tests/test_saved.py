@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -104,4 +105,6 @@ def test_what_is_written_to_is_missed_only_where_torch_misses_it(
                 assert isinstance(theirs, Exception), f"{where}: {ours}"
                 assert "modified by an inplace operation" in str(ours), where
             elif not isinstance(theirs, Exception):
-                torch.testing.assert_close(ours, theirs, msg=lambda m: f"{where}: {m}")  # noqa: B023
+                # what was added to an argument shows in the first digits, the order of a sum in the last
+                close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)
+                close(ours, theirs, msg=lambda m: f"{where}: {m}")  # noqa: B023

@@ -92,7 +92,7 @@ struct Tables {
 void merge_whole(PoolDim (&dim)[3]) {
     for (int k = 1; k >= 0; --k) {
         const bool whole = dim[2].windows == Windows::adaptive && dim[2].out == 1;
-        if (!whole || dim[k].windows != Windows::adaptive || dim[k].out != 1) continue;
+        if (!whole || dim[k].windows != Windows::adaptive || dim[k].out != 1) return;  // what lies between is not whole
         dim[2].in *= dim[k].in;
         dim[k] = PoolDim();
     }

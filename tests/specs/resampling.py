@@ -69,9 +69,10 @@ def drawn(make: Maker, draw: Draw, n: int, more: dict[str, Any]) -> Sample:
     if n > 1 and draw.integer(0, 1):
         x = x.to(memory_format=CHANNELS_LAST[n])
     # powers of two: torch's scales are exact in every dtype
-    return Sample(
-        "drawn", (x,), {"scale_factor": draw.choice((0.5, 1.0, 2.0, 4.0)) if min(x.shape[2:]) > 1 else 2.0, **more}
-    )
+    scale = draw.choice((0.5, 1.0, 2.0, 4.0)) if min(x.shape[2:]) > 1 else 2.0
+    if more.get("antialias") and x.shape[-1] * scale < 2:
+        scale = 2.0  # torch gives all rows of one column what it has for the first
+    return Sample("drawn", (x,), {"scale_factor": scale, **more})
 
 
 def bad(make: Maker, n: int, more: dict[str, Any]) -> Iterator[BadCall]:

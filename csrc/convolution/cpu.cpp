@@ -55,15 +55,16 @@ bool serves_as_it_is(const Product& p, const Level& l, bool channels_last) {
     return (p.weight_channel == taps || p.channels == 1) && k % l.tile.group == 0 && p.weight_row % l.tile.group == 0;
 }
 
-// Windows whose rows are runs of memory, of so few elements that they lie in the first cache: bytes of a padded row of
-// the image, or 0.
-int64_t direct_row(const Product& p, const Level& l) {
-    const int64_t size = size_of(p.dtype), row = p.places[2].count * p.channels * size;
-    const bool serves = p.places[2].pixel != nullptr && p.places[2].dilation == 1 && p.source.stride[1] == 1 &&
-                        p.axes[2]->stride == p.channels && p.channels <= kDirectChannels &&
-                        p.axes[0]->taps * p.axes[1]->taps <= cpu::kDirectRuns &&
-                        p.axes[0]->taps * p.axes[1]->taps * p.axes[2]->taps * p.channels <= l.depth;
-    return serves && row * p.axes[0]->taps * p.places[1].dilation * p.axes[1]->taps <= kDirectBytes ? row : 0;
+// Few channels, whose windows are read from padded rows of the image: bytes of such a row, or 0. Lanes are channels of
+// the result; where those lie apart, few lanes may be idle.
+int64_t direct_row(const Product& p, const Level& l, bool channels_last) {
+    const int64_t row = p.places[2].count * p.channels * size_of(p.dtype);
+    const int64_t rows = p.axes[0]->taps * p.axes[1]->taps, lanes = round_up(p.rows, int64_t{l.tile.lanes});
+    const bool lies = channels_last || (p.out.axis[2] == 1 && 4 * lanes <= 5 * p.rows);
+    const bool serves = lies && entries().direct[static_cast<int>(p.dtype)] != nullptr &&
+                        p.places[2].pixel != nullptr && p.places[2].dilation == 1 && p.channels <= kDirectChannels &&
+                        rows <= cpu::kDirectRuns && rows * p.axes[2]->taps * p.channels <= l.depth;
+    return serves && row * rows * p.places[1].dilation <= kDirectBytes ? row : 0;
 }
 
 void run_product(const Product& p) {
@@ -74,12 +75,13 @@ void run_product(const Product& p) {
     const int64_t k = t.source.k(), positions = t.source.positions() * p.images;
     if (positions == 0 || p.rows == 0) return;
     t.channels_last = p.out.channel == 1 && p.rows > 1 && p.out.axis[2] != 1;
+    const int64_t row = direct_row(p, level_of(p.dtype, p.rows), t.channels_last);
+    const bool direct = row > 0;
+    t.channels_last = t.channels_last || direct;
     const Level l = level_of(p.dtype, t.channels_last ? p.rows : positions);
     t.dense = is_dense(p.out, p.axes) && is_dense(p.preact, p.axes) && is_dense(p.residual, p.axes);
     t.mr = l.mr, t.nv = l.nv;
     std::copy(p.places.begin(), p.places.end(), t.place);
-    const int64_t row = t.channels_last && entries().direct[d] != nullptr ? direct_row(p, l) : 0;
-    const bool direct = row > 0;
     const int64_t most = l.depth, parts = std::max<int64_t>(1, ceil_div(k, most));
     t.kc = std::max<int64_t>(16, round_up(ceil_div(k, parts), int64_t{16}));
     if (p.activation != Activation::identity) t.activate = cpu::table().matmul.activate[d];
@@ -124,7 +126,7 @@ void run_product(const Product& p) {
     const int64_t taps = t.source.taps();
     t.work_scratch = work.add(
         std::max({l.nr() * std::max<int64_t>(256, 2 * taps), std::max(l.nr(), kPackedRows) * k, k + 64}) * size);
-    t.work_sums = work.add((direct ? t.mr : t.channels_last ? block : p.rows) * l.nr() * acc);
+    t.work_sums = work.add((direct ? t.mr + cpu::kDirectAcross : t.channels_last ? block : p.rows) * l.nr() * acc);
     t.work_segments = work.add((std::max(block, direct ? p.places[2].count : 0) + 1) *
                                static_cast<int64_t>(sizeof(cpu::ConvSegment)));
     Layout all;

@@ -17,7 +17,7 @@ inline constexpr int64_t kGathered = 512 << 10;  // bytes of a gathered block: h
 inline constexpr int64_t kPackedRows = 16;       // of a weight at a time: as many streams
 inline constexpr int64_t kDepthBytes = 1536;     // of k that is summed in registers
 
-// Few channels that lie innermost are read where they lie, from padded rows that stay in the second cache.
+// Few channels are read from padded rows of the image, which stay in the second cache.
 inline constexpr int64_t kDirectChannels = 8, kDirectBytes = 128 << 10;
 
 struct Level {

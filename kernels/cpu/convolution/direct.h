@@ -1,5 +1,5 @@
-// Few channels that lie innermost: windows are read where they lie, from rows of the image that are copied once, with
-// their padding. A row of a window is one run of memory.
+// Few channels: windows are read where they lie, from rows of the image that are copied once, with their padding and
+// with the channels innermost. A row of a window is one run of memory.
 //
 //   for rows of the result, `block` at a time   their rows of the image: first and second cache
 //     for j: channels, panels of nr               weight[k, nr]
@@ -94,13 +94,27 @@ struct ConvDirect {
                 const S* const from = static_cast<const S*>(t.source.data) + image * t.source.image +
                                       plane * t.source.axis[0].stride + row * t.source.axis[1].stride;
                 for (int i = 0; i < runs; ++i) {
-                    if (plane < 0 || row < 0 || run[i].at[2] < 0)
-                        clear_run(to + run[i].column * c, run[i].length * c);
+                    const int64_t length = run[i].length, pixel = run[i].at[2];
+                    S* const d = to + run[i].column * c;
+                    if (plane < 0 || row < 0 || pixel < 0)
+                        clear_run(d, length * c);
+                    else if (t.source.channel == 1 && t.source.axis[2].stride == c)
+                        copy_run(d, from + pixel * c, length * c);
                     else
-                        copy_run(to + run[i].column * c, from + run[i].at[2] * c, run[i].length * c);
+                        interleave(t, d, from + pixel * t.source.axis[2].stride, length);
                 }
             }
         }
+    }
+    static NK_INLINE void interleave(const cpu::ConvTask& t, S* d, const S* from, int64_t length) {
+        const int64_t c = t.source.channels, step = t.source.axis[2].stride;
+        if (c == 3 && step == 1) {
+            const S *b = from + t.source.channel, *e = b + t.source.channel;
+            for (int64_t i = 0; i < length; ++i, d += 3) d[0] = from[i], d[1] = b[i], d[2] = e[i];
+            return;
+        }
+        for (int64_t k = 0; k < c; ++k, from += t.source.channel)
+            for (int64_t i = 0; i < length; ++i) d[i * c + k] = from[i * step];
     }
 
     static NK_INLINE void multiply(const cpu::ConvTask& t, int64_t first_row, int64_t n) {
@@ -108,7 +122,7 @@ struct ConvDirect {
         const int64_t ld = row_elements(t), rows = rows_at_once(t), run = t.source.axis[2].taps * c;
         const int64_t count = t.source.axis[0].taps * t.source.axis[1].taps, channels = t.r1 - t.r0;
         const int64_t k = count * P::units(run);  // in units
-        int64_t next[kMostRuns];
+        int64_t next[cpu::kDirectRuns];
         for (int64_t i = 0, at = 0; i < count; ++i) {
             const int64_t then = (i + 1) / t.source.axis[1].taps * rows * ld +
                                  (i + 1) % t.source.axis[1].taps * t.place[1].dilation * ld;
@@ -128,6 +142,8 @@ struct ConvDirect {
             g.b = reinterpret_cast<const char*>(P::weight(t) + (t.r0 + j) * k), g.b_step = to * int64_t(sizeof(Unit));
             g.init = t.bias ? biases : nullptr;
             g.n = int(some), g.c = sums, g.c_ld = to;
+            Acc* const across = sums + t.mr * nr;  // [channel][kDirectAcross] where channels lie apart
+            int64_t held = 0;
             for (int64_t row = 0; row < n; ++row)
                 for (int64_t ip = 0; ip < panels; ++ip) {
                     const int64_t i = width * ip / panels, mr = width * (ip + 1) / panels - i;
@@ -139,12 +155,36 @@ struct ConvDirect {
                         g.target = g.out, g.target_row = g.out_ld * int64_t(sizeof(S));
                     }
                     pick_by_size<MicroOfRuns<L, Unit, S>, L, L::kMaxRows>(int(mr), int(vectors))(g, runs);
-                    if (!plain) P::template finish<true>(t, sums, to, q, mr, t.r0 + j, some);
+                    if (plain) continue;
+                    if (t.out.channel == 1) {
+                        P::template finish<true>(t, sums, to, q, mr, t.r0 + j, some);
+                    } else {
+                        turn(sums, to, mr, some, across + held);
+                        held += mr;
+                        if (ip + 1 < panels && held + t.mr <= cpu::kDirectAcross - W) continue;
+                        P::template finish<false>(t, across, cpu::kDirectAcross, q + mr - held, held, t.r0 + j, some);
+                        held = 0;
+                    }
                 }
         }
     }
 
-    static constexpr int64_t kMostRuns = cpu::kDirectRuns;
+    // sums[position][ld] of `mr` positions -> across[channel][kDirectAcross]; W positions are written.
+    static NK_INLINE void turn(const Acc* sums, int64_t ld, int64_t mr, int64_t channels, Acc* across) {
+        using A = Lanes<Acc>;
+        if constexpr (Transposes<A>) {
+            for (int64_t c = 0; c < channels; c += W) {
+                typename A::Raw r[W] = {};
+                for (int64_t i = 0; i < mr; ++i) r[i] = A::raw(A::load(sums + i * ld + c));
+                transpose_in_place<A>(r);
+                for (int64_t i = 0; i < W && c + i < channels; ++i)
+                    A::store(across + (c + i) * cpu::kDirectAcross, typename A::AccReg(r[i]));
+            }
+        } else {
+            for (int64_t c = 0; c < channels; ++c)
+                for (int64_t i = 0; i < mr; ++i) across[c * cpu::kDirectAcross + i] = sums[i * ld + c];
+        }
+    }
 };
 
 }  // namespace nk::NK_ISA

@@ -23,6 +23,9 @@ inline constexpr int64_t kConvRows = 64;
 // Rows of a window, over height and depth, that a direct product takes.
 inline constexpr int64_t kDirectRuns = 64;
 
+// Positions whose sums it collects before it writes them, where the channels of a position lie apart.
+inline constexpr int64_t kDirectAcross = 144;
+
 struct ConvAxis {
     int64_t positions = 1, taps = 1;
     const int32_t* at = nullptr;  // [taps][positions]: the source's pixel; -1: a zero

@@ -102,7 +102,9 @@ struct ConvProduct {
                     scatter<L>(at(t, t.preact, image, p, c) + j * step(t.preact), step(t.preact), length - j,
                                load_some(s + j, length - j));
             });
-        if (t.activate)
+        if (t.activate && ld == round_up(columns))
+            t.activate(sums, rows * ld, t.activation, t.p);
+        else if (t.activate)
             for (int64_t i = 0; i < rows; ++i) t.activate(sums + i * ld, round_up(columns), t.activation, t.p);
         each_row([&](Acc* s, int64_t length, int64_t image, int64_t p, int64_t c) NK_LAMBDA_INLINE {
             for (int64_t j = 0; j < length; j += W) {

@@ -27,7 +27,7 @@ def channels_last(model: Module) -> Module:
 
 
 def grid(images: Tensor) -> Tensor:
-    """Images [rows, columns, h, w] side by side, with a white line between: [rows * (h + 1) + 1, columns * (w + 1) + 1]."""
+    """Images [rows, columns, h, w] side by side: [rows * (h + 1) + 1, columns * (w + 1) + 1], with white lines."""
     framed = pad(images, (0, 1, 0, 1), value=1.0)
     return pad(framed.transpose(1, 2).flatten(2).flatten(0, 1), (1, 0, 1, 0), value=1.0)
 

@@ -53,7 +53,7 @@ def samples(make: Maker, n: int, mode: str) -> Iterator[Sample]:
 def smooth(make: Maker, n: int, mode: str) -> Iterator[Sample]:
     x = make(1, 2, *(3, 4, 2)[:n])
     # between elements, wherever corners are
-    grid = make.wrap((make(1, *(2, 1, 2)[:n], n, low=-4, high=4).detach().double().round() + 0.3) / 4.3)
+    grid = make.wrap((make(1, *(2, 1, 2)[:n], n, low=-4, high=4).detach().double().round() + 0.3) / 4.7)
     for i, padding in enumerate(PADDINGS):
         yield Sample(padding, (x, grid), {"mode": mode, "padding_mode": padding, "align_corners": i == 1})
 

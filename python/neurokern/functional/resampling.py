@@ -237,7 +237,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     """
     align = _corners("affine_grid", align_corners)
     if not isinstance(theta, Tensor) and not hasattr(theta, "__torch_function__"):
-        raise AttributeError(f"neurokern.affine_grid: argument theta is a {type(theta).__name__}, expected a Tensor")
+        raise TypeError(f"neurokern.affine_grid: argument theta is a {type(theta).__name__}, expected a Tensor")
     if not theta.is_floating_point():
         raise ValueError(f"neurokern.affine_grid: argument theta is {theta.dtype}, expected floating")
     dims = len(size) - 2

@@ -76,7 +76,7 @@ def samples(device: str, quick: bool) -> list[Case]:
             ours, theirs = (partial(way, f, arguments) for f in (F, T))
             text = f"{label}, {arguments['mode']}{name}"
             shapes = (shape, (shape[0], *points, 2))
-            cases.append(Case("grid_sample", text, "f32", ours, theirs, shapes, (1.0, 0.5), grad=True, together=(1,)))
+            cases.append(Case("grid_sample", text, "f32", ours, theirs, shapes, (1.0, 0.5), grad=True, together=2))
     return cases
 
 

@@ -153,7 +153,7 @@ def affine(n: int) -> OpSpec:
         samples=partial(maps, n=n),
         smooth=partial(smooth_maps, n=n),
         bytes=elementwise_bytes,
-        registered=(),
+        registered=("matmul", "matmul_backward"),
         scale="absolute",
         bad=partial(bad_maps, n=n),
     )

@@ -15,6 +15,7 @@ namespace nk::resampling {
 
 namespace {
 
+constexpr int64_t kPlanes = 4;     // fewer channels than vectors are worth
 constexpr int64_t kChannels = 32;  // of a block: an image of 56 x 56 in float32 fits the second cache twice
 
 }  // namespace
@@ -28,6 +29,9 @@ void run_cpu(const GridProblem& p) {
         std::fill_n(static_cast<char*>(p.out.data), p.out.numel() * size_of(p.out.dtype), char{0});
         return;
     }
+    if (p.pixels() >= INT32_MAX)
+        fail_runtime(p.op, "argument input has ", p.pixels(), " elements in a channel, expected fewer than ",
+                     INT32_MAX);
     cpu::GridSample t{};
     t.rule = p.rule, t.x = p.x.data, t.grid = p.grid.data, t.g = p.g.data, t.out = p.out.data;
     for (int k = 0; k < 3; ++k) t.size[k] = p.size(k), t.points[k] = p.points(k);
@@ -49,6 +53,8 @@ void run_cpu(const GridProblem& p) {
     int64_t block = kChannels;
     while (!of_grid && block > lanes && p.batch() * plan::ceil_div(t.channels, block) < wanted) block /= 2;
     block = std::max(std::min(block, plan::round_up(t.channels, lanes)), lanes);
+    const bool planes = !t.few && t.channels <= kPlanes && lanes > 1;
+    if (planes) block = kPlanes;
     const int64_t blocks = plan::ceil_div(t.channels, block), images = p.batch() * blocks;
     // a part of the points costs its own copy of the image
     int64_t parts = 1;
@@ -80,7 +86,7 @@ void run_cpu(const GridProblem& p) {
                     const int64_t number = i % parts, b = i / parts % blocks;
                     part.n = i / parts / blocks, part.c0 = b * block;
                     part.count = std::min(block, t.channels - part.c0);
-                    part.width = plan::round_up(part.count, lanes);
+                    part.width = planes ? 1 : plan::round_up(part.count, lanes);
                     part.p0 = points * number / parts, part.p1 = points * (number + 1) / parts;
                     if (of_grid) part.out = partial + b * sums * size;
                     kernel(part);

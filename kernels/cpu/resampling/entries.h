@@ -38,8 +38,8 @@ struct GridSample {
     int64_t x_stride[5], grid_stride[5], g_stride[5];  // N, C, D, H, W; of the grid N, D, H, W, coordinate
     int64_t n, channels, c0, count, p0, p1;
     bool few;       // so few points that the image is read only where they lie
-    void* scratch;  // of grid_scratch(width, pixels) numbers of S
-    int64_t width;  // count, rounded up to whole vectors
+    void* scratch;  // of grid_scratch(width, pixels) numbers of S, of planes for each of them
+    int64_t width;  // count, rounded up to whole vectors; 1: the image lies in planes
 };
 // Points that are worked on at a time, pixels that a point is made of at most, channels of a call at most.
 inline constexpr int kGridChunk = 32, kGridTaps = 16, kGridWidth = 64;

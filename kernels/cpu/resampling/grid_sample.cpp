@@ -8,18 +8,43 @@ namespace nk::NK_ISA {
 
 namespace {
 
+// One number, with the names that vectors have.
+template <class S>
+struct One {
+    S v;
+    One() = default;
+    NK_HD One(S x) : v(x) {}
+    friend NK_HD One operator*(One a, One b) { return a.v * b.v; }
+    friend NK_HD One operator-(One a, One b) { return a.v - b.v; }
+    friend NK_HD One mad(One a, One b, One c) { return a.v * b.v + c.v; }
+};
+
 template <class T, int dims, GridMode mode>
 struct Sampler {
     using S = scalar_for<T>;
+    using Number = One<S>;
     using V = compute_vec<T>;
     using Taps = GridTaps<S, mode>;
     static constexpr int L = V::lanes, K = Taps::count, kAll = dims == 2 ? K * K : K * K * K;
     static constexpr int kChunk = cpu::kGridChunk;
 
-    // Places are numbers of pixels of `width` numbers; the pixel behind the last one is outside.
-    struct Point {
-        int64_t at[kAll];
-        S weight[kAll];
+    // What some points are made of in one dim.
+    struct Column {
+        int32_t index[K][kChunk];
+        S weight[K][kChunk], bend[K][kChunk], scale[kChunk];
+
+        Taps taps(int64_t i) const {
+            Taps t;
+            for (int k = 0; k < K; ++k) t.index[k] = index[k][i], t.weight[k] = weight[k][i], t.bend[k] = bend[k][i];
+            t.scale = scale[i];
+            return t;
+        }
+    };
+    // The same in all dims: places are numbers of pixels, of which the one behind the last is outside.
+    struct Points {
+        Column axis[3];  // W, H, D
+        int32_t at[kAll][kChunk];
+        S weight[kAll][kChunk];
     };
 
     static const T* image(const void* t, const cpu::GridSample& p, const int64_t (&stride)[5]) {
@@ -30,41 +55,68 @@ struct Sampler {
     }
     static int64_t count(const int64_t (&size)[3]) { return size[0] * size[1] * size[2]; }
 
-    // f(number in the chunk, taps of W, H and D) for points begin .. begin + number - 1.
-    template <class F>
-    static NK_HD void each_point(const cpu::GridSample& p, int64_t begin, int64_t number, F f) {
+    // The rule as constants, so that the compiler makes vectors of the loop.
+    template <GridPadding padding, bool corners>
+    static void fill(const cpu::GridSample& p, int64_t size, const S (&x)[kChunk], Column& to) {
+        const GridRule rule{mode, padding, corners, dims, p.rule.gradient};
+        for (int i = 0; i < kChunk; ++i) {
+            const Taps t(rule, size, x[i]);
+            for (int k = 0; k < K; ++k) {
+                to.index[k][i] = static_cast<int32_t>(t.index[k]);
+                to.weight[k][i] = t.weight[k], to.bend[k][i] = t.bend[k];
+            }
+            to.scale[i] = t.scale;
+        }
+    }
+    static void fill_any(const cpu::GridSample& p, int64_t size, const S (&x)[kChunk], Column& to) {
+        const bool corners = p.rule.align_corners != 0;
+        switch (p.rule.padding) {
+            case GridPadding::zeros:
+                return corners ? fill<GridPadding::zeros, true>(p, size, x, to)
+                               : fill<GridPadding::zeros, false>(p, size, x, to);
+            case GridPadding::border:
+                return corners ? fill<GridPadding::border, true>(p, size, x, to)
+                               : fill<GridPadding::border, false>(p, size, x, to);
+            case GridPadding::reflection:
+                return corners ? fill<GridPadding::reflection, true>(p, size, x, to)
+                               : fill<GridPadding::reflection, false>(p, size, x, to);
+        }
+    }
+
+    // Points begin .. begin + number - 1.
+    static void find(const cpu::GridSample& p, int64_t begin, int64_t number, Points& to) {
         const T* const grid = static_cast<const T*>(p.grid) + p.n * p.grid_stride[0];
+        S x[dims][kChunk] = {};
         int64_t w = begin % p.points[2], h = begin / p.points[2] % p.points[1], d = begin / p.points[2] / p.points[1];
         for (int64_t i = 0; i < number; ++i) {
             const T* const at = grid + d * p.grid_stride[1] + h * p.grid_stride[2] + w * p.grid_stride[3];
-            const Taps x(p.rule, p.size[2], to_number(at[0])), y(p.rule, p.size[1], to_number(at[p.grid_stride[4]]));
-            if constexpr (dims == 2)
-                f(i, x, y, x);
-            else
-                f(i, x, y, Taps(p.rule, p.size[0], to_number(at[2 * p.grid_stride[4]])));
+            for (int j = 0; j < dims; ++j) x[j][i] = to_number(at[j * p.grid_stride[4]]);
             if (++w == p.points[2]) {
                 w = 0;
                 if (++h == p.points[1]) h = 0, ++d;
             }
         }
-    }
-
-    static NK_HD void combine(const cpu::GridSample& p, const Taps& x, const Taps& y, const Taps& z, Point& to) {
-        const int64_t outside = count(p.size);
+        for (int j = 0; j < dims; ++j) fill_any(p, p.size[2 - j], x[j], to.axis[j]);
+        const int32_t outside = static_cast<int32_t>(count(p.size));
+        const int32_t row = static_cast<int32_t>(p.size[2]), plane = static_cast<int32_t>(p.size[1] * p.size[2]);
         for (int d = 0; d < (dims == 2 ? 1 : K); ++d)
             for (int h = 0; h < K; ++h)
                 for (int w = 0; w < K; ++w) {
                     const int k = (d * K + h) * K + w;
-                    S weight = y.weight[h] * x.weight[w];
-                    int64_t at = y.index[h] * p.size[2] + x.index[w];
-                    bool there = y.index[h] >= 0 && x.index[w] >= 0;
-                    if constexpr (dims == 3) {
-                        weight *= z.weight[d];
-                        at += z.index[d] * p.size[1] * p.size[2];
-                        there = there && z.index[d] >= 0;
+                    const Column &along_x = to.axis[0], &along_y = to.axis[1], &along_z = to.axis[dims - 1];
+                    for (int i = 0; i < kChunk; ++i) {
+                        S weight = along_y.weight[h][i] * along_x.weight[w][i];
+                        const int32_t in_x = along_x.index[w][i], in_y = along_y.index[h][i];
+                        int32_t at = in_y * row + in_x, least = in_x < in_y ? in_x : in_y;
+                        if constexpr (dims == 3) {
+                            const int32_t in_z = along_z.index[d][i];
+                            weight *= along_z.weight[d][i];
+                            at += in_z * plane;
+                            least = in_z < least ? in_z : least;
+                        }
+                        to.at[k][i] = least < 0 ? outside : at;
+                        to.weight[k][i] = weight;
                     }
-                    to.at[k] = there ? at : outside;
-                    to.weight[k] = weight;
                 }
     }
 
@@ -73,20 +125,25 @@ struct Sampler {
         S* const all = static_cast<S*>(p.scratch);
         if (p.few) return all;
         const int64_t number = count(p.size);
+        if (p.width == 1) {
+            PixelMover<T>::load_planes(pixels(p.x, p, p.x_stride, p.size), p.count, 0, number, all, number + 1);
+            for (int64_t c = 0; c < p.count; ++c) all[c * (number + 1) + number] = 0;
+            return all;
+        }
         PixelMover<T>::load_pixels(pixels(p.x, p, p.x_stride, p.size), p.count, 0, number, all, p.width);
         for (int64_t c = 0; c < p.width; ++c) all[number * p.width + c] = 0;
         return all;
     }
     // Where a call has few points: only the pixels that these are made of, in their order.
-    static void load_taps(const cpu::GridSample& p, Point* points, int64_t number, S* all) {
+    static void load_taps(const cpu::GridSample& p, Points& points, int64_t number, S* all) {
         if (!p.few) return;
         const T* const from = image(p.x, p, p.x_stride);
         const int64_t outside = count(p.size);
         for (int64_t i = 0; i < number; ++i)
             for (int k = 0; k < kAll; ++k) {
-                int64_t at = points[i].at[k];
+                int64_t at = points.at[k][i];
                 S* const to = all + (i * kAll + k) * p.width;
-                points[i].at[k] = i * kAll + k;
+                points.at[k][i] = static_cast<int32_t>(i) * kAll + k;
                 if (at == outside) {
                     for (int64_t c = 0; c < p.width; ++c) to[c] = 0;
                     continue;
@@ -100,27 +157,37 @@ struct Sampler {
     static void sample(const cpu::GridSample& given) {
         const cpu::GridSample p = given;
         S* const all = load_image(p);
-        Point points[kChunk];
+        Points points;
         alignas(64) S sums[kChunk * cpu::kGridWidth];
-        const int64_t total = count(p.points);
+        const int64_t total = count(p.points), number_of_pixels = count(p.size);
         T* const out = static_cast<T*>(p.out) + (p.n * p.channels + p.c0) * total;
         for (int64_t begin = p.p0; begin < p.p1; begin += kChunk) {
             const int64_t number = min64(p.p1 - begin, kChunk);
-            each_point(p, begin, number,
-                       [&](int64_t i, const Taps& x, const Taps& y, const Taps& z) { combine(p, x, y, z, points[i]); });
+            find(p, begin, number, points);
             load_taps(p, points, number, all);
-            for (int64_t i = 0; i < number; ++i) {
-                const Point& point = points[i];
+            if (p.width == 1) {
+                for (int64_t c = 0; c < p.count; ++c) {
+                    const S* const plane = all + c * (number_of_pixels + 1);
+                    S sum[kChunk];
+                    for (int64_t i = 0; i < number; ++i) {
+                        sum[i] = plane[points.at[0][i]] * points.weight[0][i];
+                        for (int k = 1; k < kAll; ++k) sum[i] += plane[points.at[k][i]] * points.weight[k][i];
+                    }
+                    T* const to = out + c * total + begin;
+                    for (int64_t i = 0; i < number; ++i) put_number(to[i], sum[i]);
+                }
+                continue;
+            }
+            for (int64_t i = 0; i < number; ++i)
                 for (int64_t c = 0; c < p.width; c += L) {
-                    V sum = load(all + point.at[0] * p.width + c);
+                    V sum = load(all + points.at[0][i] * p.width + c);
                     if constexpr (kAll > 1) {
-                        sum = sum * V(point.weight[0]);
+                        sum = sum * V(points.weight[0][i]);
                         for (int k = 1; k < kAll; ++k)
-                            sum = mad(load(all + point.at[k] * p.width + c), V(point.weight[k]), sum);
+                            sum = mad(load(all + points.at[k][i] * p.width + c), V(points.weight[k][i]), sum);
                     }
                     store(sums + i * p.width + c, sum);
                 }
-            }
             PixelMover<T>::store_pixels(sums, p.width, out + begin, total, p.count, number);
         }
     }
@@ -128,31 +195,45 @@ struct Sampler {
     static void image_gradient(const cpu::GridSample& given) {
         const cpu::GridSample p = given;
         S* const all = static_cast<S*>(p.scratch);
-        const int64_t number_of_pixels = count(p.size);
-        for (int64_t i = 0; i < (number_of_pixels + 1) * p.width; i += L) store(all + i, V(S(0)));
-        Point points[kChunk];
+        const int64_t number_of_pixels = count(p.size), planes = p.width == 1 ? p.count : 1;
+        for (int64_t i = 0; i < (number_of_pixels + 1) * p.width * planes; ++i) all[i] = 0;
+        Points points;
         alignas(64) S g[kChunk * cpu::kGridWidth];
+        T* const out = static_cast<T*>(p.out) + (p.n * p.channels + p.c0) * number_of_pixels;
+        const Pixels<T> from = pixels(p.g, p, p.g_stride, p.points);
         for (int64_t begin = p.p0; begin < p.p1; begin += kChunk) {
             const int64_t number = min64(p.p1 - begin, kChunk);
-            PixelMover<T>::load_pixels(pixels(p.g, p, p.g_stride, p.points), p.count, begin, number, g, p.width);
-            each_point(p, begin, number,
-                       [&](int64_t i, const Taps& x, const Taps& y, const Taps& z) { combine(p, x, y, z, points[i]); });
-            for (int64_t i = 0; i < number; ++i) {
-                const Point& point = points[i];
+            find(p, begin, number, points);
+            if (p.width == 1) {
+                PixelMover<T>::load_planes(from, p.count, begin, number, g, kChunk);
+                for (int64_t c = 0; c < p.count; ++c)
+                    for (int64_t i = 0; i < number; ++i)
+                        for (int k = 0; k < kAll; ++k)
+                            all[c * (number_of_pixels + 1) + points.at[k][i]] +=
+                                g[c * kChunk + i] * points.weight[k][i];
+                continue;
+            }
+            PixelMover<T>::load_pixels(from, p.count, begin, number, g, p.width);
+            for (int64_t i = 0; i < number; ++i)
                 for (int64_t c = 0; c < p.width; c += L) {
                     const V given_here = load(g + i * p.width + c);
                     for (int k = 0; k < kAll; ++k) {
-                        S* const to = all + point.at[k] * p.width + c;
-                        store(to, mad(given_here, V(point.weight[k]), load(to)));
+                        S* const to = all + points.at[k][i] * p.width + c;
+                        store(to, mad(given_here, V(points.weight[k][i]), load(to)));
                     }
                 }
-            }
         }
-        T* const out = static_cast<T*>(p.out) + (p.n * p.channels + p.c0) * number_of_pixels;
-        PixelMover<T>::store_pixels(all, p.width, out, number_of_pixels, p.count, number_of_pixels);
+        if (p.width > 1) {
+            PixelMover<T>::store_pixels(all, p.width, out, number_of_pixels, p.count, number_of_pixels);
+            return;
+        }
+        for (int64_t c = 0; c < p.count; ++c)
+            for (int64_t i = 0; i < number_of_pixels; ++i)
+                put_number(out[c * number_of_pixels + i], all[c * (number_of_pixels + 1) + i]);
     }
 
-    // How fast the sample changes along each dim, in vectors of channels: at = pixels, x y z = taps.
+    // How fast the sample changes along each dim, in vectors of channels or one channel: at = pixels, x y z = taps.
+    template <class V>
     static NK_HD void slopes(const V (&at)[kAll], const Taps& x, const Taps& y, const Taps& z, V (&to)[dims]) {
         if constexpr (mode == GridMode::bilinear && dims == 2) {
             to[0] = mad(at[3] - at[2], V(y.weight[1]), (at[1] - at[0]) * V(y.weight[0]));
@@ -183,34 +264,51 @@ struct Sampler {
     static void grid_gradient(const cpu::GridSample& given) {
         const cpu::GridSample p = given;
         S* const all = load_image(p);
-        Point points[kChunk];
-        Taps taps_x[kChunk], taps_y[kChunk], taps_z[dims == 3 ? kChunk : 1];
+        Points points;
         alignas(64) S g[kChunk * cpu::kGridWidth];
         S* const out = static_cast<S*>(p.out) + p.n * count(p.points) * dims;
+        const Pixels<T> from = pixels(p.g, p, p.g_stride, p.points);
         for (int64_t begin = p.p0; begin < p.p1; begin += kChunk) {
             const int64_t number = min64(p.p1 - begin, kChunk);
-            PixelMover<T>::load_pixels(pixels(p.g, p, p.g_stride, p.points), p.count, begin, number, g, p.width);
-            each_point(p, begin, number, [&](int64_t i, const Taps& x, const Taps& y, const Taps& z) {
-                combine(p, x, y, z, points[i]);
-                taps_x[i] = x, taps_y[i] = y;
-                if constexpr (dims == 3) taps_z[i] = z;
-            });
+            find(p, begin, number, points);
             load_taps(p, points, number, all);
+            S* const to = out + begin * dims;
+            if (p.width == 1) {
+                PixelMover<T>::load_planes(from, p.count, begin, number, g, kChunk);
+                planes_gradient(p, points, number, all, g, to);
+                continue;
+            }
+            PixelMover<T>::load_pixels(from, p.count, begin, number, g, p.width);
             for (int64_t i = 0; i < number; ++i) {
-                const Taps &x = taps_x[i], &y = taps_y[i], &z = taps_z[dims == 3 ? i : 0];
+                const Taps x = points.axis[0].taps(i), y = points.axis[1].taps(i), z = points.axis[dims - 1].taps(i);
                 V sum[dims];
                 for (int j = 0; j < dims; ++j) sum[j] = V(S(0));
                 for (int64_t c = 0; c < p.width; c += L) {
                     V at[kAll], slope[dims];
-                    for (int k = 0; k < kAll; ++k) at[k] = load(all + points[i].at[k] * p.width + c);
+                    for (int k = 0; k < kAll; ++k) at[k] = load(all + points.at[k][i] * p.width + c);
                     slopes(at, x, y, z, slope);
                     const V given_here = load(g + i * p.width + c);
                     for (int j = 0; j < dims; ++j) sum[j] = mad(slope[j], given_here, sum[j]);
                 }
-                const S scale[3] = {x.scale, y.scale, z.scale};
-                for (int j = 0; j < dims; ++j) out[(begin + i) * dims + j] = reduce_add(sum[j]) * scale[j];
+                for (int j = 0; j < dims; ++j) to[i * dims + j] = reduce_add(sum[j]) * points.axis[j].scale[i];
             }
         }
+    }
+    // Of few channels, plane by plane.
+    static void planes_gradient(const cpu::GridSample& p, const Points& points, int64_t number, const S* all,
+                                const S* g, S* to) {
+        S sum[dims][kChunk] = {};
+        for (int64_t c = 0; c < p.count; ++c) {
+            const S* const plane = all + c * (count(p.size) + 1);
+            for (int64_t i = 0; i < number; ++i) {
+                Number at[kAll], slope[dims];
+                for (int k = 0; k < kAll; ++k) at[k] = plane[points.at[k][i]];
+                slopes(at, points.axis[0].taps(i), points.axis[1].taps(i), points.axis[dims - 1].taps(i), slope);
+                for (int j = 0; j < dims; ++j) sum[j][i] += slope[j].v * g[c * kChunk + i];
+            }
+        }
+        for (int64_t i = 0; i < number; ++i)
+            for (int j = 0; j < dims; ++j) to[i * dims + j] = sum[j][i] * points.axis[j].scale[i];
     }
 };
 

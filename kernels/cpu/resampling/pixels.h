@@ -82,6 +82,24 @@ struct PixelMover {
         }
     }
 
+    // Plane by plane, each `apart` numbers behind the last.
+    static void load_planes(const Pixels<T>& x, int64_t count, int64_t begin, int64_t number, S* to, int64_t apart) {
+        const int64_t *const s = x.stride, run = x.size[2];
+        for (int64_t done = 0; done < number;) {
+            const int64_t row = (begin + done) / run, at = (begin + done) % run, here = min64(run - at, number - done);
+            const T* const from = x.data + row / x.size[1] * s[1] + row % x.size[1] * s[2] + at * s[3];
+            for (int64_t c = 0; c < count; ++c) {
+                const T* const line = from + c * s[0];
+                S* const by = to + c * apart + done;
+                if (s[3] == 1)
+                    for (int64_t i = 0; i < here; ++i) by[i] = to_number(line[i]);
+                else
+                    for (int64_t i = 0; i < here; ++i) by[i] = to_number(line[i * s[3]]);
+            }
+            done += here;
+        }
+    }
+
     // To planes that are `channel` apart, whose pixels lie side by side.
     static void store_pixels(const S* from, int64_t width, T* to, int64_t channel, int64_t count, int64_t number) {
         for (int64_t p = 0; p < number; p += L) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import neurokern.functional as F
 import torch
@@ -17,6 +18,13 @@ PADDINGS = ("zeros", "border", "reflection")
 IMAGE: dict[int, tuple[int, ...]] = {2: (5, 7), 3: (3, 4, 5)}
 GRID: dict[int, tuple[int, ...]] = {2: (4, 9), 3: (2, 3, 5)}
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+def by_torch(x: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros", **kwargs: Any) -> Tensor:
+    """torch's function; reflected through float32, since its second derivatives of 16 bits mix dtypes there."""
+    if padding_mode == "reflection" and x.dtype in (torch.bfloat16, torch.float16) and x.dtype == grid.dtype:
+        return TF.grid_sample(x.float(), grid.float(), mode, padding_mode, **kwargs).to(x.dtype)
+    return TF.grid_sample(x, grid, mode, padding_mode, **kwargs)
 
 
 def points(make: Maker, batch: int, *shape: int, reach: float = 1.3, step: int = 16) -> Tensor:
@@ -132,7 +140,7 @@ def spec(mode: str, n: int) -> OpSpec:
         variant=f"{mode}{n}d",
         family="resampling",
         op=F.grid_sample,
-        torch=TF.grid_sample,
+        torch=by_torch,
         samples=partial(samples, n=n, mode=mode),
         smooth=partial(smooth, n=n, mode=mode),
         drawn=partial(drawn, n=n, mode=mode),

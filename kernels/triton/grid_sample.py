@@ -189,19 +189,20 @@ def grid_gradient_kernel(
     PADDING: tl.constexpr, ALIGN: tl.constexpr, DIMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """gg = sums over channels of g and of how fast x changes along each dim."""
-    n, _, od, oh, ow, live = _points(count, points, BLOCK)
+    n, alone, od, oh, ow, live = _points(count, points, BLOCK)
     where = n * sg[0] + od * sg[1] + oh * sg[2] + ow * sg[3]
     to = n * sgg[0] + od * sgg[1] + oh * sgg[2] + ow * sgg[3]
     cd, ch, cw = _coordinates(grid, where, sg[4], live, DIMS)
     sum_w, sum_h, sum_d = tl.zeros_like(cw), tl.zeros_like(cw), tl.zeros_like(cw)
     iw, ww, bw, scale_w = _taps(cw, size[2], MODE, PADDING, ALIGN, DIMS, True)
     ih, wh, bh, scale_h = _taps(ch, size[1], MODE, PADDING, ALIGN, DIMS, True)
+    if DIMS == 3:
+        id_, wd, bd, scale_d = _taps(cd, size[0], MODE, PADDING, ALIGN, DIMS, True)
     if MODE != NEAREST:
         for c in range(channels):
             along = load(g, n * sy[0] + c * sy[1] + od * sy[2] + oh * sy[3] + ow * sy[4], live)
             plane = n * sx[0] + c * sx[1]
             if DIMS == 3:
-                id_, wd, bd, _ = _taps(cd, size[0], MODE, PADDING, ALIGN, DIMS, True)
                 for a in tl.static_range(K):
                     for b in tl.static_range(K):
                         for e in tl.static_range(K):
@@ -232,7 +233,6 @@ def grid_gradient_kernel(
     store(gg, to + sgg[4], sum_h, live)
     if DIMS == 3:
         if MODE != NEAREST:
-            _, _, _, scale_d = _taps(cd, size[0], MODE, PADDING, ALIGN, DIMS, True)
             sum_d *= scale_d
         store(gg, to + 2 * sgg[4], sum_d, live)
 

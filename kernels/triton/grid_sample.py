@@ -189,7 +189,7 @@ def grid_gradient_kernel(
     PADDING: tl.constexpr, ALIGN: tl.constexpr, DIMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """gg = sums over channels of g and of how fast x changes along each dim."""
-    n, alone, od, oh, ow, live = _points(count, points, BLOCK)
+    n, _alone, od, oh, ow, live = _points(count, points, BLOCK)
     where = n * sg[0] + od * sg[1] + oh * sg[2] + ow * sg[3]
     to = n * sgg[0] + od * sgg[1] + oh * sgg[2] + ow * sgg[3]
     cd, ch, cw = _coordinates(grid, where, sg[4], live, DIMS)

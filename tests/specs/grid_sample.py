@@ -101,6 +101,7 @@ def maps(make: Maker, n: int) -> Iterator[Sample]:
     for corners in (False, True):
         yield Sample(f"corners {corners}", (theta, (2, 3, *IMAGE[n])), {"align_corners": corners}, chosen=True)
     yield Sample("a single point", (theta, [2, 1, *[1] * n]), {"align_corners": False})
+    yield Sample("no maps", (theta[:0], (0, 3, 1, *IMAGE[n][1:])), {"align_corners": True})
     yield Sample("one map, of a larger image", (theta[:1], (1, 3, *(3 * s for s in IMAGE[n]))), {"align_corners": True})
     yield Sample("maps as columns", (make(2, n + 1, n).transpose(1, 2), (2, 1, *IMAGE[n])), {"align_corners": False})
 

@@ -250,7 +250,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
         )
     if not all(_integer(s) for s in size):
         raise TypeError(f"neurokern.affine_grid: argument size is {list(size)}, expected integers")
-    if min(size) <= 0:
+    if min(size) <= 0 and not (align and min(size[2:]) == 1):  # as torch: of single elements a batch may be empty
         raise ValueError(f"neurokern.affine_grid: argument size is {list(size)}, expected positive sizes")
     if theta.shape[0] != size[0]:
         raise RuntimeError(

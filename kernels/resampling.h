@@ -11,7 +11,8 @@
 #ifdef __CUDACC__
 #define NK_RESAMPLING_FN __host__ __device__ __forceinline__
 #else
-#define NK_RESAMPLING_FN inline
+// never a function of its own: what is compiled for one instruction set can't be taken for another's
+#define NK_RESAMPLING_FN __attribute__((always_inline)) inline
 #endif
 
 namespace nk {

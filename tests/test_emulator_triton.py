@@ -490,7 +490,7 @@ def test_every_kernel_is_here() -> None:
 
     k = kernels()
     launched = set()
-    for module in vars(k).values():
+    for module in set(vars(k).values()) - {k.grid_sample}:  # test_triton_grid_sample.py
         jitted = [n for n, v in vars(module).items() if isinstance(v, triton.runtime.KernelInterface)]
         launched |= {n for n in jitted if n.endswith("_kernel")}
     assert launched == set(CASES) | {"fold_kernel", "attention_query_kernel", "attention_key_kernel"}

@@ -12,8 +12,9 @@ from torch import Tensor
 
 # Of these torch has no function of its own: what it is put together from keeps more or other tensors.
 PUT_TOGETHER = {"attention", "swiglu", "geglu", "reglu", "squared_relu", "rrelu-noise"}
-# The product of input1 and weight, which both other gradients are made from, in the place of what it is made from.
-KEEPS_A_PRODUCT = {"bilinear"}
+# The product of input1 and weight, which both other gradients are made from, in the place of what it is made from; of
+# an affine grid the regular one, once for the batch, which torch makes again.
+KEEPS_A_PRODUCT = {"bilinear", "affine_grid-2d", "affine_grid-3d"}
 KEEPS_INPUT = "tanhshrink keeps its input, torch's the tanh of it"
 
 

@@ -71,7 +71,13 @@ SUITES = (
         Bound(1.5, 0.9),
         rearrangement.rearrangements,
     ),
-    Suite("resampling", "interpolation, forward + backward", "resampling", Bound(1.5, 0.9), resampling.interpolations),
+    Suite(
+        "resampling",
+        "interpolation and samples at points, forward + backward",
+        "resampling",
+        Bound(1.5, 0.9),
+        resampling.resampling,
+    ),
     Suite("attention-f32", "attention, f32", "attention", Bound(1.4, 1.0), partial(attention.attention, "f32", False)),
     Suite(
         "attention-bf16", "attention, bf16", "attention", Bound(2.2, 1.0), partial(attention.attention, "bf16", False)

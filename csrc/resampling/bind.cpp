@@ -1,4 +1,5 @@
 // Interpolation and its gradient: check as torch does, make the outputs in torch's layout, run.
+#include "resampling/bind.h"
 #include "bindings.h"
 #include "call/kernel_entry.h"
 #include "call/run.h"
@@ -101,6 +102,7 @@ void register_resampling(py::handle m) {
     def_entry<&interpolate>(m, "interpolate_gradient_backward",
                             "g mode output_size input_size align_corners scale_d scale_h scale_w",
                             "The gradient of interpolate_backward, which is interpolate.");
+    register_grid_sample(m);
 }
 
 }  // namespace nk

@@ -6,5 +6,6 @@
 namespace nk::NK_ISA {
 
 void register_gather(cpu::ResamplingEntries& e);
+void register_grid_sample(cpu::ResamplingEntries& e);
 
 }  // namespace nk::NK_ISA

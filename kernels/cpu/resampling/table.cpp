@@ -3,6 +3,9 @@
 
 namespace nk::NK_ISA {
 
-void register_resampling(cpu::ResamplingEntries& e) { register_gather(e); }
+void register_resampling(cpu::ResamplingEntries& e) {
+    register_gather(e);
+    register_grid_sample(e);
+}
 
 }  // namespace nk::NK_ISA

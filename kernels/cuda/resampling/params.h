@@ -1,7 +1,7 @@
 // What the host tells the resampling kernels: a plain struct, passed by value.
 #pragma once
 
-#include "../../resampling.h"
+#include "../../grid_sample.h"
 #include "../tile/index.h"
 
 namespace nk::cuda {
@@ -17,6 +17,23 @@ struct ResampleParams {
     int64_t out_stride[5] = {}, x_stride[5] = {};
     int32_t channels = 0;  // C runs fastest from thread to thread, else W
     ResampleDim dim[3];    // of D, H, W
+};
+
+inline constexpr int kGridThreads = 256;
+inline constexpr int kGridSlice = 8;  // channels that a thread takes at the same point
+
+// Images [N, C, D, H, W] and grids [N, D, H, W, coordinate] with any strides; what is written is contiguous.
+struct GridSampleParams {
+    void* out = nullptr;
+    const void* x = nullptr;
+    const void* grid = nullptr;
+    const void* g = nullptr;
+    GridRule rule;
+    int64_t batch = 0, channels = 0;
+    int64_t size[3] = {}, points[3] = {};
+    int64_t x_stride[5] = {}, grid_stride[5] = {}, g_stride[5] = {};
+    int64_t tile[3] = {};  // of pixels that a block has: kGridThreads
+    int64_t tiles[3] = {};
 };
 
 }  // namespace nk::cuda

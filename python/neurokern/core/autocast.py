@@ -67,7 +67,18 @@ def _widest(tensors: list[Tensor], device: str) -> Callable[[Tensor], Tensor]:
     return lambda t: t if device == "cpu" else t.to(dtype)
 
 
-RULES = {"lower": _lower, "float32": _float32, "float32_on_cpu": _float32_on_cpu, "widest": _widest}
+def _float32_or_widest(tensors: list[Tensor], device: str) -> Callable[[Tensor], Tensor]:
+    """float32 on the CPU, elsewhere the widest of the dtypes."""
+    return (_float32_on_cpu if device == "cpu" else _widest)(tensors, device)
+
+
+RULES = {
+    "lower": _lower,
+    "float32": _float32,
+    "float32_on_cpu": _float32_on_cpu,
+    "float32_or_widest": _float32_or_widest,
+    "widest": _widest,
+}
 
 
 def autocast(rule: str | None, tensors: Sequence[Any]) -> tuple[Any, ...]:

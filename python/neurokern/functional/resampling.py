@@ -1,4 +1,4 @@
-"""Interpolation with the signatures of ``torch.nn.functional``.
+"""Interpolation and samples at the points of a grid with the signatures of ``torch.nn.functional``.
 
 Inputs are [N, C, *sizes] with one to three sizes, of float32, float64, float16 or bfloat16; other dtypes go to torch.
 The result is laid out as torch's: channels last where the input is.
@@ -13,10 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..ops.resampling import MODES, PADDINGS
+from ..ops.resampling import grid_sample as _grid_sample
 from ..ops.resampling import interpolate as _interpolate
+from . import matmul as _matmul
 from . import pooling as _pooling
 
-__all__ = ["interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
+__all__ = ["affine_grid", "grid_sample", "interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
 
 # dims that a mode is for, and what it is in each of them
 _MODES: dict[str, tuple[tuple[int, ...], str]] = {
@@ -162,3 +165,101 @@ def upsample_bilinear(
     """`interpolate` in mode "bilinear" with ``align_corners``, by its old name. Warns, as torch does."""
     _deprecated("upsample_bilinear", "interpolate")
     return interpolate(input, size, scale_factor, mode="bilinear", align_corners=True)
+
+
+def _corners(name: str, align_corners: bool | None) -> bool:
+    if align_corners is None:
+        warnings.warn(
+            f"neurokern.{name}: argument align_corners is None, which is False; give one of True and False",
+            stacklevel=3,
+        )
+        return False
+    if not isinstance(align_corners, bool):
+        raise TypeError(f"neurokern.{name}: argument align_corners is {align_corners!r}, expected a bool")
+    return align_corners
+
+
+def grid_sample(
+    input: Tensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """The input at the points of a grid: [N, C, H, W] at [N, Ho, Wo, 2] is [N, C, Ho, Wo], and with D alike.
+
+    Args:
+        grid: of each point its place along W, H (and D), from -1 to 1.
+        mode: "bilinear" (in volumes trilinear), "nearest" or, of images, "bicubic" (Keys 1981, a = -0.75).
+        padding_mode: beyond the input are "zeros", what lies at its "border", or its "reflection".
+        align_corners: -1 and 1 are the centers of the outermost elements instead of their outer edges. None: False,
+            with a warning.
+
+    The result is contiguous. A point at NaN or infinity is NaN in an image of zeros beyond, and none in a volume.
+
+    Raises:
+        ValueError: mode or padding_mode is none of these.
+        RuntimeError: other numbers of dims, batches that differ, a grid whose last size is not the number of dims, an
+            input with a size of 0 behind the channels, "bicubic" of volumes, two dtypes.
+    """
+    if mode not in MODES:
+        raise ValueError(
+            f"neurokern.grid_sample: argument mode is {mode!r}, expected 'bilinear', 'nearest' or 'bicubic'"
+        )
+    if padding_mode not in PADDINGS:
+        raise ValueError(
+            f"neurokern.grid_sample: argument padding_mode is {padding_mode!r}, expected 'zeros', 'border' or "
+            "'reflection'"
+        )
+    return _grid_sample(input, grid, mode, padding_mode, _corners("grid_sample", align_corners))
+
+
+def _centers(theta: Tensor, size: Any, align: bool) -> Tensor:
+    """Places of `size` elements between -1 and 1."""
+    if size == 1:
+        return theta.new_zeros(1)
+    made = torch.linspace(-1, 1, size, dtype=theta.dtype, device=theta.device)
+    return made if align else made * (size - 1) / size
+
+
+def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
+    """The points of a regular grid, moved by affine maps, for `grid_sample`.
+
+    Args:
+        theta: the maps: [N, 2, 3], or [N, 3, 4] of volumes.
+        size: of the images that will be sampled there: [N, C, H, W] gives a grid [N, H, W, 2], and with D alike.
+        align_corners: as in `grid_sample`.
+
+    Raises:
+        ValueError: theta is not floating or of another shape, a size is not positive.
+        NotImplementedError: other than four or five sizes.
+        RuntimeError: another batch than theta's.
+    """
+    align = _corners("affine_grid", align_corners)
+    if not isinstance(theta, Tensor) and not hasattr(theta, "__torch_function__"):
+        raise TypeError(f"neurokern.affine_grid: argument theta is a {type(theta).__name__}, expected a Tensor")
+    if not theta.is_floating_point():
+        raise ValueError(f"neurokern.affine_grid: argument theta is {theta.dtype}, expected floating")
+    dims = len(size) - 2
+    if dims not in (2, 3):
+        raise NotImplementedError(f"neurokern.affine_grid: argument size is {list(size)}, expected four or five sizes")
+    if theta.dim() != 3 or tuple(theta.shape[1:]) != (dims, dims + 1):
+        raise ValueError(
+            f"neurokern.affine_grid: argument theta has shape {list(theta.shape)}, expected [N, {dims}, {dims + 1}] "
+            f"for size {list(size)}"
+        )
+    if not all(_integer(s) for s in size):
+        raise TypeError(f"neurokern.affine_grid: argument size is {list(size)}, expected integers")
+    if min(size) <= 0 and not (align and min(size[2:]) == 1):  # as torch: of single elements a batch may be empty
+        raise ValueError(f"neurokern.affine_grid: argument size is {list(size)}, expected positive sizes")
+    if theta.shape[0] != size[0]:
+        raise RuntimeError(
+            f"neurokern.affine_grid: argument theta has shape {list(theta.shape)}, expected the batch of size "
+            f"{list(size)}"
+        )
+    shape = list(size[2:])
+    base = theta.new_ones([*shape, dims + 1])
+    for k, n in enumerate(shape):
+        base[..., dims - 1 - k] = _centers(theta, n, align).view([n if i == k else 1 for i in range(dims)])
+    points = base.view(1, -1, dims + 1).expand(theta.shape[0], -1, -1)
+    return _matmul.matmul(points, theta.transpose(1, 2)).view([size[0], *shape, dims])

@@ -23,6 +23,7 @@ from ..kernels.triton import (
     attention_backward,
     attention_cache,
     convolution,
+    grid_sample,
     matmul,
     normalization,
     random,
@@ -32,8 +33,8 @@ from ..kernels.triton import (
 from .ptx import Device
 
 MODULES = (
-    _common, activation, attention, attention_backward, attention_cache, convolution, matmul, normalization, random,
-    rearrangement, softmax,
+    _common, activation, attention, attention_backward, attention_cache, convolution, grid_sample, matmul,
+    normalization, random, rearrangement, softmax,
 )  # fmt: skip
 PLANNED_FOR = {90: _common.Device(), 80: _common.Device(80, 108, 163 * 1024)}
 NUMBERS = {

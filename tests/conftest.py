@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,9 @@ QUICK_EMULATOR_TESTS = {f"test_emulator_{part}" for part in ("async", "checkers"
 
 # fused with a linear layer, two activations stand for all in `make check`
 QUICK_FUSED = {"linear-relu", "linear-gelu"}
+
+# in `make check`, ops of two dims stand for those of one and three, and two instruction sets for all
+OF_IMAGES = {"convolution", "pooling", "rearrangement", "resampling"}
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -68,6 +72,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         params = item.callspec.params if hasattr(item, "callspec") else {}
         if (spec := params.get("spec")) and spec.id.startswith("linear-") and spec.id not in QUICK_FUSED:
             item.add_marker(pytest.mark.slow)
+        level = getattr(params.get("target"), "level", "")
+        if (spec := params.get("spec")) and spec.family in OF_IMAGES:
+            if re.search("[13]d", spec.id) or level in ("scalar", "avx512"):
+                item.add_marker(pytest.mark.slow)
         # the kernels of second derivatives are the same source for every dtype
         if getattr(item, "originalname", "") == "test_second_derivatives" and params.get("dtype") in HALVES:
             item.add_marker(pytest.mark.slow)

@@ -73,9 +73,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if (spec := params.get("spec")) and spec.id.startswith("linear-") and spec.id not in QUICK_FUSED:
             item.add_marker(pytest.mark.slow)
         level = getattr(params.get("target"), "level", "")
-        if (spec := params.get("spec")) and spec.family in OF_IMAGES:
-            if re.search("[13]d", spec.id) or level in ("scalar", "avx512"):
-                item.add_marker(pytest.mark.slow)
+        of_images = (spec := params.get("spec")) and spec.family in OF_IMAGES
+        if of_images and (level in ("scalar", "avx512") or re.search("[13]d", spec.id)):
+            item.add_marker(pytest.mark.slow)
         # the kernels of second derivatives are the same source for every dtype
         if getattr(item, "originalname", "") == "test_second_derivatives" and params.get("dtype") in HALVES:
             item.add_marker(pytest.mark.slow)

@@ -29,6 +29,12 @@ Axis axis_of(int64_t positions, int64_t taps, int64_t size, int64_t step, int64_
     return a;
 }
 
+template <class Pixel>
+void set_places(Axis& a, int64_t count, int64_t step, int64_t dilation, Pixel&& pixel) {
+    for (int64_t u = 0; u < count; ++u) a.pixels.push_back(static_cast<int32_t>(pixel(u)));
+    a.place = {a.pixels.data(), count, step, dilation};
+}
+
 }  // namespace
 
 cpu::ConvTarget target_of(const TensorView* t) {
@@ -62,9 +68,8 @@ Axis forward_axis(const Geometry& g, int k, int64_t stride) {
         [&](int64_t at) { return pixel_at(at, size, g.mode); });
     a.kernel.zeros = g.mode == PaddingMode::zeros;
     a.kernel.joined = g.dilation[k] == 1 && a.kernel.zeros;
-    const int64_t places = (g.out[k] - 1) * g.stride[k] + (g.kernel[k] - 1) * g.dilation[k] + 1;
-    for (int64_t u = 0; u < places; ++u) a.pixels.push_back(static_cast<int32_t>(pixel_at(u - g.pad[k], size, g.mode)));
-    a.place = {a.pixels.data(), places, g.stride[k], g.dilation[k]};
+    set_places(a, (g.out[k] - 1) * g.stride[k] + (g.kernel[k] - 1) * g.dilation[k] + 1, g.stride[k], g.dilation[k],
+               [&](int64_t u) { return pixel_at(u - g.pad[k], size, g.mode); });
     return a;
 }
 
@@ -72,16 +77,21 @@ Phase image_phase(const Geometry& g, int k, int64_t phase, int64_t stride) {
     Phase made;
     made.step = g.stride[k];
     made.first = ((phase - g.pad[k]) % made.step + made.step) % made.step;
-    for (int64_t t = 0; t < g.kernel[k]; ++t)
+    for (int64_t t = g.kernel[k] - 1; t >= 0; --t)  // backwards: a later one reads a later pixel
         if (t * g.dilation[k] % made.step == phase) made.taps.push_back(t);
+    const auto taps = static_cast<int64_t>(made.taps.size());
     const int64_t count = made.first < g.in[k] ? (g.in[k] - made.first - 1) / made.step + 1 : 0;
-    made.axis = axis_of(
-        count, static_cast<int64_t>(made.taps.size()), g.out[k], 1, stride,
-        [&](int64_t t, int64_t p) {
-            return (made.first + p * made.step + g.pad[k] - made.taps[static_cast<size_t>(t)] * g.dilation[k]) /
-                   made.step;
-        },
-        [](int64_t) { return int64_t{-1}; });
+    const auto read = [&](int64_t t, int64_t p) {
+        return (made.first + p * made.step + g.pad[k] - made.taps[static_cast<size_t>(t)] * g.dilation[k]) / made.step;
+    };
+    made.axis = axis_of(count, taps, g.out[k], 1, stride, read, [](int64_t) { return int64_t{-1}; });
+    const int64_t apart = taps > 1 ? (made.taps[0] - made.taps[1]) * g.dilation[k] / made.step : 1;
+    made.axis.kernel.joined = apart == 1;
+    if (taps > 0 && count > 0)
+        set_places(made.axis, count - 1 + (taps - 1) * apart + 1, 1, apart, [&](int64_t u) {
+            const int64_t pixel = read(0, 0) + u;
+            return pixel >= 0 && pixel < g.out[k] ? pixel : -1;
+        });
     return made;
 }
 

@@ -20,7 +20,7 @@ int64_t pixel_at(int64_t at, int64_t size, PaddingMode mode);
 struct Axis {
     cpu::ConvAxis kernel;
     std::vector<int32_t> lists;
-    cpu::ConvPlaces place{};  // of results that read an image
+    cpu::ConvPlaces place{};
     std::vector<int32_t> pixels;
 };
 

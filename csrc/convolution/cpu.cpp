@@ -55,16 +55,56 @@ bool serves_as_it_is(const Product& p, const Level& l, bool channels_last) {
     return (p.weight_channel == taps || p.channels == 1) && k % l.tile.group == 0 && p.weight_row % l.tile.group == 0;
 }
 
-// Few channels, whose windows are read from padded rows of the image: bytes of such a row, or 0. Lanes are channels of
-// the result; where those lie apart, few lanes may be idle.
-int64_t direct_row(const Product& p, const Level& l, bool channels_last) {
-    const int64_t row = p.places[2].count * p.channels * size_of(p.dtype);
-    const int64_t rows = p.axes[0]->taps * p.axes[1]->taps, lanes = round_up(p.rows, int64_t{l.tile.lanes});
-    const bool lies = channels_last || (p.out.axis[2] == 1 && 4 * lanes <= 5 * p.rows);
-    const bool serves = lies && entries().direct[static_cast<int>(p.dtype)] != nullptr &&
-                        p.places[2].pixel != nullptr && p.places[2].dilation == 1 && p.channels <= kDirectChannels &&
-                        rows <= cpu::kDirectRuns && rows * p.axes[2]->taps * p.channels <= l.depth;
-    return serves && row * rows * p.places[1].dilation <= kDirectBytes ? row : 0;
+// A product whose windows are read from padded rows of the image; `rows` of the result at a time, 0 where it doesn't
+// serve.
+struct Direct {
+    cpu::ConvRuns run;
+    int64_t row_bytes = 0, rows = 0;
+    bool wide = false;  // tiles of few positions and many channels
+};
+
+Direct plan_direct(const Product& p, const Level& l, bool channels_last) {
+    Direct made;
+    const cpu::ConvPlaces *z = &p.places[0], *y = &p.places[1], *x = &p.places[2];
+    if (entries().direct[static_cast<int>(p.dtype)] == nullptr || !x->pixel || !y->pixel || !z->pixel) return made;
+    const int64_t size = size_of(p.dtype), c = p.channels, width = p.axes[2]->positions;
+    const int64_t rows = p.axes[0]->taps * p.axes[1]->taps, taps = rows * p.axes[2]->taps;
+    if (taps == 0 || c == 0) return made;
+    const bool few = c <= kDirectChannels;
+    // lanes are channels of the result; where those lie apart, few lanes may be idle
+    const int64_t lanes = round_up(p.rows, int64_t{l.tile.lanes});
+    if (!channels_last && (p.out.axis[2] != 1 || 4 * lanes > 5 * p.rows)) return made;
+    if (!few && (taps == 1 || p.source.stride[1] != 1 || width < kDirectWidth)) return made;
+    for (int k = 0; k < kSpatial; ++k)  // most pixels of a row are read
+        if (!few && p.places[static_cast<size_t>(k)].step > p.axes[static_cast<size_t>(k)]->taps) return made;
+    cpu::ConvRuns& run = made.run;
+    const bool joined = x->dilation == 1 && c * size < kDirectPixel;
+    run.taps = joined ? p.axes[2]->taps : 1;
+    // pixels of whole pages would lie in the same sets of the first cache
+    run.pixel = c * size < kDirectPixel ? c : cpu::packed_row(c * size, 1) / size;
+    run.chunks = joined ? 1 : ceil_div(c, l.depth);
+    run.elements = joined ? run.taps * c : c / run.chunks;
+    run.count = taps / run.taps * run.chunks;
+    if (run.chunks * (c / run.chunks) != c || (run.chunks > 1 && run.elements % 2 != 0) ||
+        run.count > cpu::kDirectRuns || run.elements > l.depth)
+        return made;
+    run.at_once = std::min(run.count, std::max<int64_t>(1, l.depth / run.elements));
+    run.at_once = ceil_div(run.count, ceil_div(run.count, run.at_once));
+    made.row_bytes = x->count * run.pixel * size;
+    made.wide = width >= 11 * ceil_div(width, int64_t{l.mr}) * l.mr / 12;
+    const int64_t reach = (p.axes[1]->taps - 1) * y->dilation + 1;
+    const int64_t fit = (kDirectBytes / (made.row_bytes * p.axes[0]->taps) - reach) / y->step + 1;
+    int64_t most = fit;
+    if (run.at_once < run.count) most = std::min(most, kDirectBytes / (width * l.nr() * l.tile.acc));
+    if (fit < 1) return made;
+    made.rows = std::clamp<int64_t>(most, 1, p.axes[1]->positions);
+    // a weight larger than the second cache is read for several images
+    const int64_t height = p.axes[1]->positions, image = (height - 1) * y->step + reach;
+    if (made.rows == height && height * width <= kDirectFew && p.images > 1)
+        made.rows *= std::clamp<int64_t>(
+            kDirectFew / (height * width), 1,
+            std::min(p.images * p.axes[0]->positions, 2 * kDirectBytes / (image * made.row_bytes * p.axes[0]->taps)));
+    return made;
 }
 
 void run_product(const Product& p) {
@@ -75,10 +115,10 @@ void run_product(const Product& p) {
     const int64_t k = t.source.k(), positions = t.source.positions() * p.images;
     if (positions == 0 || p.rows == 0) return;
     t.channels_last = p.out.channel == 1 && p.rows > 1 && p.out.axis[2] != 1;
-    const int64_t row = direct_row(p, level_of(p.dtype, p.rows), t.channels_last);
-    const bool direct = row > 0;
-    t.channels_last = t.channels_last || direct;
-    const Level l = level_of(p.dtype, t.channels_last ? p.rows : positions);
+    const Direct plan = plan_direct(p, level_of(p.dtype, p.rows), t.channels_last);
+    const bool direct = plan.rows > 0;
+    t.channels_last = t.channels_last || direct, t.run = plan.run;
+    const Level l = level_of(p.dtype, direct && !plan.wide ? 0 : t.channels_last ? p.rows : positions);
     t.dense = is_dense(p.out, p.axes) && is_dense(p.preact, p.axes) && is_dense(p.residual, p.axes);
     t.mr = l.mr, t.nv = l.nv;
     std::copy(p.places.begin(), p.places.end(), t.place);
@@ -96,21 +136,18 @@ void run_product(const Product& p) {
                   row_grain = t.channels_last ? l.nr() : 1;
     const int threads = cpu::threads_for(positions * p.rows * p.groups * std::max<int64_t>(k, 1), kCost);
     const int64_t each_group = p.groups % threads == 0 ? 1 : p.groups >= 8 * threads ? 1 : threads;
-    const bool by_rows = !direct && positions < 2 * grain * each_group && ceil_div(p.rows, row_grain) >= each_group;
+    const int64_t shares = positions / grain;  // of which the last of a thread may be left idle
+    const bool uneven = direct ? 10 * round_up(shares, each_group) > 11 * shares : shares < 2 * each_group;
+    const bool by_rows = uneven && ceil_div(p.rows, row_grain) >= each_group;
     const int64_t splits = by_rows ? each_group : 1;
     const int64_t blocks = by_rows ? 1 : std::min(each_group, ceil_div(positions, grain));
-    const int64_t run = p.axes[2]->taps * p.channels;
-    const int64_t k_units = direct ? k / run * l.units(run) : l.units(k);
+    const int64_t k_units = direct ? plan.run.count * l.units(plan.run.elements) : l.units(k);
     const int64_t row_bytes = std::max<int64_t>(1, k_units * l.tile.unit);
     const int64_t whole = t.channels_last ? t.mr : l.nr();  // what a tile has of them
     const int64_t most_block = std::max(t.channels_last ? 2 * whole : whole, kGathered / row_bytes / whole * whole);
     const int64_t share = ceil_div(positions, blocks);
     int64_t block = std::min(most_block, round_up(ceil_div(share, ceil_div(share, most_block)), whole));
-    if (direct) {  // rows of the image, and those of a window more
-        const int64_t reach = (p.axes[1]->taps - 1) * p.places[1].dilation + 1;
-        const int64_t fit = kDirectBytes / (row * p.axes[0]->taps) - reach;
-        block = std::clamp<int64_t>(fit / p.places[1].step + 1, 1, p.axes[1]->positions) * width;
-    }
+    if (direct) block = plan.rows * width;
     t.block = block;
 
     const bool as_is = serves_as_it_is(p, l, t.channels_last);
@@ -119,14 +156,18 @@ void run_product(const Product& p) {
                                                  : p.rows * cpu::packed_row(l.units(k), l.tile.unit);
     t.weight_ld = as_is ? p.weight_row / l.tile.group : cpu::packed_row(l.units(k), l.tile.unit);
     Layout work;
-    work.add(direct ? ((block / width - 1) * p.places[1].step + (p.axes[1]->taps - 1) * p.places[1].dilation + 1) *
-                          p.axes[0]->taps * row
+    const int64_t image_rows =
+        direct ? (plan.rows - 1) * p.places[1].step + (p.axes[1]->taps - 1) * p.places[1].dilation + 1 : 0;
+    work.add(direct            ? image_rows * p.axes[0]->taps * plan.row_bytes
              : t.channels_last ? block * cpu::packed_row(l.units(k), l.tile.unit) * l.tile.unit
                                : round_up(block, l.nr()) * l.units(k) * l.tile.unit);
     const int64_t taps = t.source.taps();
     t.work_scratch = work.add(
         std::max({l.nr() * std::max<int64_t>(256, 2 * taps), std::max(l.nr(), kPackedRows) * k, k + 64}) * size);
-    t.work_sums = work.add((direct ? t.mr + cpu::kDirectAcross : t.channels_last ? block : p.rows) * l.nr() * acc);
+    t.work_sums = work.add((direct            ? (plan.run.at_once < plan.run.count ? block : t.mr) + cpu::kDirectAcross
+                            : t.channels_last ? block
+                                              : p.rows) *
+                           l.nr() * acc);
     t.work_segments = work.add((std::max(block, direct ? p.places[2].count : 0) + 1) *
                                static_cast<int64_t>(sizeof(cpu::ConvSegment)));
     Layout all;
@@ -151,7 +192,7 @@ void run_product(const Product& p) {
                                 memory + packed + g * weight_units * l.tile.unit,
                                 t.weight_ld,
                                 l.nr(),
-                                direct ? p.axes[2]->taps : taps,
+                                direct && plan.run.chunks == 1 ? plan.run.taps : taps,
                                 r,
                                 std::min(p.rows, r + some),
                                 memory + each + work.bytes * tid + t.work_scratch};
@@ -237,7 +278,10 @@ void data_gradient_by_phases(const DataGradient& p) {
                              out,
                              {},
                              {},
-                             p.bias});
+                             p.bias,
+                             Activation::identity,
+                             {0, 0},
+                             {phases[0].axis.place, phases[1].axis.place, phases[2].axis.place}});
             }
 }
 

@@ -17,8 +17,11 @@ inline constexpr int64_t kGathered = 512 << 10;  // bytes of a gathered block: h
 inline constexpr int64_t kPackedRows = 16;       // of a weight at a time: as many streams
 inline constexpr int64_t kDepthBytes = 1536;     // of k that is summed in registers
 
-// Few channels are read from padded rows of the image, which stay in the second cache.
-inline constexpr int64_t kDirectChannels = 8, kDirectBytes = 128 << 10;
+// Windows read from padded rows of the image: bytes of such rows, and of sums, at a time; few channels, which always
+// are; positions of a row that fill a tile's registers well enough; bytes of a pixel from which on each tap is a run by
+// itself.
+inline constexpr int64_t kDirectBytes = 192 << 10, kDirectChannels = 8, kDirectWidth = 6, kDirectPixel = 512;
+inline constexpr int64_t kDirectFew = 512;  // positions of several images that meet a panel of the weight
 
 struct Level {
     const cpu::MatmulTile& tile;

@@ -90,10 +90,11 @@ ConvolutionPlan plan_convolution(const ConvolutionShape& s, const Gpu& gpu, int6
     p.group = std::clamp<int>(static_cast<int>(std::lround(std::sqrt(wave * t.n / t.m))), 1, 16);
     p.group = std::min(p.group, std::max(p.tiles_m, 1));
     p.workspace_pitch = round_up(s.n, 4);
-    // Parts of k, each of at least eight tiles, until every multiprocessor is full.
+    // Parts of k until every multiprocessor is full, each of at least eight tiles, or of four whose numbers are added
+    // one after the other by a thread.
     const int64_t blocks = std::max<int64_t>(int64_t{p.tiles_m} * p.tiles_n * s.groups, 1);
     const int64_t steps = ceil_div(s.k, t.k);
-    int64_t splits = std::min(static_cast<int64_t>(wave) / blocks, steps / 8);
+    int64_t splits = std::min(static_cast<int64_t>(wave) / blocks, steps / (t.k > 16 ? 8 : 4));
     const int64_t number = s.dtype == DType::f64 ? 8 : 4;
     const int64_t bytes = std::max<int64_t>(s.groups * s.m * p.workspace_pitch * number * chunks, 1);
     splits = std::clamp<int64_t>(std::min(splits, kMostPartialSums / bytes), 1, 1024);

@@ -20,8 +20,8 @@ using convolution::kSpatial;
 // channel.
 inline constexpr int64_t kConvRows = 64;
 
-// Rows of a window, over height and depth, that a direct product takes.
-inline constexpr int64_t kDirectRuns = 64;
+// Runs of memory that a window may consist of in a direct product.
+inline constexpr int64_t kDirectRuns = 128;
 
 // Positions whose sums it collects before it writes them, where the channels of a position lie apart.
 inline constexpr int64_t kDirectAcross = 144;
@@ -64,6 +64,14 @@ struct ConvTarget {
     int64_t axis[kSpatial] = {};
 };
 
+// A window of a direct product: `count` runs of so many elements side by side, in padded rows whose pixels lie `pixel`
+// elements apart. A run is a row of the window, a tap of it, or a part of a tap's channels; `at_once` of them are
+// summed in registers.
+struct ConvRuns {
+    int64_t count = 0, elements = 0, taps = 1, chunks = 1, at_once = 0;
+    int64_t pixel = 0;
+};
+
 // A run of positions of one row (or, of a target that is dense, of one image) in a block.
 struct ConvSegment {
     int32_t column, length;
@@ -90,8 +98,9 @@ struct ConvTask {
     int64_t r0 = 0, r1 = 0;        // channels of this task
     int64_t q0 = 0, q1 = 0;        // its positions, counted over all images; whole rows of a direct product
     int64_t block = 0;             // positions gathered at a time
-    ConvPlaces place[kSpatial];    // of a direct product
-    int64_t kc = 0;                // depth whose sums stay in registers; even
+    ConvPlaces place[kSpatial];    // of a direct product, and so is
+    ConvRuns run;
+    int64_t kc = 0;  // depth whose sums stay in registers; even
     int mr = 0, nv = 0;
     char* work = nullptr;                                        // 64-byte aligned
     int64_t work_scratch = 0, work_sums = 0, work_segments = 0;  // offsets

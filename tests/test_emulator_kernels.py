@@ -22,7 +22,7 @@ pytestmark = [
 ROUNDOFF = {torch.float64: 2**-53, torch.float32: 2**-24, torch.bfloat16: 2**-8, torch.float16: 2**-11}
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f64": torch.float64}
 ENDINGS = {dtype: name for name, dtype in DTYPES.items()} | {torch.float32: "f32"}
-OF_IMAGES = ("convolution_", "pool_", "unpool_", "rearrangement_", "resample_")
+OF_IMAGES = ("convolution_", "pool_", "unpool_", "rearrangement_", "resample_", "grid_sample_")
 
 
 def products() -> list[str]:
@@ -148,6 +148,14 @@ def others_of_images(make: Callable[..., torch.Tensor]) -> Iterator[torch.Tensor
     yield F.pad(make(1, 3, 5, 6), (2, 1, 1, 2), "reflect")
     yield F.fold(F.unfold(make(1, 3, 6, 6), 3), 6, 3)
     yield F.interpolate(make(1, 3, 5, 6), (7, 9), mode="bilinear")
+    for mode, *size in (
+        ("bilinear", 5, 6),
+        ("bilinear", 3, 4, 5),
+        ("nearest", 5, 6),
+        ("nearest", 3, 4, 5),
+        ("bicubic", 5, 6),
+    ):
+        yield F.grid_sample(make(1, 3, *size), make(1, *size, len(size)), mode, align_corners=False)
 
 
 @pytest.mark.parametrize("dtype", ROUNDOFF, ids=str)

@@ -72,6 +72,23 @@ def test_few_channels(last: bool, mode: str, dtype: torch.dtype, seed: int) -> N
         assert torch.equal(got, want.to(dtype)), (channels, window, stride)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_many_small_images_with_channels_innermost(dtype: torch.dtype, seed: int) -> None:
+    """Several meet a panel of the weight at a time; pixels of a page are padded; some phases of a stride have no tap."""
+    make = Maker.seeded(seed, dtype=dtype)
+
+    def check(face: str, image: tuple[int, ...], weight: tuple[int, ...], *numbers: Any) -> None:
+        x, w = make.grid(*image).to(memory_format=LAST[len(image) - 2]), make.grid(*weight, limit=4)
+        want = getattr(TF, face)(x.double(), w.double(), None, *numbers)
+        assert torch.equal(getattr(F, face)(x, w, None, *numbers), want.to(dtype)), (face, image, weight)
+
+    check("conv2d", (9, 40, 9, 9), (33, 40, 3, 3), 1, 1)
+    check("conv2d", (5, 256, 7, 8), (70, 256, 3, 3), 1, 1)
+    check("conv2d", (2, 130, 8, 9), (64, 130, 5, 5), 1, 2)
+    check("conv3d", (2, 17, 6, 3, 12), (5, 17, 1, 3, 4), 1, (0, 1, 1), (1, 1, 3))
+    check("conv_transpose3d", (2, 17, 6, 3, 12), (17, 5, 1, 3, 4), (2, 1, 1), (0, 1, 1), 0, 1, (3, 1, 3))
+
+
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize(
     ("stride", "padding", "output_padding", "dilation"), [(2, 1, 1, 1), (1, 0, 2, 3), (2, 2, 2, 3), (3, 1, 2, 1)]

@@ -156,8 +156,10 @@ void run_product(const Product& p) {
                                                  : p.rows * cpu::packed_row(l.units(k), l.tile.unit);
     t.weight_ld = as_is ? p.weight_row / l.tile.group : cpu::packed_row(l.units(k), l.tile.unit);
     Layout work;
+    const int64_t height = p.axes[1]->positions, images = ceil_div(plan.rows, height);
     const int64_t image_rows =
-        direct ? (plan.rows - 1) * p.places[1].step + (p.axes[1]->taps - 1) * p.places[1].dilation + 1 : 0;
+        ((std::min(plan.rows, height) - 1) * p.places[1].step + (p.axes[1]->taps - 1) * p.places[1].dilation + 1) *
+        images;
     work.add(direct            ? image_rows * p.axes[0]->taps * plan.row_bytes
              : t.channels_last ? block * cpu::packed_row(l.units(k), l.tile.unit) * l.tile.unit
                                : round_up(block, l.nr()) * l.units(k) * l.tile.unit);

@@ -258,6 +258,7 @@ void pack_weight(const cpu::ConvPackTask& t) {
     const int64_t k = t.channels * t.taps, units = (k + L::group - 1) / L::group;
     const S* const data = static_cast<const S*>(t.data);
     S* const rows = reinterpret_cast<S*>(t.work);
+    if (k == 0) return;
     if (t.channels_last && t.row == 1 && t.channels % L::group == 0) {  // columns of a panel lie side by side
         for (int64_t r = t.r0; r < t.r1; r += t.panel) {
             const int64_t width = t.r1 - r < t.panel ? t.r1 - r : t.panel, ld = (width + L::W - 1) / L::W * L::W;

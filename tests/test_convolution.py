@@ -74,7 +74,7 @@ def test_few_channels(last: bool, mode: str, dtype: torch.dtype, seed: int) -> N
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_many_small_images_with_channels_innermost(dtype: torch.dtype, seed: int) -> None:
-    """Several meet a panel of the weight at a time; pixels of a page are padded; some phases of a stride have no tap."""
+    """Several meet a panel of the weight at once; large pixels are padded; some phases of a stride have no tap."""
     make = Maker.seeded(seed, dtype=dtype)
 
     def check(face: str, image: tuple[int, ...], weight: tuple[int, ...], *numbers: Any) -> None:

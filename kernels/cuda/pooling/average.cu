@@ -35,11 +35,14 @@ __device__ __forceinline__ void pool_average(const PoolParams& p) {
         const PoolRange rw = pool_window(p.dim[2], at[4]);
         C sum = 0;
         for (int64_t d = rd.begin; d < rd.end; ++d)
-            for (int64_t h = rh.begin; h < rh.end; ++h)
+            for (int64_t h = rh.begin; h < rh.end; ++h) {
+                C row = 0;  // long sums round less in parts
                 for (int64_t w = rw.begin; w < rw.end; ++w) {
                     const C x = load<T>(p.in.data, offset_of(p.in, at, d, h, w));
-                    sum += p.norm != 0 ? pool_power(x, p.norm) : x;
+                    row += p.norm != 0 ? pool_power(x, p.norm) : x;
                 }
+                sum += row;
+            }
         sum /= pool_divisor<C>(p, at[2], at[3], at[4]);
         if (p.norm != 0) sum = pool_power(sum * static_cast<C>(p.full), 1 / p.norm);
         store<T>(p.out.data, offset_of(p.out, at), sum);

@@ -71,14 +71,14 @@ def test_parts_are_waited_for(parts: Callable[..., str]) -> None:
 
 def test_wrong_numbers_of_a_cache_reach_no_other_rows(parts: Callable[..., str]) -> None:
     """On a GPU the host sees neither lengths nor pages: what has no place is not written, what is read exists."""
-    cache, rows = np.zeros((3, 8, 4), np.float32), np.arange(1, 17, dtype=np.float32).reshape(4, 4)
-    table = np.array([[0, 9], [1, 2], [2, 1], [-4, 10**6]], np.int64)
-    read = np.full((4, 2), -1, np.int64)
+    cache, rows = np.zeros((3, 8, 4), np.float32), np.arange(1, 21, dtype=np.float32).reshape(5, 4)
+    table = np.array([[0, 9], [1, 2], [2, 1], [-4, 10**6], [3, 0]], np.int64)
+    read = np.full((5, 2), -1, np.int64)
     emulator().launch(
-        parts("cache"), [cache, rows, np.array([6, -9, 10**9, 2]), table, read], block=(256, 1, 1),
+        parts("cache"), [cache, rows, np.array([6, -9, 10**9, 2, 1]), table, read], block=(256, 1, 1),
         name="unchecked_numbers",
     )  # fmt: skip
-    assert read.tolist() == [[0, 2], [1, 2], [2, 1], [0, 2]]
+    assert read.tolist() == [[0, 2], [1, 2], [2, 1], [0, 2], [2, 0]]
     assert (cache[0, 6] == rows[0]).all()
     cache[0, 6] = 0
     assert not cache.any()

@@ -38,8 +38,8 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-demo: build  ## train a perceptron, an MLP and three transformers, our kernels beside torch.nn (4 minutes)
-	@$(BIN)/neurokern demo
+demo: build  ## train nine networks: perceptron, MLP, CNN, ResNet, autoencoder, DCGAN, 3 transformers, ours beside torch.nn (4 minutes)
+	@$(BIN)/neurokern demo --output build/demo
 
 test: build lint  ## everything that needs no GPU (at most 20 minutes on 2 cores)
 	$(SAY) "tests"

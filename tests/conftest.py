@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,9 @@ QUICK_EMULATOR_TESTS = {f"test_emulator_{part}" for part in ("async", "checkers"
 
 # fused with a linear layer, two activations stand for all in `make check`
 QUICK_FUSED = {"linear-relu", "linear-gelu"}
+
+# in `make check`, ops of two dims stand for those of one and three, and two instruction sets for all
+OF_IMAGES = {"convolution", "pooling", "rearrangement", "resampling"}
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -67,6 +71,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
         params = item.callspec.params if hasattr(item, "callspec") else {}
         if (spec := params.get("spec")) and spec.id.startswith("linear-") and spec.id not in QUICK_FUSED:
+            item.add_marker(pytest.mark.slow)
+        level = getattr(params.get("target"), "level", "")
+        of_images = (spec := params.get("spec")) and spec.family in OF_IMAGES
+        if of_images and (level in ("scalar", "avx512") or re.search("[13]d", spec.id)):
             item.add_marker(pytest.mark.slow)
         # the kernels of second derivatives are the same source for every dtype
         if getattr(item, "originalname", "") == "test_second_derivatives" and params.get("dtype") in HALVES:

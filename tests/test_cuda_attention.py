@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
-import shutil
-import subprocess
-from collections import Counter
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
 import neurokern
@@ -19,6 +13,7 @@ import pytest
 import torch
 from neurokern import _C
 from neurokern.backends import emulation
+from neurokern.testing import sass
 from torch import Tensor
 
 pytestmark = [
@@ -306,88 +301,23 @@ def test_nothing_spills() -> None:
     assert [r for r in rows if r.get("stack") or r.get("spill_stores") or r.get("spill_loads")] == []
 
 
-def tools() -> str | None:
-    """A folder with cuobjdump: the machine's, or the one that Triton's package carries."""
-    if found := shutil.which("cuobjdump"):
-        return str(Path(found).parent)
-    spec = find_spec("triton")
-    folder = Path(spec.origin).parent / "backends" / "nvidia" / "bin" if spec and spec.origin else None
-    return str(folder) if folder and (folder / "cuobjdump").is_file() else None
+needs_cuobjdump = pytest.mark.skipif(sass.tools() is None, reason="no cuobjdump on this machine")
 
 
-def shortest_turn(code: list[tuple[int, str]], products: int, copies: int) -> Counter:
-    """The instructions of one turn of the main loop, on its shortest path with so many HMMA and LDGSTS."""
-    place = {address: i for i, (address, _) in enumerate(code)}
-    names = [re.sub(r"^@!?U?P\w+ ", "", text).split()[0] for _, text in code]
-    first = names.index(next(n for n in names if n.startswith("HMMA")))
-    last = max(i for i, n in enumerate(names) if n.startswith("HMMA"))
-    jumps = {i: place[int(m[1], 16)] for i, (_, t) in enumerate(code) if (m := re.search(r"\bBRA.* (0x[0-9a-f]+)$", t))}
-    back = [(i, to) for i, to in jumps.items() if i > last and to < first]
-    back = [(i, to) for i, to in back if to == max(t for _, t in back)]  # of the innermost loop
-    best = None
-    for end, start in back:
-        states = {(start, 0, 0): (0, None)}
-        queue = [(start, 0, 0)]
-        while queue:
-            ahead = []
-            for state in queue:
-                i, done, copied = state
-                done += names[i].startswith("HMMA")
-                copied += names[i].startswith("LDGSTS")
-                if i == end and (done, copied) == (products, copies):
-                    path = Counter()
-                    at = state
-                    while at is not None:
-                        path[names[at[0]]] += 1
-                        at = states[at][1]
-                    if best is None or path.total() < best.total():
-                        best = path
-                    continue
-                guarded = code[i][1].startswith("@")
-                following = [jumps[i]] if i in jumps else []
-                if i not in jumps or guarded:
-                    following.append(i + 1)
-                for j in following:
-                    fresh = (j, done, copied)
-                    if j < len(code) and j > start and fresh not in states and done <= products and copied <= copies:
-                        states[fresh] = (states[state][0] + 1, state)
-                        ahead.append(fresh)
-            queue = ahead
-    assert best is not None
-    return best
-
-
-def machine_code(fatbin: str, kernel: str) -> dict[str, list[tuple[int, str]]]:
-    """Addresses and instructions of a kernel, for each architecture."""
-    folder = tools()
-    if folder is None:
-        pytest.skip("no cuobjdump on this machine")
-    text = subprocess.run(
-        [f"{folder}/cuobjdump", "-sass", "-fun", kernel, str(Path(_C.cuda_info()["kernel_dir"]) / f"{fatbin}.fatbin")],
-        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    code: dict[str, list[tuple[int, str]]] = {}
-    arch = ""
-    for line in text.splitlines():
-        if m := re.match(r"\s*arch = (\w+)", line):
-            arch = m[1]
-        elif m := re.match(r"\s+/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;", line):
-            code.setdefault(arch, []).append((int(m[1], 16), m[2]))
-    return code
-
-
+@needs_cuobjdump
 @pytest.mark.parametrize(("size", "copies", "scores", "most"), [(64, 8, 64, 9), (128, 8, 32, 12), (256, 8, 16, 25)])
 def test_instructions_beside_the_products(size: int, copies: int, scores: int, most: float) -> None:
     """bf16: of a warp's turn, `scores` for each lane, what is no HMMA, for each of them; no row exceeds its maximum."""
-    for arch, code in machine_code("attention_mma_forward_bf16", f"attention_mma_bf16_{size}").items():
-        turn = shortest_turn(code, products=128, copies=copies)
+    for arch, code in sass.machine_code("attention_mma_forward_bf16", f"attention_mma_bf16_{size}").items():
+        turn = sass.shortest_turn(code, products=128, copies=copies)
         beside = turn.total() - sum(n for name, n in turn.items() if name.startswith("HMMA"))
         assert beside / scores <= most, (arch, beside / scores, sorted(turn.items()))
 
 
+@needs_cuobjdump
 def test_instructions_of_few_rows() -> None:
     """bf16, size 128: a warp's turn of 16 rows and 16 of 64 keys is a fifth of the time that the keys and values take,
     1,600 clocks at 20 bytes a clock, where two blocks share a multiprocessor's four schedulers."""
-    for arch, code in machine_code("attention_mma_split_bf16", "attention_split_bf16_128_1").items():
-        turn = shortest_turn(code, products=32, copies=16)
+    for arch, code in sass.machine_code("attention_mma_split_bf16", "attention_split_bf16_128_1").items():
+        turn = sass.shortest_turn(code, products=32, copies=16)
         assert turn.total() <= 370, (arch, turn.total(), sorted(turn.items()))

@@ -1,5 +1,5 @@
-"""What the families' kernels are made of, kernels/cuda/tile and product, in other hands than matmul's: attention, a
-convolution as an implicit product, persistent blocks, mbarriers, warps that only copy. Kernels: tests/parts."""
+"""What the families' kernels are made of, kernels/cuda/tile and product, in other hands than matmul's: attention,
+persistent blocks, mbarriers, warps that only copy. Kernels: tests/parts."""
 
 from __future__ import annotations
 
@@ -82,42 +82,6 @@ def test_wrong_numbers_of_a_cache_reach_no_other_rows(parts: Callable[..., str])
     assert (cache[0, 6] == rows[0]).all()
     cache[0, 6] = 0
     assert not cache.any()
-
-
-@pytest.mark.parametrize(
-    ("image", "weight", "stride", "padding", "dilation"),
-    [
-        ((2, 8, 9, 10), (24, 8, 3, 3), 1, 1, 1),
-        ((1, 64, 7, 7), (70, 64, 1, 1), 1, 0, 1),
-        ((3, 16, 12, 11), (8, 16, 3, 2), 2, 1, 1),
-        ((1, 24, 13, 13), (9, 24, 3, 3), 1, 4, 3),
-        ((1, 72, 5, 6), (64, 72, 5, 5), 3, 2, 1),
-    ],
-)
-def test_convolution(
-    parts: Callable[..., str],
-    image: tuple[int, ...],
-    weight: tuple[int, ...],
-    stride: int,
-    padding: int,
-    dilation: int,
-) -> None:
-    """(n, p, q) and (r, s, c) are decoded by the walk, channels first by the place of results; nothing else is new."""
-    ptx = parts("convolution")
-    x, w = torch.randn(image).bfloat16(), torch.randn(weight).bfloat16()
-    want = torch.nn.functional.conv2d(x.double(), w.double(), None, stride, padding, dilation)
-    out = np.full(tuple(want.shape), 0x7FFF, np.uint16)
-    n, c, h, wide = image
-    sizes = np.array([n, h, wide, c, weight[0], *weight[2:], stride, padding, dilation], np.int32)
-    blocks = -(-(want.numel() // weight[0]) // 64) * -(-weight[0] // 64)
-    arguments = [out, bits(x.permute(0, 2, 3, 1)), bits(w.permute(0, 2, 3, 1)), sizes]
-    emulator().launch(
-        ptx, arguments, grid=(blocks, 1, 1), block=(128, 1, 1), shared=3 * 128 * 128, name="convolution_bf16",
-        within=WITHIN[torch.bfloat16],
-    )  # fmt: skip
-    terms = torch.nn.functional.conv2d(x.double().abs(), w.double().abs(), None, stride, padding, dilation)
-    error = (numbers(out, torch.bfloat16) - want).abs()
-    assert (error <= 2.0**-8 * want.abs() + 2.0**-20 * terms).all(), error.max()
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])

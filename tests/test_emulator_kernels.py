@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import neurokern
@@ -20,6 +21,8 @@ pytestmark = [
 
 ROUNDOFF = {torch.float64: 2**-53, torch.float32: 2**-24, torch.bfloat16: 2**-8, torch.float16: 2**-11}
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f64": torch.float64}
+ENDINGS = {dtype: name for name, dtype in DTYPES.items()} | {torch.float32: "f32"}
+OF_IMAGES = ("convolution_", "pool_", "unpool_", "rearrangement_", "resample_", "grid_sample_")
 
 
 def products() -> list[str]:
@@ -119,11 +122,59 @@ def test_each_kernel_but_products(dtype: torch.dtype, seed: int) -> None:
         with torch.no_grad():
             F.attention_with_kv_cache(q, cache, cache.clone(), new, new, cache_seqlens=lengths, num_splits=2)
         ran |= {entry.kernel for entry in launches}
-    ending = {torch.float64: "f64", torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]
-    built = {k for k in kernels_built() if k.endswith(f"_{ending}")} - set(_C.matmul_kernels())
+    built = {k for k in built_for(dtype) if not k.startswith(OF_IMAGES)} - set(_C.matmul_kernels())
     # launched behind another, so not in the trace under their own names
-    missing = built - ran - {f"elementwise_finish_{ending}"}
+    missing = built - ran - {f"elementwise_finish_{ENDINGS[dtype]}"}
     assert not missing, f"never launched: {sorted(missing)}"
+
+
+def convolutions(make: Callable[..., torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Results of depthwise ones in both layouts, windows that no tile takes, padding that is read, and k in parts."""
+    for last in (False, True):
+        x = make(1, 16, 6, 7)
+        x = x.to(memory_format=torch.channels_last) if last else x
+        yield F.conv2d(x, make(16, 1, 3, 3), make(16), 1, 1, 1, 16)
+    yield F.conv1d(make(1, 2, 50), make(3, 2, 31), make(3))
+    yield F.conv2d(make(1, 8, 6, 6), make(8, 8, 3, 3), make(8), 1, 1, padding_mode="reflect")
+    yield F.conv2d(make(1, 512, 3, 3), make(8, 512, 3, 3), None, 1, 1)
+
+
+def others_of_images(make: Callable[..., torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Results of pools, rearrangements and interpolation."""
+    yield F.avg_pool2d(make(1, 3, 8, 8), 3, 2)
+    y, at = F.max_pool2d(make(1, 3, 8, 8), 2, return_indices=True)
+    yield F.max_unpool2d(y, at, 2)
+    yield F.pixel_shuffle(make(1, 8, 4, 4), 2)
+    yield F.pad(make(1, 3, 5, 6), (2, 1, 1, 2), "reflect")
+    yield F.fold(F.unfold(make(1, 3, 6, 6), 3), 6, 3)
+    yield F.interpolate(make(1, 3, 5, 6), (7, 9), mode="bilinear")
+    for mode, *size in (
+        ("bilinear", 5, 6),
+        ("bilinear", 3, 4, 5),
+        ("nearest", 5, 6),
+        ("nearest", 3, 4, 5),
+        ("bicubic", 5, 6),
+    ):
+        yield F.grid_sample(make(1, 3, *size), make(1, *size, len(size)), mode, align_corners=False)
+
+
+@pytest.mark.parametrize("dtype", ROUNDOFF, ids=str)
+def test_each_kernel_of_images(dtype: torch.dtype, seed: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+
+    def make(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=g).to(dtype).requires_grad_()
+
+    with neurokern.emulate(), neurokern.trace() as launches:
+        for results in (convolutions, others_of_images):
+            for y in results(make):
+                y.square().sum().backward()
+    missing = {k for k in built_for(dtype) if k.startswith(OF_IMAGES)} - {entry.kernel for entry in launches}
+    assert not missing, f"never launched: {sorted(missing)}"
+
+
+def built_for(dtype: torch.dtype) -> set[str]:
+    return {k for k in kernels_built() if k.endswith(f"_{ENDINGS[dtype]}")}
 
 
 def kernels_built() -> set[str]:

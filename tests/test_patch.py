@@ -320,7 +320,7 @@ def test_sharded_by_fsdp() -> None:
 class TestReport:
     def model(self) -> torch.nn.Module:
         return torch.nn.Sequential(
-            torch.nn.Linear(64, 256), torch.nn.GELU(), torch.nn.Conv1d(1, 1, 1), OwnForward(256, 8), torch.nn.ReLU(True)
+            torch.nn.Linear(64, 256), torch.nn.GELU(), torch.nn.BatchNorm1d(1), OwnForward(256, 8), torch.nn.ReLU(True)
         )
 
     def test_rows(self) -> None:
@@ -332,7 +332,7 @@ class TestReport:
             "": ("Sequential", False, "a container"),
             "0": ("Linear", True, ""),
             "1": ("GELU", True, ""),
-            "2": ("Conv1d", False, "no layer of ours for torch.nn.Conv1d"),
+            "2": ("BatchNorm1d", False, "no layer of ours for torch.nn.BatchNorm1d"),
             "3": ("OwnForward", False, "a forward of its own"),
             "4": ("ReLU", True, ""),
         }
@@ -359,7 +359,7 @@ class TestReport:
 
     def test_verbose(self, capsys: pytest.CaptureFixture[str]) -> None:
         neurokern.patch(self.model(), verbose=True)
-        assert "no layer of ours for torch.nn.Conv1d" in capsys.readouterr().out
+        assert "no layer of ours for torch.nn.BatchNorm1d" in capsys.readouterr().out
 
     def test_measures(self) -> None:
         model = neurokern.patch(self.model())

@@ -51,6 +51,11 @@ class TestRows:
             run()
         assert "neurokern::linear" in rows(run)
 
+    def test_parameters(self) -> None:
+        """Values of lists are recorded, and tuples are given as lists."""
+        (row,) = rows(lambda: F.conv2d(torch.randn(1, 2, 5, 5), torch.randn(3, 2, 3, 3), None, (2, 1), 1)).values()
+        assert row.concrete_inputs[4:8] == [[2, 1], [1, 1, 1, 1], [1, 1], 1]
+
     def test_every_family(self) -> None:
         x = torch.randn(4, 8, requires_grad=True)
         found = rows(lambda: F.softmax(F.layer_norm(F.glu(F.gelu(x)), [4]), -1).sum().backward())
@@ -78,6 +83,17 @@ class TestFlops:
         x, w = X.clone().requires_grad_(of_x), W.clone().requires_grad_(of_w)
         found = rows(lambda: F.linear(x, w, B).sum().backward(), with_flops=True)
         assert found["neurokern::linear_backward"].flops == 2 * 6 * 4 * 3 * (of_x + of_w)
+
+    @pytest.mark.parametrize(("of_x", "of_w"), [(True, True), (True, False), (False, True)])
+    @pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
+    def test_of_convolutions(self, name: str, of_x: bool, of_w: bool) -> None:
+        """Sizes of results depend on strides, which are in the row, as is what is wanted."""
+        x, w = torch.randn(2, 4, 9, 8, requires_grad=of_x), torch.randn(4, 4, 3, 3, requires_grad=of_w)
+        found = rows(lambda: getattr(F, name)(x, w, None, 2, 1).sum().backward(), with_flops=True)
+        pixels = 5 * 4 if name == "conv2d" else 9 * 8
+        forward, backward = (r.flops for n, r in sorted(found.items()))
+        assert forward == 2 * 2 * pixels * 4 * 4 * 9
+        assert backward == forward * (of_x + of_w)
 
     def test_as_torch_counts_its_own(self) -> None:
         a, b = torch.randn(5, 6, 4), torch.randn(5, 4, 7)

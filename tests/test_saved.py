@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 
 # Of these torch has no function of its own: what it is put together from keeps more or other tensors.
 PUT_TOGETHER = {"attention", "swiglu", "geglu", "reglu", "squared_relu", "rrelu-noise"}
-# The product of input1 and weight, which both other gradients are made from, in the place of what it is made from.
-KEEPS_A_PRODUCT = {"bilinear"}
+# The product of input1 and weight, which both other gradients are made from, in the place of what it is made from; of
+# an affine grid the regular one, once for the batch, which torch makes again.
+KEEPS_A_PRODUCT = {"bilinear", "affine_grid-2d", "affine_grid-3d"}
 KEEPS_INPUT = "tanhshrink keeps its input, torch's the tanh of it"
 
 
@@ -104,4 +106,6 @@ def test_what_is_written_to_is_missed_only_where_torch_misses_it(
                 assert isinstance(theirs, Exception), f"{where}: {ours}"
                 assert "modified by an inplace operation" in str(ours), where
             elif not isinstance(theirs, Exception):
-                torch.testing.assert_close(ours, theirs, msg=lambda m: f"{where}: {m}")  # noqa: B023
+                # what was added to an argument shows in the first digits, the order of a sum in the last
+                close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)
+                close(ours, theirs, msg=lambda m: f"{where}: {m}")  # noqa: B023

@@ -23,9 +23,11 @@ if not INTERPRETED:
         attention,
         attention_backward,
         attention_cache,
+        convolution,
         matmul,
         normalization,
         random,
+        rearrangement,
         softmax,
     )  # fmt: skip
     from neurokern.kernels.triton._common import accumulator
@@ -166,6 +168,21 @@ def test_random_numbers(compiled, dtype):
     assert len(compiled) == 1
 
 
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+def test_every_rearrangement(compiled, dtype):
+    """Each mode of padding and of its gradient; windows."""
+    x, y = empty(2, 3, 8, 9, dtype=dtype), empty(2, 3, 11, 12, dtype=dtype)
+    for mode in rearrangement.MODES:
+        rearrangement.pad(y, x, mode, [0, 0, 1, 2], 1.0)
+        if mode != "constant":
+            rearrangement.pad_sums(x, y, mode, [0, 0, 1, 2])
+    columns = empty(2, 27, 72, dtype=dtype)
+    window = ([3, 3], [1, 1], [1, 1], [1, 1])
+    rearrangement.unfold(columns, x, *window)
+    rearrangement.fold(x, columns, *window)
+    assert len(compiled) == 9
+
+
 @pytest.mark.parametrize("rows", ROWS)
 def test_every_softmax(compiled, rows):
     """The three kinds with a dtype each on sm_90, the first on sm_80."""
@@ -299,6 +316,54 @@ def test_every_matmul_order(compiled, kind, transposed, monkeypatch):
     dtype = torch.bfloat16 if kind == "half" else torch.float32
     product(matmul.candidates(kind, device)[0], dtype, monkeypatch, 1024, transposed)
     multiplies(kind, compiled[0][1].asm["ptx"])
+
+
+def convolve(dtype: torch.dtype, tf32: bool, x: torch.Tensor, weight: torch.Tensor, groups: int, **geometry) -> None:
+    """Forward with everything fused and with nothing, and all gradients."""
+    numbers = {"stride": (1, 1, 1), "before": (0, 1, 1), "behind": (0, 1, 1), "dilation": (1, 1, 1)} | geometry
+    g = convolution.Geometry(**numbers, groups=groups)
+    walk = zip(x.shape[2:], g.before, g.behind, g.dilation, weight.shape[2:], g.stride, strict=True)
+    pixels = [(n + a + b - d * (k - 1) - 1) // s + 1 for n, a, b, d, k, s in walk]
+    last = torch.channels_last_3d if x.stride(1) == 1 else torch.contiguous_format
+    y = empty(x.shape[0], weight.shape[0], *pixels, dtype=dtype).to(memory_format=last)
+    bias = empty(weight.shape[0], dtype=dtype)
+    convolution.forward(y, x, weight, g, bias, y, y, GELU, 0.0, 0.0, tf32=tf32)
+    convolution.forward(y, x, weight, g, tf32=tf32)
+    convolution.data_gradient(x, y, weight, g, None if g.mode != "zeros" else empty(x.shape[1], dtype=dtype), tf32=tf32)
+    convolution.weight_gradient(weight, x, y, g, tf32=tf32)
+    convolution.channel_sums(bias, y)
+
+
+CONVOLUTIONS = {  # images, weights, groups, geometry
+    "3 x 3": ((8, 64, 1, 56, 56), (128, 64, 1, 3, 3), 1, {}),
+    "few channels, strides": ((8, 3, 1, 224, 224), (64, 3, 1, 7, 7), 1, {"stride": (1, 2, 2), "before": (0, 3, 3)}),
+    "groups": ((8, 64, 1, 14, 14), (64, 16, 1, 3, 3), 4, {"dilation": (1, 2, 1)}),
+    "depthwise": ((8, 96, 1, 28, 28), (96, 1, 1, 7, 7), 96, {}),
+    "three dims": ((2, 33, 8, 15, 17), (50, 33, 3, 3, 3), 1, {"before": (1, 1, 1), "stride": (2, 1, 2)}),
+    "reflect": ((2, 64, 1, 32, 32), (64, 64, 1, 3, 3), 1, {"mode": "reflect"}),
+    "replicate": ((2, 64, 1, 32, 32), (64, 64, 1, 3, 3), 1, {"mode": "replicate"}),
+    "circular": ((2, 64, 1, 32, 32), (64, 64, 1, 3, 3), 1, {"mode": "circular"}),
+}
+
+
+FORMS = [(f, d) for f in CONVOLUTIONS for d in (*ALL, "tf32") if f not in ("replicate", "circular") or d in HALF]
+
+
+@pytest.mark.parametrize("form, dtype", FORMS, ids=[f"{f}-{d}" for f, d in FORMS])
+def test_every_convolution(compiled, form, dtype):
+    """On sm_80 those whose kernels differ most."""
+    if driver.active.get_current_target().arch == 80 and form not in ("3 x 3", "groups", "three dims"):
+        pytest.skip("compiled for sm_90")
+    kind = "tf32" if dtype == "tf32" else matmul.kind_of(dtype, "ieee")
+    dtype = torch.float32 if dtype == "tf32" else dtype
+    image, weight, groups, geometry = CONVOLUTIONS[form]
+    last = torch.channels_last_3d if dtype in (torch.bfloat16, torch.float32) else torch.contiguous_format
+    x, w = empty(*image, dtype=dtype).to(memory_format=last), empty(*weight, dtype=dtype)
+    convolve(dtype, kind == "tf32", x, w, groups, **geometry)
+    products = [b.asm["ptx"] for k, b in compiled if k.fn.__name__ in ("product_kernel", "weight_kernel")]
+    assert bool(products) == (form != "depthwise")
+    for ptx in products:
+        multiplies(kind, ptx)
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=str)

@@ -8,7 +8,19 @@ from functools import partial
 
 from neurokern.bench.cases import Case
 
-from . import activation, attention, attention_backends, large, matmul, normalization, softmax
+from . import (
+    activation,
+    attention,
+    attention_backends,
+    convolution,
+    large,
+    matmul,
+    normalization,
+    pooling,
+    rearrangement,
+    resampling,
+    softmax,
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,8 @@ class Suite:
 
 
 def _tiny(device: str, quick: bool) -> list[Case]:
-    return activation.tiny(device, quick) + softmax.tiny(device, quick) + matmul.tiny(device, quick)
+    families = (activation, softmax, matmul, convolution)
+    return [case for family in families for case in family.tiny(device, quick)]
 
 
 SUITES = (
@@ -50,6 +63,21 @@ SUITES = (
     ),
     Suite("softmax", "softmax family", "softmax", Bound(2.0, 1.0), softmax.softmaxes),
     Suite("normalization", "layer_norm and rms_norm", "normalization", Bound(1.5, 1.0), normalization.norms),
+    Suite("pooling", "pooling, forward + backward", "pooling", Bound(1.5, 1.0), pooling.pools),
+    Suite(
+        "rearrangement",
+        "padding, shuffles and windows, forward + backward",
+        "rearrangement",
+        Bound(1.5, 0.9),
+        rearrangement.rearrangements,
+    ),
+    Suite(
+        "resampling",
+        "interpolation and samples at points, forward + backward",
+        "resampling",
+        Bound(1.5, 0.9),
+        resampling.resampling,
+    ),
     Suite("attention-f32", "attention, f32", "attention", Bound(1.4, 1.0), partial(attention.attention, "f32", False)),
     Suite(
         "attention-bf16", "attention, bf16", "attention", Bound(2.2, 1.0), partial(attention.attention, "bf16", False)
@@ -85,6 +113,51 @@ SUITES = (
         attention.decode_cached,
     ),
     Suite("attention-masked", "attention with a window or a bias", "attention", Bound(2.0, 1.0), attention.masked),
+    Suite(
+        "convolution-f32",
+        "convolutions, f32",
+        "convolution",
+        Bound(1.1, 0.9),
+        partial(convolution.convolutions, "f32", False),
+    ),
+    Suite(
+        "convolution-bf16",
+        "convolutions, bf16",
+        "convolution",
+        Bound(1.1, 0.9),
+        partial(convolution.convolutions, "bf16", False),
+    ),
+    Suite(
+        "convolution-f16",
+        "convolutions, f16",
+        "convolution",
+        Bound(1.1, 0.9),
+        partial(convolution.convolutions, "f16", False),
+    ),
+    Suite(
+        "convolution-f32-backward",
+        "convolutions, f32, forward + backward",
+        "convolution",
+        Bound(1.1, 0.9),
+        partial(convolution.convolutions, "f32", True),
+    ),
+    Suite(
+        "convolution-bf16-backward",
+        "convolutions, bf16, forward + backward",
+        "convolution",
+        Bound(1.1, 0.9),
+        partial(convolution.convolutions, "bf16", True),
+    ),
+    Suite("convolution-relu", "convolution + bias + ReLU fused", "convolution", Bound(1.1, 0.9), convolution.fused),
+    Suite("depthwise", "depthwise convolutions, f32 and bf16", "convolution", Bound(1.5, 1.0), convolution.depthwise),
+    Suite("convolution-dilated", "dilated convolutions, bf16", "convolution", Bound(1.1, 0.9), convolution.dilated),
+    Suite(
+        "convolution-transposed",
+        "transposed convolutions, f32 and bf16",
+        "convolution",
+        Bound(1.1, 0.9),
+        convolution.transposed,
+    ),
     Suite("large", "1 to 64 MiB, hot and cold", "activation", Bound(1.2, 0.9), large.hot_and_cold),
     Suite("tiny", "one op on 64 elements, no gradient", "activation", Bound(0.7, 0.5), _tiny),
 )

@@ -69,36 +69,59 @@ class Model:
         return {k: v for k, v in given.items() if k in ("input_ids", "input_features")}
 
 
+def cross_entropy(network: Any, labels: Tensor, **given: Tensor) -> Tensor:
+    """Mean cross entropy of the logits."""
+    logits = network(*given.values())
+    return torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+
+
+def squared_error(network: Any, images: Tensor, clean: Tensor) -> Tensor:
+    """Mean square error of what is made of the images."""
+    return torch.nn.functional.mse_loss(network(images), clean)
+
+
+def adversarial(network: Any, numbers: Tensor, images: Tensor) -> Tensor:
+    """The discriminator's loss and the generator's: both are one step's work."""
+    made = network(numbers)
+    return network.told_apart(images, made.detach()) + network.taken_for_true(made)
+
+
 class Scored(torch.nn.Module):
-    """A network with its mean cross entropy, as models of `transformers` have it."""
+    """A network with its loss, as models of `transformers` have it."""
 
     config = None
 
-    def __init__(self, network: torch.nn.Module) -> None:
+    def __init__(self, network: torch.nn.Module, loss: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.loss = network, loss
 
-    def forward(self, *, labels: Tensor, **given: Tensor) -> SimpleNamespace:
-        logits = self.network(*given.values())
-        return SimpleNamespace(loss=torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten()))
+    def forward(self, **given: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(loss=self.loss(self.network, **given))
 
 
 @dataclass(frozen=True)
 class Network(Model):
-    """A network of `examples/`; `kind` is its file, whose `ours` and `stock` are measured."""
+    """A network of `examples/`; `kind` is its file, whose `ours` and `stock` are measured.
+
+    Attributes:
+        loss: (network, **inputs) -> a number.
+    """
+
+    loss: Callable[..., Tensor] = cross_entropy
 
     def _example(self) -> ModuleType:
         return importlib.import_module(f"neurokern.examples.{self.kind}")
 
     def make(self) -> torch.nn.Module:
         """The network by torch.nn, with its loss."""
-        return Scored(self._example().stock())
+        return Scored(self._example().stock(), self.loss)
 
     def ours(self, stock: torch.nn.Module) -> torch.nn.Module:
-        """The network on our kernels, with the same parameters."""
-        found = Scored(self._example().ours())
+        """The network on our kernels, with the same parameters and buffers."""
+        found = Scored(self._example().ours(), self.loss)
         for name, module in found.named_modules():
             module._parameters.update(stock.get_submodule(name)._parameters)
+            module._buffers.update(stock.get_submodule(name)._buffers)
         return found
 
 
@@ -111,6 +134,21 @@ def _characters(config: Any, batch: int, length: int) -> dict[str, Tensor]:
 
 def _digits(config: Any, batch: int, length: int) -> dict[str, Tensor]:
     return {"images": torch.rand(batch, 64), "labels": torch.randint(10, (batch,))}
+
+
+def _pictures(config: Any, batch: int, length: int) -> dict[str, Tensor]:
+    return {"images": torch.rand(batch, 1, 8, 8), "labels": torch.randint(10, (batch,))}
+
+
+def _noisy(config: Any, batch: int, length: int) -> dict[str, Tensor]:
+    clean = torch.rand(batch, 1, 8, 8)
+    return {"images": clean + 0.4 * torch.randn(clean.shape), "clean": clean}
+
+
+def _drawn(config: Any, batch: int, length: int) -> dict[str, Tensor]:
+    from neurokern.examples.dcgan import NUMBERS
+
+    return {"numbers": torch.randn(batch, NUMBERS), "images": 2 * torch.rand(batch, 1, 8, 8) - 1}
 
 
 def _names(config: Any, batch: int, length: int) -> dict[str, Tensor]:
@@ -162,6 +200,10 @@ MODELS = (
             "decoder_attention_heads": 8, "encoder_ffn_dim": 2048, "decoder_ffn_dim": 2048,
         },
     ),
+    Network("convolutional network", "convolutional_network", "", 32, "32 images", _pictures),
+    Network("residual network", "residual_network", "", 32, "32 images", _pictures),
+    Network("denoising autoencoder", "denoising_autoencoder", "", 32, "32 images", _noisy, loss=squared_error),
+    Network("DCGAN", "dcgan", "", 32, "32 images", _drawn, loss=adversarial),
     Network("character transformer", "char_transformer", "", 8, "8 x 256 characters", _characters, 256),
     Network("vision transformer", "vision_transformer", "", 32, "32 images", _digits),
     Network("translator", "translator", "", 32, "32 x 64 letters, 7 digits", _names, 64),

@@ -103,7 +103,12 @@ bool is_profiled() { return torch_state.has_profiler.changed(); }
 
 Profiled::Profiled(PyObject* name, PyObject* const* arguments, Py_ssize_t count) {
     const py::object given = checked(PyTuple_New(count));
-    for (Py_ssize_t i = 0; i < count; ++i) PyTuple_SET_ITEM(given.ptr(), i, Py_NewRef(arguments[i]));
+    for (Py_ssize_t i = 0; i < count; ++i) {
+        // the values of a list are recorded, those of a tuple are not
+        const bool tuple = PyTuple_CheckExact(arguments[i]);
+        PyTuple_SET_ITEM(given.ptr(), i,
+                         tuple ? checked(PySequence_List(arguments[i])).release().ptr() : Py_NewRef(arguments[i]));
+    }
     PyObject* const of[] = {name, given.ptr()};
     record_ = checked(PyObject_Vectorcall(torch_state.record_function, of, 2, nullptr));
     record_.attr("__enter__")();

@@ -126,13 +126,12 @@ int64_t lay_out_work(const MatmulPlan& plan, const MatmulTile& tile, int64_t m, 
     const bool pairs = plan.path != MatmulPath::stream && tile.group == 2;
     const int64_t unit = plan.path == MatmulPath::stream ? tile.stream_unit : tile.unit;
     auto units = [&](int64_t depth) { return pairs ? (depth + 1) / 2 : depth; };
-    if (plan.path == MatmulPath::dot)
-        return plan.pack_a ? aligned(m * matmul_row_units(units(k), unit) * unit + 64) : 0;
+    if (plan.path == MatmulPath::dot) return plan.pack_a ? aligned(m * packed_row(units(k), unit) * unit + 64) : 0;
     const int64_t wide = (std::min(plan.nc, n) + tile.lanes - 1) / tile.lanes * tile.lanes;
     const int64_t packed = m <= plan.mc ? std::min(k, plan.kc) : k;
     t.work_a = plan.pack_b ? aligned(units(packed + 1) * wide * unit) : 0;
     const int64_t across = (plan.mr + tile.lanes - 1) / tile.lanes * tile.lanes * units(plan.kc);
-    const int64_t rows = plan.mr * matmul_row_units(units(plan.kc), unit);
+    const int64_t rows = plan.mr * packed_row(units(plan.kc), unit);
     t.work_acc = t.work_a + (plan.pack_a ? aligned(std::max(across, rows) * unit) : 0);
     return t.work_acc + (k > plan.kc ? aligned(std::min(plan.mc, m) * wide * tile.acc) : 0) + 64;
 }

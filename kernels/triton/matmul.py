@@ -178,6 +178,7 @@ class Problem:
         precision: of the multiplication, "ieee" or "tf32" (f32 only).
         aligned: rows or columns of a and b start at multiples of 16 elements, so that loads are vectors.
         plain: nothing is fused but a bias.
+        whole: K is not split.
     """
 
     m: int
@@ -188,6 +189,7 @@ class Problem:
     precision: str = "ieee"
     aligned: bool = True
     plain: bool = True
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -298,7 +300,7 @@ def config(p: Problem, device: Device | None = None) -> Plan:
         steps = blocks(p.k, plan.block_k)
         multiply = plan.block_m * plan.block_n / shares[plan.block_m, plan.block_n, plan.block_k]
         step = plan.block_k * max(multiply, fetch * (min(p.m, plan.block_m) + min(p.n, plan.block_n)))
-        most = min(32, steps // 4, device.multiprocessors // tiles)
+        most = 1 if p.whole else min(32, steps // 4, device.multiprocessors // tiles)
         for split in {1, *(1 << i for i in range(1, 6) if 1 << i <= most)}:
             # Two steps to fill the pipeline; a partial sum is written and read once.
             waves = blocks(tiles * split, device.multiprocessors)

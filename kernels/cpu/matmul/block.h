@@ -14,17 +14,6 @@
 
 namespace nk::NK_ISA {
 
-template <bool first, class A, class B>
-struct SelectOf {
-    using type = A;
-};
-template <class A, class B>
-struct SelectOf<false, A, B> {
-    using type = B;
-};
-template <bool first, class A, class B>
-using Select = typename SelectOf<first, A, B>::type;
-
 template <class L, class S>
 struct Block {
     using Unit = typename L::Unit;
@@ -60,7 +49,7 @@ struct Block {
             pack_panel<L>(d, ld, s, 1, t.a.col, rows, k);
             return {reinterpret_cast<const char*>(d), int64_t(sizeof(Unit)), ld * int64_t(sizeof(Unit))};
         }
-        const int64_t ld = cpu::matmul_row_units(units(t.kc), sizeof(Unit));
+        const int64_t ld = cpu::packed_row(units(t.kc), sizeof(Unit));
         pack_rows<L>(d, ld, s, t.a.row, t.a.col, rows, k);
         return {reinterpret_cast<const char*>(d), ld * int64_t(sizeof(Unit)), int64_t(sizeof(Unit))};
     }

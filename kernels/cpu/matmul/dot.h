@@ -92,7 +92,7 @@ struct Dot {
         const Row* a = static_cast<const Row*>(t.a.data);
         int64_t a_row = t.a.row;
         if (t.pack_a) {
-            const int64_t ld = cpu::matmul_row_units((t.k + L::group - 1) / L::group, sizeof(Unit));
+            const int64_t ld = cpu::packed_row((t.k + L::group - 1) / L::group, sizeof(Unit));
             pack_rows<L>(reinterpret_cast<Unit*>(t.work), ld, at<S>(t.a, 0, 0), t.a.row, t.a.col, t.m, t.k);
             a = reinterpret_cast<const Row*>(t.work);
             a_row = ld * L::group;

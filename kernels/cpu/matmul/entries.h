@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../../dtype.h"
+#include "../product/packed_row.h"
 
 namespace nk::cpu {
 
@@ -92,11 +93,5 @@ struct MatmulEntries {
 
 inline constexpr int kMatmulDotRows = 32;
 inline constexpr int kMatmulDotCols = 64;  // columns whose sums are gathered before the epilogue
-
-// Units from one packed row of a to the next: whole cache lines, and an odd number of them, so that the rows of a
-// tile fall into different sets of the first cache.
-constexpr int64_t matmul_row_units(int64_t units, int64_t unit_bytes) {
-    return ((units * unit_bytes + 63) / 64 | 1) * 64 / unit_bytes;
-}
 
 }  // namespace nk::cpu

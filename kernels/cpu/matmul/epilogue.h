@@ -3,6 +3,7 @@
 
 #include "../../dtype.h"
 #include "../product/lanes.h"
+#include "../product/strided.h"
 #include "entries.h"
 
 namespace nk::NK_ISA {
@@ -10,22 +11,6 @@ namespace nk::NK_ISA {
 template <class S>
 NK_INLINE S* at(const cpu::MatmulOperand& x, int64_t i, int64_t j) {
     return static_cast<S*>(const_cast<void*>(x.data)) + i * x.row + j * x.col;
-}
-
-template <class L, class S>
-NK_INLINE typename L::AccReg gather(const S* p, int64_t step, int64_t n) {
-    if (step == 1) return L::load(p, L::mask(n));
-    typename L::Acc part[L::W] = {};
-    for (int64_t j = 0; j < n && j < L::W; ++j) part[j] = to_number(p[j * step]);
-    return L::load(part);
-}
-
-template <class L, class S>
-NK_INLINE void scatter(S* p, int64_t step, int64_t n, typename L::AccReg x) {
-    if (step == 1) return L::store(p, x, L::mask(n));
-    typename L::Acc part[L::W];
-    L::store(part, x);
-    for (int64_t j = 0; j < n && j < L::W; ++j) put_number(p[j * step], part[j]);
 }
 
 // tile[m][ld] are the sums of out[i0 .. i0 + m, j0 .. j0 + n]; ld >= n rounded up to W. The tile is used as scratch.

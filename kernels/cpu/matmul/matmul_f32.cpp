@@ -10,4 +10,6 @@ void register_f32(cpu::MatmulEntries& e) {
     set_entries<LanesF32, f16>(e, DType::f16, "f16_as_f32");
 }
 
+template Micro<LanesF32> pick_micro<LanesF32, float, float, LanesF32::kMaxRows>(int, int);  // convolutions use it, too
+
 }  // namespace nk::NK_ISA

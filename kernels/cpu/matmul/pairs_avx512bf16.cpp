@@ -12,4 +12,7 @@ void register_matmul(cpu::MatmulEntries& e) {
     e.stream[static_cast<int>(DType::bf16)] = stream;
 }
 
+template Micro<LanesPairs> pick_micro<LanesPairs, uint32_t, bf16, LanesPairs::kMaxRows>(
+    int, int);  // convolutions use it, too
+
 }  // namespace nk::NK_ISA

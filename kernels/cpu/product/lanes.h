@@ -65,7 +65,7 @@ struct LanesPairs : LanesF32 {
     using Unit = uint32_t;  // two bf16, consecutive in k
     using Reg = __m512i;
     using Raw = __m512i;
-    static constexpr int group = 2, kWideRows = 0, kWideVectors = 0;
+    static constexpr int group = 2;
 
     static NK_INLINE Raw raw(Reg x) { return x; }
 
@@ -78,9 +78,22 @@ struct LanesPairs : LanesF32 {
     static NK_INLINE Reg load(const uint32_t* p) { return _mm512_loadu_si512(p); }
     static NK_INLINE Reg load(const uint32_t* p, Mask m) { return _mm512_maskz_loadu_epi32(m.m, p); }
     static NK_INLINE Reg broadcast(const char* p) { return _mm512_set1_epi32(*(const int*)p); }
+    // one bf16, and a zero in the other's place
+    static NK_INLINE Reg broadcast_half(const char* p) { return _mm512_set1_epi32(*(const uint16_t*)p); }
     static NK_INLINE AccReg fma(Reg a, Reg b, AccReg c) { return _mm512_dpbf16_ps(c.v, (__m512bh)a, (__m512bh)b); }
 };
 #endif
+
+template <bool first, class A, class B>
+struct SelectOf {
+    using type = A;
+};
+template <class A, class B>
+struct SelectOf<false, A, B> {
+    using type = B;
+};
+template <bool first, class A, class B>
+using Select = typename SelectOf<first, A, B>::type;
 
 // f(Index<0>{}), ..., f(Index<N - 1>{}): a loop that is unrolled for certain, so that arrays stay in registers.
 template <int I>

@@ -31,9 +31,10 @@ struct MicroArgs {
     int64_t target_row = 0;
 };
 
-// SB: what b holds in memory, its loads convert; S: what the output holds.
-template <class L, class SB, class S, int MR, int NV>
-void micro(const MicroArgs<typename L::Acc>& g) {
+// SB: what b holds in memory, its loads convert; S: what the output holds. `walk` calls the step that it gets for each
+// unit of k.
+template <class L, class SB, class S, int MR, int NV, class Walk>
+NK_INLINE void micro_along(const MicroArgs<typename L::Acc>& g, Walk&& walk) {
     using AccReg = typename L::AccReg;
     typename L::Mask mask[NV];
     unroll<NV>([&](auto v) { mask[v] = L::mask(g.n - v * L::W); });
@@ -53,7 +54,7 @@ void micro(const MicroArgs<typename L::Acc>& g) {
     unroll<kPointers>([&](auto p) { a[p] = g.a + 3 * p * g.a_row; });
     const int64_t a_row = g.a_row, a_step = g.a_step, b_step = g.b_step;
     const char* b = g.b;
-    auto step = [&](auto masked) NK_LAMBDA_INLINE {
+    const auto step_of = [&](auto masked, auto&& broadcast) NK_LAMBDA_INLINE {
         typename L::Reg vb[NV];
         unroll<NV>([&](auto v) {
             if constexpr (masked.value)
@@ -62,16 +63,17 @@ void micro(const MicroArgs<typename L::Acc>& g) {
                 vb[v] = L::load(reinterpret_cast<const SB*>(b) + v * L::W);
         });
         unroll<MR>([&](auto i) {
-            const typename L::Reg va = L::broadcast(a[i / 3] + (i % 3) * a_row);
+            const typename L::Reg va = broadcast(a[i / 3] + (i % 3) * a_row);
             unroll<NV>([&](auto v) { acc[i][v] = L::fma(va, vb[v], acc[i][v]); });
         });
         b += b_step;
         unroll<kPointers>([&](auto p) { a[p] += a_step; });
     };
+    const auto move = [&](int64_t bytes) NK_LAMBDA_INLINE { unroll<kPointers>([&](auto p) { a[p] += bytes; }); };
     if (!L::kMaskIsFree && g.n == NV * L::W)
-        for (int64_t k = g.k; k > 0; --k) step(Index<0>{});
+        walk([&](auto&& broadcast) NK_LAMBDA_INLINE { step_of(Index<0>{}, broadcast); }, move);
     else
-        for (int64_t k = g.k; k > 0; --k) step(Index<1>{});
+        walk([&](auto&& broadcast) NK_LAMBDA_INLINE { step_of(Index<1>{}, broadcast); }, move);
 
     // Earlier blocks of k are added only now: sums that start from zero each time round less.
     if (g.init)
@@ -95,32 +97,53 @@ void micro(const MicroArgs<typename L::Acc>& g) {
         store(g.c, g.c_ld);
 }
 
+template <class L, class SB, class S, int MR, int NV>
+void micro(const MicroArgs<typename L::Acc>& g) {
+    micro_along<L, SB, S, MR, NV>(g, [&](auto&& step, auto&&) NK_LAMBDA_INLINE {
+        for (int64_t k = g.k; k > 0; --k) step([](const char* p) NK_LAMBDA_INLINE { return L::broadcast(p); });
+    });
+}
+
 template <class L>
 using Micro = void (*)(const MicroArgs<typename L::Acc>&);
 
-// Tables of microkernels by rows - 1; filled at compile time.
-template <class L, class SB, class S, int Rows, int NV>
+// Tables of microkernels by rows - 1; filled at compile time. Kernel::get<rows, vectors>() is one of them.
+template <class Kernel, int Rows, int NV>
 struct MicroTable {
-    Micro<L> f[Rows];
+    typename Kernel::Pointer f[Rows];
     constexpr MicroTable() : f{} { fill<Rows>(); }
     template <int R>
     constexpr void fill() {
-        f[R - 1] = &micro<L, SB, S, R, NV>;
+        f[R - 1] = Kernel::template get<R, NV>();
         if constexpr (R > 1) fill<R - 1>();
     }
 };
 
-// The microkernel for `rows` rows and at least `vectors` vectors.
-template <class L, class SB, class S, int Rows>
-Micro<L> pick_micro(int rows, int vectors) {
+// The kernel for `rows` rows and at least `vectors` vectors.
+template <class Kernel, class L, int Rows>
+typename Kernel::Pointer pick_by_size(int rows, int vectors) {
     if constexpr (L::kWideVectors > 0)
         if (vectors > L::kVectors) {
-            static constexpr MicroTable<L, SB, S, L::kWideRows, L::kWideVectors> wide;
+            static constexpr MicroTable<Kernel, L::kWideRows, L::kWideVectors> wide;
             return wide.f[rows - 1];
         }
-    static constexpr MicroTable<L, SB, S, Rows, 1> one;
-    static constexpr MicroTable<L, SB, S, Rows, L::kVectors> full;
+    static constexpr MicroTable<Kernel, Rows, 1> one;
+    static constexpr MicroTable<Kernel, Rows, L::kVectors> full;
     return vectors == 1 ? one.f[rows - 1] : full.f[rows - 1];
+}
+
+template <class L, class SB, class S>
+struct MicroKernel {
+    using Pointer = Micro<L>;
+    template <int MR, int NV>
+    static constexpr Pointer get() {
+        return &micro<L, SB, S, MR, NV>;
+    }
+};
+
+template <class L, class SB, class S, int Rows>
+Micro<L> pick_micro(int rows, int vectors) {
+    return pick_by_size<MicroKernel<L, SB, S>, L, Rows>(rows, vectors);
 }
 
 }  // namespace nk::NK_ISA

@@ -1,5 +1,6 @@
 // The tensor-core kernels for f16.
-#include "mma_tiles.h"
+#include "../product/mma_tiles.h"
+#include "mma.h"
 
 using namespace nk::cuda;
 

@@ -40,13 +40,12 @@ __device__ __forceinline__ void store_columns(memory_t<T>* to, int64_t step, boo
         if (i < columns) to[i * step] = to_memory<T>(v[i]);
 }
 
-// Finishes columns n .. n + kPiece - 1 of row m; (m, n) is inside the matrix.
-template <DType T, class Results>
+// Finishes the first `columns` of n .. n + kPiece - 1 of row m. Activates: whether there may be an activation.
+template <DType T, bool Activates = true, class Results>
 __device__ __forceinline__ void finish(const EpilogueParams& p, const Results& results, int64_t m, int64_t n,
-                                       compute_t<T> (&v)[kPiece<T>]) {
+                                       int columns, compute_t<T> (&v)[kPiece<T>]) {
     using Number = compute_t<T>;
     constexpr int N = kPiece<T>;
-    const int columns = static_cast<int>(p.n - n < N ? p.n - n : N);
     Number other[N] = {};
     if (p.bias != nullptr)
         load_columns<T>(element<T>(p.bias, m * p.bias_row + n * p.bias_column), p.bias_column, p.wide_bias, columns,
@@ -54,13 +53,22 @@ __device__ __forceinline__ void finish(const EpilogueParams& p, const Results& r
 #pragma unroll
     for (int i = 0; i < N; ++i) v[i] = static_cast<Number>(p.alpha) * v[i] + other[i];
     if (p.has_preact) store_columns<T>(results.preact(m, n), results.preact_step, p.wide_preact, columns, v);
-    if (p.activation != 0) activate(v, p.activation, static_cast<Number>(p.p0), static_cast<Number>(p.p1));
+    if constexpr (Activates)
+        if (p.activation != 0) activate(v, p.activation, static_cast<Number>(p.p0), static_cast<Number>(p.p1));
     if (p.has_residual) {
         load_columns<T>(results.residual(m, n), results.residual_step, p.wide_residual, columns, other);
 #pragma unroll
         for (int i = 0; i < N; ++i) v[i] += static_cast<Number>(p.beta) * other[i];
     }
     store_columns<T>(results.out(m, n), results.out_step, p.wide_out, columns, v);
+}
+
+// All of them that exist; (m, n) is inside the matrix.
+template <DType T, class Results>
+__device__ __forceinline__ void finish(const EpilogueParams& p, const Results& results, int64_t m, int64_t n,
+                                       compute_t<T> (&v)[kPiece<T>]) {
+    constexpr int N = kPiece<T>;
+    finish<T>(p, results, m, n, static_cast<int>(p.n - n < N ? p.n - n : N), v);
 }
 
 // The row of the workspace that holds the partial sums of row m.

@@ -16,6 +16,15 @@ __device__ __forceinline__ void cp_async_16(uint32_t dst, const void* src) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(dst), "l"(src) : "memory");
 }
 
+// 16 bytes, or zeros: then `src` is not looked at.
+__device__ __forceinline__ void cp_async_16_if(uint32_t dst, const void* src, bool exists) {
+    asm volatile(
+        "{ .reg .pred ignored; setp.eq.u32 ignored, %2, 0; cp.async.cg.shared.global [%0], [%1], 16, ignored; }" ::"r"(
+            dst),
+        "l"(src), "r"(static_cast<uint32_t>(exists))
+        : "memory");
+}
+
 // 4 or 8 bytes, through L1 (.ca): neighbours of the same sector come later from the same block.
 template <int Bytes>
 __device__ __forceinline__ void cp_async(uint32_t dst, const void* src, int valid) {

@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+#include <type_traits>
+
 #include "../ptx/address.h"
 #include "../ptx/cp_async.h"
 #include "walk.h"
@@ -40,6 +42,7 @@ class TileCopy {
 
   public:
     static constexpr int kTileBytes = Shape::kRows * Swizzle::kRowBytes;
+    static constexpr bool kHoles = std::is_base_of_v<Holes, Walk>;
 
     __device__ __forceinline__ explicit TileCopy(const typename Walk::Params& params)
         : walk_(params, row(), chunk() * kPerChunk), offset_(Swizzle::offset(row(), chunk())) {}
@@ -54,14 +57,41 @@ class TileCopy {
         const char* from[kPasses];  // first all of them: what a walk looks up can't be moved before a copy
 #pragma unroll
         for (int pass = 0; pass < kPasses; ++pass, walk_.down(cursor)) from[pass] = walk_.address(cursor);
+        cursor = walk_.begin();
 #pragma unroll
-        for (int pass = 0; pass < kPasses; ++pass)
-            ptx::cp_async_16(target + pass * kRowStep * Swizzle::kRowBytes, from[pass]);
+        for (int pass = 0; pass < kPasses; ++pass, walk_.down(cursor)) {
+            const uint32_t to = target + pass * kRowStep * Swizzle::kRowBytes;
+            if constexpr (kHoles)
+                ptx::cp_async_16_if(to, from[pass], walk_.exists(cursor));
+            else
+                ptx::cp_async_16(to, from[pass]);
+        }
         walk_.advance();
     }
 
     // Starts copying the next tile, number `index`, of which some may not exist, or nothing.
     __device__ __forceinline__ void issue(char* tile, int index) {
+        if constexpr (kHoles) {
+            if (index < walk_.tiles()) return issue_whole(tile);
+            const uint32_t target = ptx::shared_address(tile) + offset_;
+#pragma unroll 1
+            for (int pass = 0; pass < kPasses; ++pass)
+                ptx::cp_async_16_if(target + pass * kRowStep * Swizzle::kRowBytes, nullptr, false);
+        } else {
+            issue_pieces(tile, index);
+        }
+    }
+
+    // Starts copying tile `index` of `count`, of which the first `whole` exist entirely; behind them there is nothing.
+    __device__ __forceinline__ void issue_next(char* tile, int index, int whole, int count) {
+        if (index < whole)
+            issue_whole(tile);
+        else if (index < count)
+            issue(tile, index);
+    }
+
+  private:
+    __device__ __forceinline__ void issue_pieces(char* tile, int index) {
         const auto limits = walk_.limits(index);
         auto cursor = walk_.begin();
 #pragma unroll Walk::kUnrolled ? kPasses : 1
@@ -83,15 +113,6 @@ class TileCopy {
         walk_.advance();
     }
 
-    // Starts copying tile `index` of `count`, of which the first `whole` exist entirely; behind them there is nothing.
-    __device__ __forceinline__ void issue_next(char* tile, int index, int whole, int count) {
-        if (index < whole)
-            issue_whole(tile);
-        else if (index < count)
-            issue(tile, index);
-    }
-
-  private:
     static __device__ __forceinline__ int row() { return threadIdx.x / Shape::kChunks; }
     static __device__ __forceinline__ int chunk() { return threadIdx.x % Shape::kChunks; }
 

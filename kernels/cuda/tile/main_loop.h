@@ -24,8 +24,13 @@ class Feed {
         char* const tile_a = ring_.writing();
         char* const tile_b = tile_a + CopyA::kTileBytes;
         if (started_ < whole_) {
-            a_.issue_whole(tile_a);
-            b_.issue_whole(tile_b);
+            if constexpr (has_holes()) {  // what its walk does between tiles comes after all copies
+                b_.issue_whole(tile_b);
+                a_.issue_whole(tile_a);
+            } else {
+                a_.issue_whole(tile_a);
+                b_.issue_whole(tile_b);
+            }
         } else {
             a_.issue(tile_a, started_);
             b_.issue(tile_b, started_);
@@ -35,6 +40,11 @@ class Feed {
     }
 
   private:
+    static constexpr __device__ bool has_holes() {
+        if constexpr (requires { CopyA::kHoles; }) return CopyA::kHoles;
+        return false;
+    }
+
     Ring& ring_;
     CopyA& a_;
     CopyB& b_;

@@ -17,11 +17,13 @@ struct StagingSwizzle<double, RowBytes> {
 };
 
 // [Rows][Columns] of f32 or f64 in swizzled chunks of 16 bytes.
-template <class Number, int Rows, int Columns>
+template <class Number, int Rows, int Columns,
+          class Chunks = typename StagingSwizzle<Number, Columns* static_cast<int>(sizeof(Number))>::type>
 struct Staging {
+    static constexpr int kRows = Rows, kColumns = Columns;
     static constexpr int kLanes = 16 / static_cast<int>(sizeof(Number));  // numbers in a chunk
     static constexpr int kBytes = Rows * Columns * static_cast<int>(sizeof(Number));
-    using Swizzle = typename StagingSwizzle<Number, Columns* static_cast<int>(sizeof(Number))>::type;
+    using Swizzle = Chunks;
 
     char* memory;
 
@@ -47,6 +49,16 @@ struct Staging {
     __device__ __forceinline__ void get(int row, int column, double (&v)[2]) const {
         const double2 x = *reinterpret_cast<const double2*>(at(row, column));
         v[0] = x.x, v[1] = x.y;
+    }
+};
+
+// Takes a tile as its transpose, which the lanes put down column by column.
+template <class Of>
+struct Transposed : Of {
+    template <class Number>
+    __device__ __forceinline__ void put_pair(int row, int column, Number x, Number y) const {
+        Of::put(column, row, x);
+        Of::put(column + 1, row, y);
     }
 };
 

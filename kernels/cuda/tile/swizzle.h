@@ -48,4 +48,29 @@ struct DoubleSwizzle {
     }
 };
 
+// For accumulators that are staged as the transpose: lanes take words g = 0..7 (two chunks, the first of even number)
+// of rows 0, 2, 4 and 6, or of 1, 3, 5 and 7.
+template <int RowBytes>
+struct TransposeSwizzle {
+    static_assert(RowBytes >= 128 && RowBytes % 128 == 0, "8 chunks are permuted");
+    static constexpr int kRowBytes = RowBytes;
+    static constexpr int kPeriod = 8;
+    static __host__ __device__ constexpr uint32_t bits(int row) { return 2 * (row / 2 & 3); }
+    static __host__ __device__ constexpr uint32_t offset(int row, uint32_t chunk) {
+        return row * RowBytes + ((chunk ^ bits(row)) << 4);
+    }
+};
+
+// For whole chunks of rows that lie four apart.
+template <int RowBytes>
+struct FourthSwizzle {
+    static_assert(RowBytes >= 128 && RowBytes % 128 == 0, "8 chunks are permuted");
+    static constexpr int kRowBytes = RowBytes;
+    static constexpr int kPeriod = 32;
+    static __host__ __device__ constexpr uint32_t bits(int row) { return row / 4 & 7; }
+    static __host__ __device__ constexpr uint32_t offset(int row, uint32_t chunk) {
+        return row * RowBytes + ((chunk ^ bits(row)) << 4);
+    }
+};
+
 }  // namespace nk::tile

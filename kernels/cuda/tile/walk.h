@@ -16,6 +16,8 @@
 //   anywhere()           an address that exists, for chunks of which nothing does
 //   advance()            on to the next tile
 //   kUnrolled            whether cursors have to be constants, for walks that keep something for each row
+// A walk that may miss whole chunks anywhere, and moves all others by 16 bytes, is a Holes: it has exists(cursor) and
+// tiles(), how many there are, in place of limits, valid, access, element_step and anywhere.
 #pragma once
 
 #include <stdint.h>
@@ -30,6 +32,8 @@ enum Access : int { kElement = 0, kBytes4 = 4, kBytes8 = 8, kBytes16 = 16 };
 struct OperandSteps {
     int64_t outer, k;
 };
+
+struct Holes {};
 
 // The direction in which the tiles follow one another: k in a product, the outer index for the keys of attention.
 enum class Along { k, outer };

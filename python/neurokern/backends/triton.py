@@ -6,15 +6,12 @@ Each function takes the outputs first, None for one that is not wanted, and then
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _C
 from ..kernels.triton import activation as _activation
 from ..kernels.triton import attention as _attention
 from ..kernels.triton import attention_backward as _attention_backward
@@ -23,12 +20,15 @@ from ..kernels.triton import matmul as _matmul
 from ..kernels.triton import normalization as _normalization
 from ..kernels.triton import random as _random
 from ..kernels.triton import softmax as _softmax
-from ..kernels.triton._functions import ACTIVATIONS
-from .trace import record
+from .triton_convolution import *  # noqa: F403
+from .triton_launch import IDS as _IDS
+from .triton_launch import Maybe
+from .triton_launch import recorded as _recorded
+from .triton_launch import rounded as _rounded
+from .triton_pooling import *  # noqa: F403
+from .triton_rearrangement import *  # noqa: F403
+from .triton_resampling import *  # noqa: F403
 
-Maybe = Tensor | None
-
-_IDS = {row[0]: i for i, row in enumerate(ACTIVATIONS)}
 _KINDS = {"softmax": 0, "log_softmax": 1, "softmin": 2}
 _GATED = {
     "glu": ("sigmoid", False),
@@ -37,30 +37,6 @@ _GATED = {
     "geglu_tanh": ("gelu_tanh", True),
     "reglu": ("relu", True),
 }
-
-
-def _recorded(op: str, function: Any, *args: Any, **options: Any) -> None:
-    times = _C.trace_times()
-    if times:
-        _wait(args)
-        start = time.perf_counter()
-    function(*args, record=partial(record, op, "triton"), **options)
-    if times:
-        _wait(args)
-        _C.trace_took(time.perf_counter() - start)
-
-
-def _wait(args: Iterable[Any]) -> None:
-    """For what a GPU still has to do, of one of the tensors among the arguments."""
-    device = next(a.device for a in args if isinstance(a, Tensor))
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _rounded(x: Tensor, act: str, p0: float, derivative: bool = True) -> float:
-    """torch compares with lambd as a number of x's dtype; softshrink does so in its derivative alone."""
-    rounds = act == "hardshrink" or (derivative and act == "softshrink")
-    return torch.tensor(p0, dtype=x.dtype).item() if rounds else p0
 
 
 def unary(out: Tensor, x: Tensor, act: str, p0: float, p1: float) -> None:

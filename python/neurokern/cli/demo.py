@@ -1,15 +1,19 @@
 """``neurokern demo``: the example networks on our kernels and on torch.nn, in turn.
 
-Each trains for an epoch, or for the `TURN` batches that an example with long epochs names, before the other does.
+Each trains for an epoch, or for the `TURN` batches that an example names, before the other does.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +24,46 @@ from ..bench.console import Failure, duration, pick, progress, roughly, say, tab
 
 SIDES = ("ours", "torch")
 START = 5.0  # seconds that imports, data and first calls take, on two cores
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What an example's test score is, and the bound that it is judged by."""
+
+    name: str
+    least: bool  # whether the bound is the least that is wanted, or the most
+    bound: float
+
+    @property
+    def target(self) -> str:
+        """The bound in words."""
+        return f"at {'least' if self.least else 'most'} {self.bound}"
+
+    def miss(self, score: float) -> str | None:
+        """In words, what is wrong with a score that misses the bound; NaN does."""
+        if score >= self.bound if self.least else score <= self.bound:
+            return None
+        return f"{self.name} {score:.4f} is {'below' if self.least else 'above'} {self.bound}"
+
+
+#: files of `examples/`, in the order in which they train
+NETWORKS = (
+    "perceptron", "mlp", "convolutional_network", "residual_network", "denoising_autoencoder", "dcgan",
+    "vision_transformer", "translator", "char_transformer",
+)  # fmt: skip
+#: by the name that the bound has in an example
+MEASURES = {
+    "ACCURACY": ("accuracy", True),
+    "SCORE": ("inception score", True),
+    "BITS": ("bits per character", False),
+    "ERROR": ("mean square error", False),
+}
+
+
+def measure(example: ModuleType) -> Measure:
+    """The measure whose bound the example names."""
+    (found,) = (name for name in MEASURES if hasattr(example, name))
+    return Measure(*MEASURES[found], getattr(example, found))
 
 
 @dataclass
@@ -33,6 +77,7 @@ class Result:
     batches: list[int] = field(default_factory=list)
     kernels: list[str] = field(default_factory=list)
     sample: str = ""
+    picture: torch.Tensor | None = None
 
     def step(self, side: str) -> float:
         """Seconds of a step: median over the turns."""
@@ -40,8 +85,10 @@ class Result:
 
     @property
     def difference(self) -> float:
-        """Largest difference of the two loss curves."""
-        return max(abs(a - b) for a, b in zip(*self.losses.values(), strict=True))
+        """Largest difference of the two loss curves, as far as they are compared."""
+        most = getattr(self.example, "COMPARED", math.inf)
+        turns = sum(done <= most for done in accumulate(self.batches))
+        return max(abs(a - b) for a, b in zip(*(self.losses[s][:turns] for s in SIDES), strict=True))
 
     @property
     def ratio(self) -> float:
@@ -51,11 +98,8 @@ class Result:
     def misses(self) -> list[str]:
         """What falls short of the example's bounds, in words."""
         e, words = self.example, []
-        score, least, most = self.scores["ours"], getattr(e, "ACCURACY", None), getattr(e, "BITS", None)
-        if least is not None and not score >= least:
-            words.append(f"{e.NAME}: test accuracy {score:.4f} is below {least}")
-        if most is not None and not score <= most:
-            words.append(f"{e.NAME}: {score:.4f} bits per character are more than {most}")
+        if (miss := measure(e).miss(self.scores["ours"])) is not None:
+            words.append(f"{e.NAME}: test {miss}")
         if not self.difference <= e.AGREEMENT:
             words.append(f"{e.NAME}: the loss curves differ by {self.difference:.1e}, more than {e.AGREEMENT:.0e}")
         return words
@@ -96,6 +140,8 @@ def train(example: ModuleType, epochs: int, seed: int, tick: Any) -> Result:
     result.scores = {side: trainers[side].score(x_test, y_test) for side in SIDES}
     if hasattr(example, "sample"):
         result.sample = example.sample(trainers["ours"].model)
+    if hasattr(example, "picture"):
+        result.picture = example.picture(trainers["ours"].model)
     return result
 
 
@@ -104,16 +150,16 @@ def show(results: list[Result]) -> None:
     rows = []
     for r in results:
         e, ours, theirs = r.example, *(r.scores[s] for s in SIDES)
-        bits = getattr(e, "BITS", None)
+        judged, compared = measure(e), getattr(e, "COMPARED", None)
         rows.append((
             f"{e.NAME} ({e.DATA})",
-            "accuracy" if bits is None else "bits per character",
+            judged.name,
             f"{ours:.4f} / {theirs:.4f}",
-            f"at least {e.ACCURACY}" if bits is None else f"at most {bits}",
+            judged.target,
             *(duration(r.step(s)) for s in SIDES),
             f"{r.ratio:.2f}",
             f"{r.difference:.1e}",
-            f"{e.AGREEMENT:.0e}",
+            f"{e.AGREEMENT:.0e}" + (f", {compared} batches" if compared else ""),
         ))  # fmt: skip
     columns = (
         "network", "test score", ">ours / torch", ">target", ">step, ours", ">step, torch.nn", ">times faster",
@@ -126,24 +172,36 @@ def show(results: list[Result]) -> None:
             say(f"\nby the {r.example.NAME} on our kernels:\n{r.sample}")
 
 
-def run(names: Sequence[str], epochs: int | None, seed: int) -> None:
+def save(results: list[Result], folder: Path) -> None:
+    """Write the pictures of what the networks made, one PNG each, named as the example's file."""
+    from ..examples import pictures
+
+    for r in results:
+        if r.picture is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = folder / f"{r.example.__name__.rpartition('.')[2]}.png"
+            pictures.save(file, r.picture)
+            say(f"picture by the {r.example.NAME}: {file}")
+
+
+def run(names: Sequence[str], epochs: int | None, seed: int, output: Path | None = None) -> None:
     """Train, print, and judge.
 
     Args:
         names: of the networks, as their files are called; none: all.
+        output: folder for the pictures; none: no pictures are written.
 
     Raises:
-        Failure: no network has that name; scikit-learn is missing; a score or agreement misses its bound.
+        Failure: no network has that name; scikit-learn, or for pictures matplotlib, is missing; a score or agreement
+            misses its bound.
     """
     try:
         import sklearn  # noqa: F401
     except ImportError:
         raise Failure("the demo needs scikit-learn's data sets: pip install neurokern[demo]") from None
-    from ..examples import char_transformer, mlp, perceptron, translator, vision_transformer
-
-    networks = {
-        e.__name__.rpartition(".")[2]: e for e in (perceptron, mlp, vision_transformer, translator, char_transformer)
-    }
+    if output is not None and importlib.util.find_spec("matplotlib") is None:
+        raise Failure("pictures need matplotlib: pip install neurokern[demo]")
+    networks = {name: importlib.import_module(f"neurokern.examples.{name}") for name in NETWORKS}
     chosen = [networks[pick("network", name, networks)] for name in names] or networks.values()
     examples = [(e, e.EPOCHS if epochs is None else epochs) for e in chosen]
     say(f"{len(examples)} networks, trained on both sides: {roughly(START + sum(e.SECONDS * n for e, n in examples))}")
@@ -154,6 +212,8 @@ def run(names: Sequence[str], epochs: int | None, seed: int) -> None:
         stopped = True
     if results:
         show(results)
+    if output is not None:
+        save(results, output)
     if stopped:
         raise Failure(f"interrupted after {len(results)} of {len(examples)} networks", 130)
     words = [w for r in results for w in r.misses()]

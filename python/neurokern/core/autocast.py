@@ -56,13 +56,29 @@ def _float32(tensors: list[Tensor], device: str) -> Callable[[Tensor], Tensor]:
     return lambda t: t.float() if device == "cuda" and t.dtype in _NARROW else t
 
 
+def _float32_on_cpu(tensors: list[Tensor], device: str) -> Callable[[Tensor], Tensor]:
+    """Pools that the CPU's autocast runs in float32; CUDA's leaves them as they are."""
+    return lambda t: t.float() if device == "cpu" and t.dtype in _NARROW else t
+
+
 def _widest(tensors: list[Tensor], device: str) -> Callable[[Tensor], Tensor]:
     """Nothing on the CPU, elsewhere the widest of the dtypes."""
     dtype = reduce(torch.promote_types, (t.dtype for t in tensors))
     return lambda t: t if device == "cpu" else t.to(dtype)
 
 
-RULES = {"lower": _lower, "float32": _float32, "widest": _widest}
+def _float32_or_widest(tensors: list[Tensor], device: str) -> Callable[[Tensor], Tensor]:
+    """float32 on the CPU, elsewhere the widest of the dtypes."""
+    return (_float32_on_cpu if device == "cpu" else _widest)(tensors, device)
+
+
+RULES = {
+    "lower": _lower,
+    "float32": _float32,
+    "float32_on_cpu": _float32_on_cpu,
+    "float32_or_widest": _float32_or_widest,
+    "widest": _widest,
+}
 
 
 def autocast(rule: str | None, tensors: Sequence[Any]) -> tuple[Any, ...]:

@@ -272,7 +272,9 @@ class Op:
         return _backwards.setdefault(self.backward, made)
 
     def _wanted(self, shapes: Sequence[Any]) -> list[bool]:
-        """Which gradients a call of backward was asked for, by what was saved for it."""
+        """Which gradients a call of backward was asked for: as the row says, or by what was saved for it."""
+        if self.wants and isinstance(shapes[-1], list):
+            return (shapes[-1] + [False] * self.tensors)[: self.tensors]
         saved = dict(zip(self.saves, shapes[self.returns :], strict=False))
         return [all(s for save, s in saved.items() if i in save.wanted_by) for i in range(self.tensors)]
 

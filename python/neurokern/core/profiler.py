@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-# name of a registered op -> what its call counts, from the shapes of its row (None where a tensor was left out)
+# name of a registered op -> what its call counts, from its row: shapes, None where a tensor was left out, and
+# parameters, None where torch has no value of them (strings)
 FORMULAS: dict[str, Callable[[Sequence[Any]], int]] = {}
 
 
@@ -19,7 +20,9 @@ def _count(events: Any) -> None:
     for event in events:
         space, _, name = event.name.partition("::")
         if space == "neurokern" and name in FORMULAS and event.input_shapes:
-            event.flops = FORMULAS[name]([shape or None for shape in event.input_shapes])
+            values = event.concrete_inputs or [None] * len(event.input_shapes)
+            row = [shape or value for shape, value in zip(event.input_shapes, values, strict=True)]
+            event.flops = FORMULAS[name](row)
 
 
 def _follow(profile: Any) -> None:

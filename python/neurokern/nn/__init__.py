@@ -12,23 +12,41 @@ import torch as _torch
 
 from .. import functional as functional
 from . import activation as _activation
+from . import convolution as _convolution
 from . import matmul as _matmul
 from . import multi_head as _multi_head
 from . import normalization as _normalization
+from . import pooling as _pooling
+from . import rearrangement as _rearrangement
+from . import resampling as _resampling
 from . import softmax as _softmax
 from . import transformer as _transformer
 from .activation import *  # noqa: F403
+from .convolution import *  # noqa: F403
 from .matmul import *  # noqa: F403
 from .multi_head import *  # noqa: F403
 from .normalization import *  # noqa: F403
+from .pooling import *  # noqa: F403
+from .rearrangement import *  # noqa: F403
+from .resampling import *  # noqa: F403
 from .softmax import *  # noqa: F403
 from .submodules import install as _install
 from .transformer import *  # noqa: F403
 
-#: names of the classes that run on our kernels
-NATIVE: frozenset[str] = frozenset(
-    name for m in (_activation, _matmul, _multi_head, _normalization, _softmax, _transformer) for name in m.__all__
+_families = (
+    _activation,
+    _convolution,
+    _matmul,
+    _multi_head,
+    _normalization,
+    _pooling,
+    _rearrangement,
+    _resampling,
+    _softmax,
+    _transformer,
 )
+#: names of the classes that run on our kernels
+NATIVE: frozenset[str] = frozenset(name for m in _families for name in m.__all__)
 
 _install(functional, {name: globals()[name] for name in NATIVE})
 

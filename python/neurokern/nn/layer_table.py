@@ -98,7 +98,7 @@ def register_layer(
     unregister_layer(theirs)
     TABLE[theirs] = Entry(ours, unless)
     if isinstance(ours, type) and isinstance(theirs, type) and issubclass(ours, theirs):
-        ours.__prepare_scriptable__ = _scriptable
+        ours.__prepare_scriptable__ = as_theirs
     return ours
 
 
@@ -186,7 +186,7 @@ def _new(kind: type) -> Any:
     return kind.__new__(kind)
 
 
-def _scriptable(layer: M) -> M:
+def as_theirs(layer: M) -> M:
     """What torch.jit.script compiles, and puts into the place of the layer: theirs, of the same parameters."""
     theirs = restored(type(layer))
     if theirs is not type(layer):
@@ -210,7 +210,7 @@ def _made(kind: type, base: type, entry: Entry) -> type:
         "__qualname__": kind.__qualname__,
         "__doc__": kind.__doc__,
         "__reduce_ex__": _reduced,
-        "__prepare_scriptable__": _scriptable,
+        "__prepare_scriptable__": as_theirs,
     }
     if not isinstance(ours, type):
         own["forward"] = ours

@@ -29,6 +29,7 @@ class LazyLinear(torch.nn.LazyLinear):
     """torch.nn.LazyLinear that becomes a `Linear` of ours."""
 
     cls_to_become = Linear
+    forward = Linear.forward  # torch looks it up before the first call makes a `Linear` of it
 
 
 class Bilinear(torch.nn.Bilinear):

@@ -8,6 +8,8 @@ import torch
 
 from .. import nn
 from . import hugging_face  # noqa: F401  (tells the table of transformers' layers)
+from .convolution import why_not
+from .fold import fold, unfold
 from .layer_table import leave, register_layer, replaced, restored
 from .report import report
 
@@ -15,14 +17,15 @@ M = TypeVar("M", bound=torch.nn.Module)
 
 for _name in sorted(nn.NATIVE):
     if hasattr(torch.nn, _name):
-        register_layer(getattr(torch.nn, _name), getattr(nn, _name))
+        _is_convolution = issubclass(getattr(torch.nn, _name), torch.nn.modules.conv._ConvNd)
+        register_layer(getattr(torch.nn, _name), getattr(nn, _name), unless=why_not if _is_convolution else None)
 leave(
     torch.nn.modules.linear.NonDynamicallyQuantizableLinear,
     "never called: MultiheadAttention reads its parameters",
 )
 
 
-def patch(model: M, *, verbose: bool = False) -> M:
+def patch(model: M, *, verbose: bool = False, fold_batch_norm: bool = False) -> M:
     """Run every layer of ``model`` that we have a kernel for on our kernels; returns the model.
 
     Patched are the torch.nn layers that `neurokern.nn.NATIVE` names, those of transformers that compute the same
@@ -36,6 +39,8 @@ def patch(model: M, *, verbose: bool = False) -> M:
     Args:
         model: changed in place.
         verbose: print the `report`.
+        fold_batch_norm: let convolutions do the work of the batch norms right behind them in evaluation. Parameters,
+            buffers and state_dict stay as they are; docs/convolution.md says which are found.
 
     Raises:
         TypeError: model is not a torch.nn.Module.
@@ -44,6 +49,8 @@ def patch(model: M, *, verbose: bool = False) -> M:
         kind, _ = replaced(module)
         if kind is not None:
             module.__class__ = kind
+    if fold_batch_norm:
+        fold(model)
     if verbose:
         print(report(model))
     return model
@@ -56,6 +63,7 @@ def unpatch(model: M) -> M:
         TypeError: model is not a torch.nn.Module.
     """
     for module in _modules("unpatch", model):
+        unfold(module)
         if (kind := restored(type(module))) is not type(module):
             module.__class__ = kind
     return model

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
+from .fold import is_folded
 from .layer_table import is_ours, replaced
 
 
@@ -106,6 +107,8 @@ def report(model: torch.nn.Module) -> Report:
 
 def _row(name: str, module: torch.nn.Module) -> Row:
     kind = type_before_parametrizations(module).__name__
+    if is_folded(module):
+        return Row(name, kind, True, "folded into the convolution before it")
     if is_ours(module):
         return Row(name, kind, True, "parametrized" if is_parametrized(module) else "")
     taken, reason = replaced(module)

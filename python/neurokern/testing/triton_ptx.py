@@ -22,15 +22,19 @@ from ..kernels.triton import (
     attention,
     attention_backward,
     attention_cache,
+    convolution,
+    grid_sample,
     matmul,
     normalization,
     random,
+    rearrangement,
     softmax,
 )  # fmt: skip
 from .ptx import Device
 
 MODULES = (
-    _common, activation, attention, attention_backward, attention_cache, matmul, normalization, random, softmax,
+    _common, activation, attention, attention_backward, attention_cache, convolution, grid_sample, matmul,
+    normalization, random, rearrangement, softmax,
 )  # fmt: skip
 PLANNED_FOR = {90: _common.Device(), 80: _common.Device(80, 108, 163 * 1024)}
 NUMBERS = {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from ... import functional as F
+from ...ops.convolution import convolution
 from ...testing import rehearsal
 from ..console import say
 
@@ -31,6 +32,13 @@ def calls(large: bool, place: str) -> dict[str, Call]:
     q, kv = (make(1, 4, 2048 if large else 70, 128, dtype=bf16).requires_grad_() for _ in range(2))
     attended = F.scaled_dot_product_attention(q, kv, kv, is_causal=True)
     g_attended = torch.ones_like(attended)
+    images = make(32, 64, 56, 56, dtype=bf16) if large else make(1, 16, 9, 9, dtype=bf16)
+    images = images.to(memory_format=torch.channels_last).requires_grad_()
+    filters = make(images.size(1), images.size(1), 3, 3, dtype=bf16).to(memory_format=torch.channels_last)
+    filters.requires_grad_()
+    window = ("conv2d", [1, 1], [1, 1, 1, 1], [1, 1], 1, "zeros")
+    convolved = convolution(images, filters, None, *window)
+    g_convolved = torch.ones_like(convolved)
     normed, activated = F.layer_norm(leaf, (n,), w, w), F.gelu(leaf)
     return {
         "matmul bf16": lambda: F.matmul(a, b),
@@ -39,6 +47,10 @@ def calls(large: bool, place: str) -> dict[str, Call]:
         "attention bf16": lambda: F.scaled_dot_product_attention(q, kv, kv, is_causal=True),
         "attention bf16 backward": lambda: torch.autograd.grad(attended, (q, kv), g_attended, retain_graph=True),
         "attention bf16, one token": lambda: F.scaled_dot_product_attention(q[:, :, :1], kv, kv),
+        "convolution bf16": lambda: convolution(images, filters, None, *window),
+        "convolution bf16 backward": lambda: torch.autograd.grad(
+            convolved, (images, filters), g_convolved, retain_graph=True
+        ),
         "matmul f32": lambda: F.matmul(x, x),
         "gelu": lambda: F.gelu(y),
         "gelu backward": lambda: torch.autograd.grad(activated, leaf, g, retain_graph=True),

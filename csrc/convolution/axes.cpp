@@ -29,8 +29,11 @@ Axis axis_of(int64_t positions, int64_t taps, int64_t size, int64_t step, int64_
     return a;
 }
 
+// Of axes that padded rows are made of; longer ones, which padding alone can make, are gathered.
 template <class Pixel>
 void set_places(Axis& a, int64_t count, int64_t step, int64_t dilation, Pixel&& pixel) {
+    constexpr int64_t kMost = 1 << 20;
+    if (count > kMost) return;
     for (int64_t u = 0; u < count; ++u) a.pixels.push_back(static_cast<int32_t>(pixel(u)));
     a.place = {a.pixels.data(), count, step, dilation};
 }

@@ -71,9 +71,9 @@ Direct plan_direct(const Product& p, const Level& l, bool channels_last) {
     const int64_t rows = p.axes[0]->taps * p.axes[1]->taps, taps = rows * p.axes[2]->taps;
     if (taps == 0 || c == 0) return made;
     const bool few = c <= kDirectChannels;
-    // lanes are channels of the result; where those lie apart, few lanes may be idle
+    // lanes are channels of the result; where those lie apart, few lanes may be idle, and sums must be worth turning
     const int64_t lanes = round_up(p.rows, int64_t{l.tile.lanes});
-    if (!channels_last && (p.out.axis[2] != 1 || 4 * lanes > 5 * p.rows)) return made;
+    if (!channels_last && (p.out.axis[2] != 1 || 4 * lanes > 5 * p.rows || taps * c < kDirectTurned)) return made;
     if (!few && (taps == 1 || p.source.stride[1] != 1 || width < kDirectWidth)) return made;
     for (int k = 0; k < kSpatial; ++k)  // most pixels of a row are read
         if (!few && p.places[static_cast<size_t>(k)].step > p.axes[static_cast<size_t>(k)]->taps) return made;

@@ -21,7 +21,8 @@ inline constexpr int64_t kDepthBytes = 1536;     // of k that is summed in regis
 // are; positions of a row that fill a tile's registers well enough; bytes of a pixel from which on each tap is a run by
 // itself.
 inline constexpr int64_t kDirectBytes = 192 << 10, kDirectChannels = 8, kDirectWidth = 6, kDirectPixel = 512;
-inline constexpr int64_t kDirectFew = 512;  // positions of several images that meet a panel of the weight
+inline constexpr int64_t kDirectTurned = 96;  // terms of a sum that is turned
+inline constexpr int64_t kDirectFew = 512;    // positions of several images that meet a panel of the weight
 
 struct Level {
     const cpu::MatmulTile& tile;

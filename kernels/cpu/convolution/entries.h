@@ -166,7 +166,7 @@ struct ConvolutionEntries {
     // rows and vectors of the tile for many columns; 0: none
     int wide_mr[kFloatTypes], wide_nv[kFloatTypes];
     void (*product[kFloatTypes])(const ConvTask&);
-    void (*direct[kFloatTypes])(const ConvTask&);  // few channels, which lie innermost; null: none
+    void (*direct[kFloatTypes])(const ConvTask&);  // windows in padded rows; null: none
     void (*pack[kFloatTypes])(const ConvPackTask&);
     void (*weight[kFloatTypes])(const ConvWeightTask&);
     void (*sums[kFloatTypes])(const ConvSumTask&);
